@@ -1,0 +1,38 @@
+# make run    start everything and place an order; Ctrl-C stops it
+# make test   everything that can be checked, the end-to-end tests included
+# make daprd  print the path of the Dapr sidecar that is used
+
+MODULES  := daprhttp order inventory e2e
+PACKAGES := $(MODULES:%=./%/...)
+
+.PHONY: run test daprd unit e2e check
+
+# The launcher is built and then started on its own, not with `go run`, so that
+# Ctrl-C reaches it and no one else has to pass it on.
+run: .run/bin/launch
+	@exec .run/bin/launch run
+
+daprd: .run/bin/launch
+	@.run/bin/launch daprd
+
+.PHONY: .run/bin/launch
+.run/bin/launch:
+	@command -v go >/dev/null || { echo "Go is not installed: see https://go.dev/dl/"; exit 1; }
+	@go build -o $@ ./e2e/launch
+
+test: check unit e2e
+
+# Formatting, vet, and builds as users make them: without the workspace, and for
+# other systems.
+check:
+	@command -v go >/dev/null || { echo "Go is not installed: see https://go.dev/dl/"; exit 1; }
+	@unformatted=$$(gofmt -l $(MODULES)); test -z "$$unformatted" || { echo "gofmt -w is needed for: $$unformatted"; exit 1; }
+	go vet $(PACKAGES)
+	for module in $(MODULES); do (cd $$module && GOWORK=off go build ./...) || exit 1; done
+	for os in windows darwin; do GOOS=$$os go build -o /dev/null ./order && GOOS=$$os go build -o /dev/null ./inventory && GOOS=$$os go build -o /dev/null ./e2e/launch || exit 1; done
+
+unit:
+	go test -race ./daprhttp/... ./order/... ./inventory/... ./e2e/stack/... ./e2e/launch/...
+
+e2e:
+	go test -count=1 -timeout 20m ./e2e

@@ -1,0 +1,177 @@
+package daprhttp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ErrBodyTooLarge is wrapped by the error of [ReadBody] for a body beyond the
+// limit. HTTP's status for it is 413.
+var ErrBodyTooLarge = errors.New("the body is too large")
+
+// ReadBody reads the body of a request, of at most limit bytes. Its errors are
+// meant for the client.
+//
+// What lies beyond the limit is read and thrown away, up to 16 MiB: a sender
+// that is cut off in the middle does not always get to see the answer, and a
+// sidecar that has not seen it delivers the event again.
+func ReadBody(r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("the body could not be read: %w", err)
+	}
+	if int64(len(body)) > limit {
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 16<<20))
+		return nil, fmt.Errorf("%w: it must not be longer than %d bytes", ErrBodyTooLarge, limit)
+	}
+	return body, nil
+}
+
+// WriteJSON answers a request with v as JSON.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(v) // fails only when the client has gone
+}
+
+// MaxInteger is the greatest integer that passes through Dapr unchanged. Dapr
+// keeps the numbers of events and of saved values as float64.
+const MaxInteger = 1<<53 - 1
+
+// MaxKeyBytes is the length of a key that every state store takes, with room
+// for the prefix that Dapr puts before it.
+const MaxKeyBytes = 256
+
+// CheckKey returns nil if key can be the key of a value in any state store and
+// a segment of a URL. Otherwise the error names the rule that it breaks, in
+// words that fit behind the key's name.
+func CheckKey(key string) error {
+	switch {
+	case key == "":
+		return errors.New("must not be empty")
+	case len(key) > MaxKeyBytes:
+		return fmt.Errorf("must not be longer than %d bytes", MaxKeyBytes)
+	case !utf8.ValidString(key):
+		return errors.New("must be valid UTF-8")
+	case strings.ContainsFunc(key, unicode.IsControl):
+		return errors.New("must not contain control characters")
+	case strings.Contains(key, "||"): // what Dapr puts between its prefix and the key
+		return errors.New(`must not contain "||"`)
+	case key == "." || key == "..":
+		return errors.New(`must not be "." or ".."`)
+	}
+	return nil
+}
+
+// An Object is a JSON object of which a program takes only what would come out
+// of Dapr as it went in. The errors of its methods are meant for the client:
+// they name the field and the rule.
+type Object map[string]json.RawMessage
+
+// DecodeObject reads a body that is one JSON object and nothing else.
+func DecodeObject(body []byte) (Object, error) {
+	if !utf8.Valid(body) { // encoding/json would mend it in silence
+		return nil, errors.New("the body is not valid UTF-8")
+	}
+	var o Object
+	err := json.Unmarshal(body, &o)
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrongType):
+		return nil, fmt.Errorf("the body must be a JSON object, not a JSON %s", wrongType.Value)
+	case err != nil:
+		return nil, fmt.Errorf("the body is not valid JSON: %w", err)
+	case o == nil:
+		return nil, errors.New("the body must be a JSON object, not null")
+	}
+	return o, nil
+}
+
+// Has reports whether the field is there and not null.
+func (o Object) Has(field string) bool {
+	raw := o[field]
+	return raw != nil && string(raw) != "null"
+}
+
+// Key returns a string that is fit to be a key ([CheckKey]), or "" when the
+// field is missing, null or empty.
+func (o Object) Key(field string) (string, error) {
+	if !o.Has(field) {
+		return "", nil
+	}
+	var key string
+	if err := json.Unmarshal(o[field], &key); err != nil {
+		return "", fmt.Errorf("%s must be a string", field)
+	}
+	if key == "" {
+		return "", nil
+	}
+	if hasLoneSurrogate(o[field]) {
+		return "", fmt.Errorf("%s must be valid Unicode", field)
+	}
+	if err := CheckKey(key); err != nil {
+		return "", fmt.Errorf("%s %w", field, err)
+	}
+	return key, nil
+}
+
+// Integer returns an integer from 0 to [MaxInteger], or 0 when the field is
+// missing or null.
+func (o Object) Integer(field string) (int64, error) {
+	if !o.Has(field) {
+		return 0, nil
+	}
+	raw := string(o[field])
+	if raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
+		return 0, fmt.Errorf("%s must be a number", field)
+	}
+	n, err := strconv.ParseInt(raw, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, fmt.Errorf("%s must be an integer, written without fraction or exponent", field)
+	case n < 0:
+		return 0, fmt.Errorf("%s must not be negative", field)
+	case err != nil || n > MaxInteger:
+		return 0, fmt.Errorf("%s must not be greater than %d", field, int64(MaxInteger))
+	}
+	return n, nil
+}
+
+// hasLoneSurrogate reports whether a JSON string has a \u escape that is half
+// of a character, which encoding/json turns into U+FFFD in silence.
+func hasLoneSurrogate(raw json.RawMessage) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		high, ok := surrogate(raw[i:])
+		if !ok {
+			i++ // past the escaped character, which may be a backslash
+			continue
+		}
+		low, ok := surrogate(raw[i+6:])
+		if !ok || high >= 0xDC00 || low < 0xDC00 {
+			return true
+		}
+		i += 11
+	}
+	return false
+}
+
+// surrogate returns the UTF-16 surrogate whose \u escape raw begins with.
+func surrogate(raw json.RawMessage) (uint64, bool) {
+	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
+		return 0, false
+	}
+	unit, err := strconv.ParseUint(string(raw[2:6]), 16, 16)
+	return unit, err == nil && 0xD800 <= unit && unit <= 0xDFFF
+}

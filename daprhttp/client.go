@@ -1,0 +1,223 @@
+package daprhttp
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultEndpoint is where a sidecar listens unless it is told otherwise.
+const DefaultEndpoint = "http://127.0.0.1:3500"
+
+// A Client calls the Dapr HTTP API of one sidecar. The zero value calls the
+// sidecar at [DefaultEndpoint]. Its methods may be called by many goroutines at
+// once; its fields must not change after the first call.
+//
+// Every method returns an error that wraps an [*Error] when the sidecar
+// answered with a status other than 2xx, and the error of the connection
+// otherwise. A call that failed may still have taken effect.
+type Client struct {
+	// Endpoint is the URL of the sidecar's HTTP API, without "/v1.0".
+	// Empty means DefaultEndpoint.
+	Endpoint string
+
+	// APIToken is sent in the header "dapr-api-token" when it is not empty.
+	// See https://docs.dapr.io/operations/security/api-token/.
+	APIToken string
+
+	// Timeout bounds a call from the first byte sent to the last byte read.
+	// Zero means 10 seconds. An earlier deadline of the call's context wins.
+	Timeout time.Duration
+
+	// MaxResponseBytes bounds the body of an answer. A longer one is an error.
+	// Zero means 16 MiB.
+	MaxResponseBytes int64
+
+	// HTTPClient carries the calls. Nil means a client shared by all Clients,
+	// which keeps connections open for reuse.
+	HTTPClient *http.Client
+}
+
+// sharedHTTPClient differs from http.DefaultClient in three ways: it keeps as
+// many idle connections to the one sidecar as a busy service has calls under
+// way, where the default keeps two; it never uses a proxy, because the sidecar
+// is a neighbour and not a site on the web; and it follows no redirect, which
+// would carry the token to where it does not belong.
+var sharedHTTPClient = &http.Client{
+	Transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		MaxIdleConns:        256,
+		MaxIdleConnsPerHost: 256,
+		IdleConnTimeout:     90 * time.Second,
+	},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// ClientFromEnv returns a Client for the sidecar that the environment names:
+// the URL in DAPR_HTTP_ENDPOINT, or else the port in DAPR_HTTP_PORT (which
+// `dapr run` sets) on the loopback interface, or else defaultPort there. The
+// token is read from DAPR_API_TOKEN. getenv is usually [os.Getenv].
+//
+// The error says which variable is wrong and what it may hold.
+func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error) {
+	c := &Client{APIToken: getenv("DAPR_API_TOKEN")}
+	if endpoint := getenv("DAPR_HTTP_ENDPOINT"); endpoint != "" {
+		u, err := url.Parse(endpoint)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return nil, fmt.Errorf("DAPR_HTTP_ENDPOINT is %q: it must be a URL such as %s", endpoint, DefaultEndpoint)
+		}
+		c.Endpoint = strings.TrimRight(endpoint, "/")
+		return c, nil
+	}
+	port, err := portFromEnv(getenv, "DAPR_HTTP_PORT", defaultPort)
+	if err != nil {
+		return nil, err
+	}
+	c.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
+	return c, nil
+}
+
+// portFromEnv returns the TCP port in the variable called name, or
+// defaultPort when it is empty.
+func portFromEnv(getenv func(string) string, name string, defaultPort int) (int, error) {
+	value := getenv(name)
+	if value == "" {
+		return defaultPort, nil
+	}
+	port, err := strconv.Atoi(value)
+	if err != nil || port < 0 || port > 65535 {
+		return 0, fmt.Errorf("%s is %q: it must be a port number from 0 to 65535", name, value)
+	}
+	return port, nil
+}
+
+// An Error is the sidecar's answer to a call that it did not carry out. Find it
+// with [errors.As].
+//
+// See https://docs.dapr.io/reference/api/error_codes/.
+type Error struct {
+	StatusCode int    // HTTP status
+	ErrorCode  string // such as "ERR_PUBSUB_NOT_FOUND"; empty when the answer was not Dapr's JSON
+	Message    string // what Dapr says of it, or the start of the answer's body
+}
+
+// Error returns the three fields on one line.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("sidecar answered %d", e.StatusCode)
+	if e.ErrorCode != "" {
+		text += " " + e.ErrorCode
+	}
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	return text
+}
+
+// newError reads Dapr's error JSON, {"errorCode":…,"message":…}. Anything else,
+// such as a proxy's page, is kept as text.
+func newError(status int, body []byte) *Error {
+	e := &Error{StatusCode: status}
+	var answer struct {
+		ErrorCode string `json:"errorCode"`
+		Message   string `json:"message"`
+	}
+	if err := json.Unmarshal(body, &answer); err == nil {
+		e.ErrorCode, e.Message = answer.ErrorCode, answer.Message
+	}
+	if e.ErrorCode == "" && e.Message == "" {
+		const most = 512
+		e.Message = strings.ToValidUTF8(string(body[:min(len(body), most)]), "")
+	}
+	return e
+}
+
+// A call is one request to the sidecar.
+type call struct {
+	method      string
+	path        string // escaped, from "/v1.0/" on
+	query       url.Values
+	contentType string
+	ifMatch     string // ETag
+	body        []byte
+}
+
+// An answer is what a sidecar returned with a status of 2xx.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do carries out one call. The answer of a call that was refused comes back
+// together with its error, because bulk publish says in it what failed.
+func (c *Client) do(ctx context.Context, r call) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 10*time.Second))
+	defer cancel()
+
+	target := cmp.Or(c.Endpoint, DefaultEndpoint) + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, bytes.NewReader(r.body))
+	if err != nil {
+		return answer{}, fmt.Errorf("daprhttp: %w", err)
+	}
+	if r.contentType != "" {
+		req.Header.Set("Content-Type", r.contentType)
+	}
+	if r.ifMatch != "" {
+		req.Header.Set("If-Match", r.ifMatch)
+	}
+	if c.APIToken != "" {
+		req.Header.Set(tokenHeader, c.APIToken)
+	}
+	setTrace(ctx, req.Header)
+
+	resp, err := cmp.Or(c.HTTPClient, sharedHTTPClient).Do(req)
+	if err != nil {
+		return answer{}, fmt.Errorf("daprhttp: %w", err) // a *url.Error, which names method and URL
+	}
+	defer resp.Body.Close()
+	most := cmp.Or(c.MaxResponseBytes, 16<<20)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	switch {
+	case err != nil:
+		return answer{}, fmt.Errorf("daprhttp: %s %s: reading the answer: %w", r.method, r.path, err)
+	case int64(len(body)) > most:
+		return answer{}, fmt.Errorf("daprhttp: %s %s: the answer is longer than %d bytes", r.method, r.path, most)
+	}
+	a := answer{resp.StatusCode, resp.Header, body}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return a, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, newError(resp.StatusCode, body))
+	}
+	return a, nil
+}
+
+// doJSON carries out a call whose body is v as JSON.
+func (c *Client) doJSON(ctx context.Context, r call, v any) (answer, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return answer{}, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, err)
+	}
+	r.body, r.contentType = body, "application/json"
+	return c.do(ctx, r)
+}
+
+// metadataQuery returns metadata in the form in which URLs carry it,
+// "metadata.<name>=<value>".
+func metadataQuery(metadata map[string]string) url.Values {
+	query := make(url.Values, len(metadata))
+	for name, value := range metadata {
+		query.Set("metadata."+name, value)
+	}
+	return query
+}

@@ -1,0 +1,12 @@
+// Package daprhttp is the Dapr HTTP API in Go, as far as an event-driven
+// service needs it: publishing, state management, and the receiving side of
+// pub/sub. It is built on net/http and encoding/json alone and follows the
+// names and the order of the Dapr HTTP reference,
+// https://docs.dapr.io/reference/api/.
+//
+// A [Client] speaks to the sidecar (daprd) that runs beside the program. The
+// sidecar speaks back to the program over HTTP too: it reads the program's
+// subscriptions ([Subscription], [SubscribeHandler]), delivers events
+// ([DecodeEvent], [Status]) and proves who it is with a token
+// ([RequireAppToken]).
+package daprhttp

@@ -1,0 +1,3 @@
+module example.com/dapr-orders/daprhttp
+
+go 1.25.0

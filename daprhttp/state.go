@@ -1,0 +1,231 @@
+package daprhttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Concurrency says what a write does when the key was written meanwhile. Empty
+// leaves it to the state store.
+//
+// See https://docs.dapr.io/reference/api/state_api/#concurrency.
+type Concurrency string
+
+// FirstWrite lets the first of two writers win: a write whose ETag is no longer
+// the stored one fails, and so does one without an ETag of a key that exists.
+// LastWrite lets every write through.
+const (
+	FirstWrite Concurrency = "first-write"
+	LastWrite  Concurrency = "last-write"
+)
+
+// Consistency says how much of a replicated store must agree. Empty leaves it
+// to the state store.
+//
+// See https://docs.dapr.io/reference/api/state_api/#consistency.
+type Consistency string
+
+// Strong reads see every write that was acknowledged before them; Eventual
+// reads may not.
+const (
+	Eventual Consistency = "eventual"
+	Strong   Consistency = "strong"
+)
+
+// StateOptions are the options of a write.
+type StateOptions struct {
+	Concurrency Concurrency `json:"concurrency,omitempty"`
+	Consistency Consistency `json:"consistency,omitempty"`
+}
+
+// A StateItem is one key to save.
+type StateItem struct {
+	Key string `json:"key"`
+
+	// Value is saved as its JSON. Dapr reads every number in it as a float64:
+	// integers beyond ±2^53 do not survive.
+	Value any `json:"value"`
+
+	// ETag, when not empty, must be the stored one for the write to happen.
+	// That also takes Options.Concurrency to be FirstWrite.
+	ETag string `json:"etag,omitempty"`
+
+	Metadata map[string]string `json:"metadata,omitempty"` // such as MetadataTTL
+	Options  StateOptions      `json:"options,omitzero"`
+}
+
+// SaveState saves items, one or many.
+//
+// An error tells nothing sure of what was saved: of several items some may have
+// been, and a single one may have been before the answer was lost. After an
+// ETag that did not match, an [*Error] has the status 409 on most stores; on
+// some it has 500. A program that must know reads the keys again.
+//
+//	POST /v1.0/state/<storename>
+//
+// See https://docs.dapr.io/reference/api/state_api/#save-state.
+func (c *Client) SaveState(ctx context.Context, storeName string, items ...StateItem) error {
+	_, err := c.doJSON(ctx, call{method: http.MethodPost, path: statePath(storeName)}, items)
+	return err
+}
+
+// A StateValue is a key as it is stored.
+type StateValue struct {
+	Key   string          `json:"key"`
+	Value json.RawMessage `json:"data"` // nil: the store has no such key
+	ETag  string          `json:"etag"`
+
+	// Error says why GetBulkState could not read this key. GetState leaves it
+	// empty and returns an error instead.
+	Error string `json:"error"`
+}
+
+// GetStateOptions are the options of [Client.GetState].
+type GetStateOptions struct {
+	Consistency Consistency
+	Metadata    map[string]string
+}
+
+// ErrKey is wrapped by the errors of GetState and DeleteState for a key that
+// can't travel in the path of a URL: "", "." and "..", which HTTP takes for
+// something else. GetBulkState and StateTransaction take such keys.
+var ErrKey = errors.New("key can't be part of a URL's path")
+
+// GetState reads one key. A key that the store does not have comes back with a
+// nil Value and without an error.
+//
+//	GET /v1.0/state/<storename>/<key>[?consistency=<consistency>&<metadata>]
+//
+// See https://docs.dapr.io/reference/api/state_api/#get-state.
+func (c *Client) GetState(ctx context.Context, storeName, key string, o GetStateOptions) (StateValue, error) {
+	path, err := stateKeyPath(storeName, key)
+	if err != nil {
+		return StateValue{}, err
+	}
+	query := metadataQuery(o.Metadata)
+	setNotEmpty(query, "consistency", string(o.Consistency))
+	a, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return StateValue{}, err
+	}
+	v := StateValue{Key: key}
+	if a.status != http.StatusNoContent {
+		v.Value, v.ETag = a.body, a.header.Get("ETag")
+	}
+	return v, nil
+}
+
+// GetBulkStateOptions are the options of [Client.GetBulkState].
+type GetBulkStateOptions struct {
+	Parallelism int // how many keys the sidecar reads at once; zero leaves it to Dapr
+	Metadata    map[string]string
+}
+
+// GetBulkState reads many keys with one call. The values come in no certain
+// order, and a store may leave out keys that it does not have. A key that
+// can't be read has an Error while the others are there.
+//
+//	POST /v1.0/state/<storename>/bulk[?<metadata>]
+//
+// See https://docs.dapr.io/reference/api/state_api/#get-bulk-state.
+func (c *Client) GetBulkState(ctx context.Context, storeName string, keys []string, o GetBulkStateOptions) ([]StateValue, error) {
+	request := call{method: http.MethodPost, path: statePath(storeName) + "/bulk", query: metadataQuery(o.Metadata)}
+	a, err := c.doJSON(ctx, request, struct {
+		Keys        []string `json:"keys"`
+		Parallelism int      `json:"parallelism,omitempty"`
+	}{keys, o.Parallelism})
+	if err != nil {
+		return nil, err
+	}
+	// Dapr answers 200 with an empty body when one of the values is no JSON.
+	var values []StateValue
+	if err := json.Unmarshal(a.body, &values); err != nil {
+		return nil, fmt.Errorf("daprhttp: %s %s: the answer is not what the reference says: %w", request.method, request.path, err)
+	}
+	return values, nil
+}
+
+// DeleteStateOptions are the options of [Client.DeleteState].
+type DeleteStateOptions struct {
+	ETag        string // sent as If-Match: only this version is deleted
+	Concurrency Concurrency
+	Consistency Consistency
+	Metadata    map[string]string
+}
+
+// DeleteState deletes a key. To delete one that does not exist is no error,
+// unless an ETag is given.
+//
+//	DELETE /v1.0/state/<storename>/<key>[?concurrency=<concurrency>&consistency=<consistency>&<metadata>]
+//
+// See https://docs.dapr.io/reference/api/state_api/#delete-state.
+func (c *Client) DeleteState(ctx context.Context, storeName, key string, o DeleteStateOptions) error {
+	path, err := stateKeyPath(storeName, key)
+	if err != nil {
+		return err
+	}
+	query := metadataQuery(o.Metadata)
+	setNotEmpty(query, "concurrency", string(o.Concurrency))
+	setNotEmpty(query, "consistency", string(o.Consistency))
+	_, err = c.do(ctx, call{method: http.MethodDelete, path: path, query: query, ifMatch: o.ETag})
+	return err
+}
+
+// A StateOperation is one step of a transaction: make it with Upsert or Delete.
+type StateOperation struct {
+	Operation string    `json:"operation"`
+	Request   StateItem `json:"request"`
+}
+
+// Upsert returns the operation that saves an item.
+func Upsert(item StateItem) StateOperation {
+	return StateOperation{"upsert", item}
+}
+
+// Delete returns the operation that deletes a key. An etag that is not empty
+// must be the stored one.
+func Delete(key, etag string) StateOperation {
+	return StateOperation{"delete", StateItem{Key: key, ETag: etag}}
+}
+
+// StateTransaction carries out operations in their order, on stores that have
+// transactions. How much "all or nothing" means is up to the store: on Redis,
+// operations before and after a failed one stay done.
+//
+//	POST /v1.0/state/<storename>/transaction
+//
+// See https://docs.dapr.io/reference/api/state_api/#state-transactions.
+func (c *Client) StateTransaction(ctx context.Context, storeName string, operations []StateOperation, metadata map[string]string) error {
+	_, err := c.doJSON(ctx, call{method: http.MethodPost, path: statePath(storeName) + "/transaction"}, struct {
+		Operations []StateOperation  `json:"operations"`
+		Metadata   map[string]string `json:"metadata,omitempty"`
+	}{operations, metadata})
+	return err
+}
+
+// TTL returns the metadata that lets a value expire after a number of seconds.
+func TTL(seconds int) map[string]string {
+	return map[string]string{MetadataTTL: strconv.Itoa(seconds)}
+}
+
+func statePath(storeName string) string {
+	return "/v1.0/state/" + url.PathEscape(storeName)
+}
+
+func stateKeyPath(storeName, key string) (string, error) {
+	if key == "" || key == "." || key == ".." {
+		return "", fmt.Errorf("daprhttp: key %q: %w", key, ErrKey)
+	}
+	return statePath(storeName) + "/" + url.PathEscape(key), nil
+}
+
+func setNotEmpty(query url.Values, name, value string) {
+	if value != "" {
+		query.Set(name, value)
+	}
+}

@@ -1,0 +1,195 @@
+package stack
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultRedisAddr is where `dapr init` starts Redis, and where the project's
+// component files expect it.
+const DefaultRedisAddr = "localhost:6379"
+
+// A Redis is a Redis server, or one database of a server that others use too.
+type Redis struct {
+	Addr string
+	DB   int // 0 in a server of one's own
+	*Process
+
+	start func() (*Process, error)
+}
+
+// StartRedis starts a Redis server on a port of the loopback interface, with its
+// data in dir, and waits until it answers. What was acknowledged is still there
+// when the server is killed and started again.
+func StartRedis(ctx context.Context, dir string, port int, output func(line string)) (*Redis, error) {
+	program, err := redisServer()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	r := &Redis{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	r.start = func() (*Process, error) {
+		return Start(Command{
+			Name: "Redis",
+			Path: program,
+			Args: []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
+				"--appendonly", "yes", "--save", ""},
+			Output: output,
+		})
+	}
+	return r, r.Restart(ctx)
+}
+
+// Restart starts the server again after it was killed.
+func (r *Redis) Restart(ctx context.Context) error {
+	p, err := r.start()
+	if err != nil {
+		return err
+	}
+	r.Process = p
+	return p.WaitReady(ctx, func(context.Context) error { return r.Ping() })
+}
+
+// BorrowRedis returns an empty database of a Redis server that runs already. It
+// never returns database 0, which is where a user's data are, nor one that holds
+// anything. release empties it again.
+func BorrowRedis(addr string) (r *Redis, release func(), err error) {
+	for db := 15; db > 0; db-- {
+		r := &Redis{Addr: addr, DB: db}
+		size, err := r.Do("DBSIZE")
+		if err != nil {
+			return nil, nil, err
+		}
+		if size == ":0" {
+			return r, func() { _, _ = r.Do("FLUSHDB") }, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("the Redis at %s has no empty database among 1 to 15", addr)
+}
+
+// Ping returns nil if the server answers and has its data loaded.
+func (r *Redis) Ping() error {
+	_, err := r.Do("PING")
+	return err
+}
+
+// Do sends one command and returns the first line of the answer as it stands in
+// the Redis protocol.
+func (r *Redis) Do(args ...string) (string, error) {
+	conn, err := net.DialTimeout("tcp", r.Addr, 2*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	answers := bufio.NewReader(conn)
+	if r.DB != 0 {
+		if _, err := exchange(conn, answers, "SELECT", strconv.Itoa(r.DB)); err != nil {
+			return "", err
+		}
+	}
+	return exchange(conn, answers, args...)
+}
+
+func exchange(w io.Writer, answers *bufio.Reader, args ...string) (string, error) {
+	command := fmt.Sprintf("*%d\r\n", len(args))
+	for _, arg := range args {
+		command += fmt.Sprintf("$%d\r\n%s\r\n", len(arg), arg)
+	}
+	if _, err := io.WriteString(w, command); err != nil {
+		return "", err
+	}
+	line, err := answers.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	line = strings.TrimSpace(line)
+	if strings.HasPrefix(line, "-") {
+		return "", fmt.Errorf("redis answered %s", line[1:])
+	}
+	return line, nil
+}
+
+// InstallRedis makes sure that there is a Redis server to start. Where it may,
+// it installs one with the system's package manager; where it may not, its error
+// is the command that does.
+func InstallRedis(ctx context.Context, progress io.Writer) error {
+	if _, err := redisServer(); err == nil {
+		return nil
+	}
+	_, install := redisPackage()
+	if runtime.GOOS != "darwin" && os.Geteuid() != 0 {
+		install = nil // a package manager of the system wants its administrator
+	}
+	if install == nil {
+		_, err := redisServer()
+		return err
+	}
+	for _, command := range install {
+		fmt.Fprintf(progress, "Installing Redis: %s\n", strings.Join(command, " "))
+		c := exec.CommandContext(ctx, command[0], command[1:]...)
+		if output, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s failed (%w):\n%s", strings.Join(command, " "), err, tail(string(output), 10))
+		}
+	}
+	_, err := redisServer()
+	return err
+}
+
+// redisServer returns the program of the Redis server, under the name of Redis or
+// of Valkey, which many systems have in its place. The error says how to get it.
+func redisServer() (string, error) {
+	for _, name := range []string{"redis-server", "valkey-server"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+		if path := filepath.Join("/usr/sbin", name); isFile(path) {
+			return path, nil
+		}
+	}
+	advice, _ := redisPackage()
+	return "", fmt.Errorf("there is no redis-server on this machine: %s", advice)
+}
+
+// redisPackage returns how to install Redis on this system, in words and in
+// commands.
+func redisPackage() (advice string, commands [][]string) {
+	managers := []struct {
+		program  string
+		commands [][]string
+	}{
+		{"apt-get", [][]string{{"apt-get", "update"}, {"apt-get", "install", "-y", "redis-server"}}},
+		{"dnf", [][]string{{"dnf", "install", "-y", "/usr/bin/redis-server"}}},
+		{"apk", [][]string{{"apk", "add", "redis"}}},
+		{"pacman", [][]string{{"pacman", "-S", "--noconfirm", "valkey"}}},
+		{"zypper", [][]string{{"zypper", "--non-interactive", "install", "redis"}}},
+		{"brew", [][]string{{"brew", "install", "redis"}}},
+	}
+	for _, m := range managers {
+		if _, err := exec.LookPath(m.program); err != nil {
+			continue
+		}
+		sudo := "sudo "
+		if m.program == "brew" {
+			sudo = ""
+		}
+		var words []string
+		for _, c := range m.commands {
+			words = append(words, sudo+strings.Join(c, " "))
+		}
+		return "install it with `" + strings.Join(words, " && ") + "`, or run `dapr init`, which starts one", m.commands
+	}
+	return "run `dapr init`, which starts one in Docker, or see https://redis.io/docs/latest/operate/oss_and_stack/install/", nil
+}

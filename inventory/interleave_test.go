@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// These tests try out every order in which the steps of several ledgers can
+// follow one another, with every fault at every step: each run makes a list of
+// choices, and the next run differs in the last choice that has an alternative.
+
+// choices decides what happens next, differently in each run.
+type choices struct {
+	made []choice
+	next int
+	log  []string
+}
+
+type choice struct{ taken, of int }
+
+// pick returns a number below n.
+func (c *choices) pick(n int) int {
+	if n == 1 {
+		return 0
+	}
+	if c.next == len(c.made) {
+		c.made = append(c.made, choice{0, n})
+	}
+	taken := min(c.made[c.next].taken, n-1)
+	c.next++
+	return taken
+}
+
+// again prepares the next run. It returns false when all have been made.
+func (c *choices) again() bool {
+	for len(c.made) > 0 {
+		last := &c.made[len(c.made)-1]
+		if last.taken++; last.taken < last.of {
+			c.next, c.log = 0, nil
+			return true
+		}
+		c.made = c.made[:len(c.made)-1]
+	}
+	return false
+}
+
+// A fault is what may happen to one call of the store.
+type fault int
+
+const (
+	none        fault = iota
+	dieBefore         // the process dies, and the store never hears of the call
+	dieAfter          // the process dies when the store has done what it was told
+	failBefore        // the call fails, and the store never heard of it
+	failAfter         // the call fails, though it took effect
+	failPartly        // the call fails, with one of many writes done
+	faultsTotal       // how many there are
+)
+
+func (f fault) String() string {
+	return [...]string{"", " DIES BEFORE", " DIES AFTER", " FAILS", " FAILS BUT TOOK EFFECT", " FAILS HALFWAY"}[f]
+}
+
+var errDead = errors.New("the process is dead")
+
+// A replica is a store as one process sees it: every call waits until the test
+// lets it happen, one way or another.
+type replica struct {
+	name  string
+	store store
+	dead  bool
+	calls chan string // what the process is about to do
+	turn  chan fault
+}
+
+func newReplica(name string, s store) *replica {
+	return &replica{name: name, store: s, calls: make(chan string), turn: make(chan fault)}
+}
+
+// call waits for its turn and then does what that turn is.
+func (r *replica) call(what string, do func(part bool) error) error {
+	if r.dead {
+		return errDead
+	}
+	r.calls <- what
+	switch <-r.turn {
+	case dieBefore:
+		r.dead = true
+		return errDead
+	case dieAfter:
+		_ = do(false)
+		r.dead = true
+		return errDead
+	case failBefore:
+		return errFailed
+	case failAfter:
+		_ = do(false)
+		return errFailed
+	case failPartly:
+		_ = do(true)
+		return errFailed
+	default:
+		return do(false)
+	}
+}
+
+func (r *replica) read(ctx context.Context, keys []string) (found map[string]stored, err error) {
+	err = r.call("reads "+describe(keys), func(bool) error {
+		found, err = r.store.read(ctx, keys)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+func (r *replica) save(ctx context.Context, writes []write) error {
+	return r.call(fmt.Sprintf("saves %d", len(writes)), func(part bool) error {
+		if part {
+			writes = writes[:len(writes)/2]
+		}
+		return r.store.save(ctx, writes)
+	})
+}
+
+func (r *replica) mark(ctx context.Context, keys []string) error {
+	return r.call("marks "+describe(keys), func(part bool) error {
+		if part {
+			keys = keys[:len(keys)/2]
+		}
+		return r.store.mark(ctx, keys)
+	})
+}
+
+func describe(keys []string) string {
+	if slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, "~") }) {
+		return "markers"
+	}
+	return "records"
+}
+
+// A delivery is a change handed to a replica.
+type delivery struct {
+	to     int
+	change change
+}
+
+// A scenario is what happens in every run, in one order or another.
+type scenario struct {
+	start      map[string]string // what the store has at first
+	atomic     bool
+	replicas   int
+	deliveries []delivery
+	faults     int // at most, in one run
+	want       map[string]int64
+}
+
+// tryAll carries out a scenario in all ways. After each, whatever was not
+// answered with success is delivered once more, to a new replica, as Dapr would;
+// and then once more altogether. It returns the number of ways.
+func tryAll(t *testing.T, s scenario) int {
+	t.Helper()
+	c := &choices{}
+	for runs := 1; ; runs++ {
+		synctest.Test(t, func(t *testing.T) { s.run(t, c) })
+		if t.Failed() || !c.again() {
+			return runs
+		}
+	}
+}
+
+func (s scenario) run(t *testing.T, c *choices) {
+	memory := &memoryStore{atomic: s.atomic}
+	for key, value := range s.start {
+		memory.put(key, []byte(value))
+	}
+	var replicas []*replica
+	var ledgers []*ledger
+	for i := range s.replicas {
+		r := newReplica(string(rune('A'+i)), memory)
+		replicas = append(replicas, r)
+		ledgers = append(ledgers, newLedger(r))
+	}
+	succeeded := make([]bool, len(s.deliveries))
+	for i, d := range s.deliveries {
+		go func() {
+			_, err := ledgers[d.to].commit(t.Context(), d.change)
+			succeeded[i] = err == nil && !replicas[d.to].dead
+		}()
+	}
+	s.schedule(c, replicas)
+
+	// Redelivery, without faults and one by one.
+	redelivered := newLedger(memory)
+	for round := range 2 {
+		for i, d := range s.deliveries {
+			if round == 0 && succeeded[i] {
+				continue
+			}
+			if _, err := redelivered.commit(t.Context(), d.change); err != nil {
+				t.Errorf("redelivery of %s: %v", d.change.id, err)
+			}
+		}
+		for itemID, want := range s.want {
+			got, err := redelivered.stock(t.Context(), itemID)
+			if err != nil || got != want {
+				t.Errorf("stock of %s is %d (%v), want %d, after:\n%s", itemID, got, err, want, strings.Join(c.log, "\n"))
+			}
+		}
+	}
+}
+
+// schedule lets the replicas' calls happen, in an order and with the faults that
+// c picks, until no replica has anything left to do.
+func (s scenario) schedule(c *choices, replicas []*replica) {
+	waiting := make([]string, len(replicas))
+	faults := s.faults
+	for slept := false; ; {
+		// Wait until every replica is about to make a call or has none to make.
+		synctest.Wait()
+		var ready []int
+		for i, r := range replicas {
+			select {
+			case waiting[i] = <-r.calls:
+			default:
+			}
+			if waiting[i] != "" {
+				ready = append(ready, i)
+			}
+		}
+		if len(ready) == 0 {
+			if slept {
+				return
+			}
+			time.Sleep(time.Second) // of the bubble's clock: whoever backs off comes back
+			slept = true
+			continue
+		}
+		slept = false
+		i := ready[c.pick(len(ready))]
+		f := none
+		if faults > 0 {
+			f = fault(c.pick(int(faultsTotal)))
+		}
+		if f != none {
+			faults--
+		}
+		c.log = append(c.log, replicas[i].name+" "+waiting[i]+f.String())
+		waiting[i] = ""
+		replicas[i].turn <- f
+	}
+}

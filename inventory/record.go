@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+// A record is what the state store holds under an item's key.
+type record struct {
+	// Quantity is the stock. It may be below zero: more was ordered than there
+	// is, and it is not for a subscriber to deny it.
+	Quantity int64 `json:"quantity"`
+
+	// Pending has the IDs of the changes that Quantity includes and whose
+	// markers may not be written yet.
+	Pending []string `json:"pending,omitempty"`
+
+	// Commit names the commit that wrote the record, so that its author knows
+	// it again after a save of which it never learned the end.
+	Commit string `json:"commit,omitempty"`
+}
+
+// errUncountable is wrapped by the errors of a change that will fail again
+// however often it is tried.
+var errUncountable = errors.New("can't be counted")
+
+// decodeRecord reads a stored value. Nothing stored is an item never seen, and a
+// bare number is a quantity that another program has left.
+func decodeRecord(value []byte) (record, error) {
+	if value == nil {
+		return record{}, nil
+	}
+	var quantity float64
+	if err := json.Unmarshal(value, &quantity); err == nil && string(value) != "null" {
+		if quantity != math.Trunc(quantity) || math.Abs(quantity) > daprhttp.MaxInteger {
+			return record{}, fmt.Errorf("%w: the stored stock %s is not an integer up to %d", errUncountable, value, int64(daprhttp.MaxInteger))
+		}
+		return record{Quantity: int64(quantity)}, nil
+	}
+	var r struct {
+		record
+		Quantity *int64 `json:"quantity"`
+	}
+	if err := json.Unmarshal(value, &r); err != nil || r.Quantity == nil {
+		return record{}, fmt.Errorf("%w: what is stored for the item is not a stock record", errUncountable)
+	}
+	r.record.Quantity = *r.Quantity
+	return r.record, nil
+}
+
+// A change is something that happens to the stock of one item, once.
+type change struct {
+	id       string // no other change has it
+	itemID   string
+	set      bool // to quantity; otherwise the stock falls by quantity
+	quantity int64
+}
+
+// apply returns the stock after the change.
+func (c change) apply(stock int64) (int64, error) {
+	if c.set {
+		return c.quantity, nil
+	}
+	if stock-c.quantity < -daprhttp.MaxInteger {
+		return 0, fmt.Errorf("%w: the stock would fall below %d", errUncountable, int64(-daprhttp.MaxInteger))
+	}
+	return stock - c.quantity, nil
+}
+
+// has reports whether the record says that it includes a change.
+func (r record) has(id string) bool {
+	return slices.Contains(r.Pending, id)
+}
+
+// itemKey returns the key of an item's record: its ID. IDs that begin with "~"
+// get one more, which keeps all others that do so free for markers.
+func itemKey(itemID string) string {
+	if strings.HasPrefix(itemID, "~") {
+		return "~" + itemID
+	}
+	return itemID
+}
+
+// markerKey returns the key of the marker of a change. A change ID does not
+// begin with "~".
+func markerKey(changeID string) string {
+	return "~" + changeID
+}
+
+// changeOfMarker returns the ID of the change that a marker's key is for.
+func changeOfMarker(key string) string {
+	return strings.TrimPrefix(key, "~")
+}

@@ -1,0 +1,52 @@
+// Command order takes orders over HTTP and publishes an OrderPlaced event for
+// each through its Dapr sidecar.
+//
+//	POST /order    {"orderId":"order-1001","itemId":"item1","quantity":10}
+//	GET  /healthz
+//
+// It reads PORT or APP_PORT (5002), APP_HOST (127.0.0.1), DAPR_HTTP_ENDPOINT or
+// DAPR_HTTP_PORT (3501), DAPR_API_TOKEN and APP_API_TOKEN.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Getenv, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "order:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx is done and every request under way has its answer.
+func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
+	sidecar, err := daprhttp.ClientFromEnv(getenv, 3501)
+	if err != nil {
+		return err
+	}
+	addr, err := daprhttp.AppAddr(getenv, 5002)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
+	}
+	logger := log.New(stdout, "", log.LstdFlags)
+	logger.Printf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
+	defer logger.Print("order-service has stopped")
+	return daprhttp.Serve(ctx, ln, newServer(sidecar, getenv("APP_API_TOKEN"), logger), 20*time.Second)
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+const (
+	pubsubName = "pubsub"
+	topic      = "OrderPlaced"
+
+	maxBodyBytes = 64 << 10
+)
+
+// newServer returns the service: all its routes, behind the sidecar's token
+// when there is one. The health check needs no token, so that anything that
+// watches the process may ask.
+func newServer(sidecar *daprhttp.Client, appToken string, logger *log.Logger) http.Handler {
+	app := http.NewServeMux()
+	app.Handle("POST /order", handlePlaceOrder(sidecar, logger))
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	mux.Handle("/", daprhttp.RequireAppToken(appToken, app))
+	return mux
+}
+
+// handlePlaceOrder publishes the order in the request as an OrderPlaced event.
+func handlePlaceOrder(sidecar *daprhttp.Client, logger *log.Logger) http.Handler {
+	type response struct {
+		Message string `json:"message"`
+		Event   order  `json:"event"`
+	}
+	type failure struct {
+		Error   string `json:"error"`
+		Details string `json:"details,omitempty"`
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o, eventID, err := readOrder(r)
+		switch {
+		case errors.Is(err, daprhttp.ErrBodyTooLarge):
+			daprhttp.WriteJSON(w, http.StatusRequestEntityTooLarge, failure{Error: err.Error()})
+			return
+		case err != nil:
+			daprhttp.WriteJSON(w, http.StatusBadRequest, failure{Error: err.Error()})
+			return
+		}
+		data, err := json.Marshal(o)
+		if err != nil {
+			panic(err) // two strings and an integer always have a JSON
+		}
+		err = sidecar.Publish(daprhttp.ContextWithTrace(r.Context(), r.Header), pubsubName, topic, daprhttp.Message{
+			Data: data,
+			Metadata: map[string]string{
+				daprhttp.MetadataEventID:   eventID,
+				daprhttp.MetadataEventType: topic,
+			},
+		})
+		if err != nil {
+			logger.Printf("eventId=%q Failed to publish OrderPlaced event. orderId=%s: %v", eventID, o.OrderID, err)
+			daprhttp.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to publish OrderPlaced event", err.Error()})
+			return
+		}
+		logger.Printf("eventId=%q Published OrderPlaced event. orderId=%s, itemId=%s, quantity=%d", eventID, o.OrderID, o.ItemID, o.Quantity)
+		daprhttp.WriteJSON(w, http.StatusOK, response{"OrderPlaced event published", o})
+	})
+}
+
+// readOrder returns the order in a request and the id of the event that it
+// leads to: the Idempotency-Key, or a new one. A client that repeats a request
+// with the same key gets an event with the same id, which subscribers count
+// once.
+func readOrder(r *http.Request) (order, string, error) {
+	body, err := daprhttp.ReadBody(r, maxBodyBytes)
+	if err != nil {
+		return order{}, "", err
+	}
+	o, err := parseOrder(body)
+	if err != nil {
+		return order{}, "", err
+	}
+	const header = "Idempotency-Key"
+	switch keys := r.Header.Values(header); len(keys) {
+	case 0:
+		return o, rand.Text(), nil
+	case 1:
+		if err := daprhttp.CheckKey(keys[0]); err != nil {
+			return order{}, "", fmt.Errorf("the header %s %w", header, err)
+		}
+		return o, keys[0], nil
+	default:
+		return order{}, "", fmt.Errorf("the header %s must be given once", header)
+	}
+}
