@@ -72,7 +72,7 @@ func BorrowRedis(addr string) (r *Redis, release func(), err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if size == ":0" {
+		if size == int64(0) {
 			return r, func() { _, _ = r.Do("FLUSHDB") }, nil
 		}
 	}
@@ -85,41 +85,104 @@ func (r *Redis) Ping() error {
 	return err
 }
 
-// Do sends one command and returns the first line of the answer as it stands in
-// the Redis protocol.
-func (r *Redis) Do(args ...string) (string, error) {
+// Drained returns nil once a consumer group of a stream has nothing left: no
+// entry waiting, none delivered and not acknowledged. Dapr's topics are streams,
+// and its app IDs consumer groups.
+func (r *Redis) Drained(stream, group string) error {
+	info, err := r.Do("XINFO", "STREAM", stream)
+	if err != nil {
+		return err
+	}
+	groups, err := r.Do("XINFO", "GROUPS", stream)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups.([]any) {
+		g := fields(g)
+		if g["name"] != group {
+			continue
+		}
+		if g["pending"] != int64(0) || g["last-delivered-id"] != fields(info)["last-generated-id"] {
+			return fmt.Errorf("stream %s: %v entries are not acknowledged; %v of up to %v are delivered",
+				stream, g["pending"], g["last-delivered-id"], fields(info)["last-generated-id"])
+		}
+		return nil
+	}
+	return fmt.Errorf("stream %s has no consumer group %s", stream, group)
+}
+
+// fields makes a map of an answer that is a list of names and values.
+func fields(answer any) map[string]any {
+	list, _ := answer.([]any)
+	m := make(map[string]any)
+	for i := 0; i+1 < len(list); i += 2 {
+		name, _ := list[i].(string)
+		m[name] = list[i+1]
+	}
+	return m
+}
+
+// Do sends one command and returns the answer: a string, an int64, nil, or a
+// []any of these.
+func (r *Redis) Do(args ...string) (any, error) {
 	conn, err := net.DialTimeout("tcp", r.Addr, 2*time.Second)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	answers := bufio.NewReader(conn)
 	if r.DB != 0 {
 		if _, err := exchange(conn, answers, "SELECT", strconv.Itoa(r.DB)); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	return exchange(conn, answers, args...)
 }
 
-func exchange(w io.Writer, answers *bufio.Reader, args ...string) (string, error) {
+func exchange(w io.Writer, answers *bufio.Reader, args ...string) (any, error) {
 	command := fmt.Sprintf("*%d\r\n", len(args))
 	for _, arg := range args {
 		command += fmt.Sprintf("$%d\r\n%s\r\n", len(arg), arg)
 	}
 	if _, err := io.WriteString(w, command); err != nil {
-		return "", err
+		return nil, err
 	}
+	return readAnswer(answers)
+}
+
+// readAnswer reads one value of the Redis protocol,
+// https://redis.io/docs/latest/develop/reference/protocol-spec/.
+func readAnswer(answers *bufio.Reader) (any, error) {
 	line, err := answers.ReadString('\n')
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	line = strings.TrimSpace(line)
-	if strings.HasPrefix(line, "-") {
-		return "", fmt.Errorf("redis answered %s", line[1:])
+	kind, text := line[0], strings.TrimSpace(line[1:])
+	switch kind {
+	case '+':
+		return text, nil
+	case '-':
+		return nil, fmt.Errorf("redis answered %s", text)
+	case ':':
+		return strconv.ParseInt(text, 10, 64)
 	}
-	return line, nil
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return nil, err
+	}
+	if kind == '$' {
+		value := make([]byte, n+len("\r\n"))
+		_, err := io.ReadFull(answers, value)
+		return string(value[:n]), err
+	}
+	list := make([]any, n)
+	for i := range list {
+		if list[i], err = readAnswer(answers); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // InstallRedis makes sure that there is a Redis server to start. Where it may,

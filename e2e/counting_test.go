@@ -1,0 +1,257 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+func TestConcurrentOrdersOverThreeReplicasAllCount(t *testing.T) {
+	t.Parallel()
+	const orders = 2000
+	s := startSystem(t, systemOptions{replicas: 3})
+	s.setStock("item1", 10000)
+	inParallel(orders, 32, func(i int) {
+		s.place("order-"+strconv.Itoa(i), "item1", 1)
+	})
+	s.waitForStock("item1", 10000-orders)
+	s.drained("inventory-service")
+	s.waitForStock("item1", 10000-orders) // and no event that was left has moved it
+
+	// The log has each order once, whichever replica counted it.
+	processed := make(map[string]int)
+	for _, app := range s.inventory {
+		for line := range strings.Lines(app.Service.Log()) {
+			if _, rest, ok := strings.Cut(line, "Processed OrderPlaced event. orderId="); ok {
+				orderID, _, _ := strings.Cut(rest, ",")
+				processed[orderID]++
+			}
+		}
+	}
+	if len(processed) != orders {
+		t.Errorf("%d orders are in the logs, want %d", len(processed), orders)
+	}
+	for orderID, times := range processed {
+		if times != 1 {
+			t.Errorf("%s is in the logs %d times", orderID, times)
+		}
+	}
+}
+
+func TestRedeliveredEventCountsOnce(t *testing.T) {
+	t.Parallel()
+	const times = 25
+	s := startSystem(t, systemOptions{replicas: 2})
+	s.setStock("item1", 100)
+	event := daprhttp.Message{
+		Data:     []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
+		Metadata: map[string]string{daprhttp.MetadataEventID: "the same event"},
+	}
+	publish := func() {
+		inParallel(times, 5, func(int) { s.publish(s.order, "OrderPlaced", event) })
+		s.drained("inventory-service")
+		s.waitForStock("item1", 90)
+	}
+	publish()
+	for _, app := range s.inventory { // what they know now is only what is stored
+		if err := app.Service.Stop(20 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := app.StartService(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish()
+
+	// Straight to both replicas at once, too.
+	delivery := `{"specversion":"1.0","id":"the same event","source":"order-service","type":"OrderPlaced",
+		"datacontenttype":"application/json","data":{"orderId":"order-1001","itemId":"item1","quantity":10}}`
+	for _, app := range s.inventory {
+		a := s.send("POST", app.URL("/orders"), delivery, http.Header{"Content-Type": {"application/cloudevents+json"}})
+		if a.status != 200 || !strings.Contains(a.body, "already") {
+			t.Errorf("POST /orders of a counted event: got %d %s, want 200 and that it had been processed already", a.status, a.body)
+		}
+	}
+	s.waitForStock("item1", 90)
+}
+
+func TestIdempotencyKeyMakesARepeatedRequestCountOnce(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	s.setStock("item1", 100)
+	header := http.Header{"Idempotency-Key": {"a key of the client's, with spaces & ünïcode"}}
+	for range 5 {
+		a := s.send("POST", s.order.URL("/order"), `{"orderId":"order-1001","itemId":"item1","quantity":10}`, header)
+		if a.status != 200 {
+			t.Fatalf("POST /order: got %d %s, want 200", a.status, a.body)
+		}
+	}
+	s.place("order-1001", "item1", 1) // no key: an event of its own, though the order's ID is the same
+	s.drained("inventory-service")
+	s.waitForStock("item1", 89)
+}
+
+func TestNothingIsLostWhileTheStateStoreIsAway(t *testing.T) {
+	t.Parallel()
+	if borrow {
+		t.Fatal("this test stops and starts a Redis of its own: install redis-server")
+	}
+	const orders = 200
+	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
+	s.setStock("item1", 1000)
+	s.state.Kill()
+	inParallel(orders, 8, func(i int) { s.place("order-"+strconv.Itoa(i), "item1", 1) })
+
+	// Every replica has been refused a delivery, so that each has met the fault.
+	waitFor(t, time.Minute, func() error {
+		for _, app := range s.inventory {
+			if !strings.Contains(app.Service.Log(), "Failed to process OrderPlaced event") {
+				return fmt.Errorf("a replica has not noticed that the state store is away")
+			}
+		}
+		return nil
+	})
+	if a := s.send("GET", s.inventory[0].URL("/inventory/item1"), "", nil); a.status != 500 || !strings.Contains(a.body, `"error"`) {
+		t.Errorf("GET /inventory/item1 without a state store: got %d %s, want 500 and an error", a.status, a.body)
+	}
+	if err := s.state.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.waitForStock("item1", 1000-orders)
+	s.drained("inventory-service")
+	s.waitForStock("item1", 1000-orders)
+}
+
+func TestUnusableEventGoesToTheDeadLetterTopic(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	s.setStock("item1", 100)
+	dead := s.subscribe("dead-letter-reader", "OrderPlaced-dead-letter")
+	for _, data := range []string{`{"orderId":"bad-1"}`, `not JSON`, `{"orderId":"bad-2","itemId":"item1","quantity":-1}`} {
+		s.publish(s.order, "OrderPlaced", daprhttp.Message{Data: []byte(data)})
+		s.place("good", "item1", 1)
+	}
+	s.waitForStock("item1", 97)
+	waitFor(t, time.Minute, func() error {
+		if n := len(dead.events()); n < 3 {
+			return fmt.Errorf("the dead-letter topic has %d events, want 3", n)
+		}
+		return nil
+	})
+	s.drained("inventory-service")
+	if n := len(dead.events()); n != 3 {
+		t.Errorf("the dead-letter topic has %d events, want 3", n)
+	}
+}
+
+// A subscriber takes the events of a topic in the test itself: a program that
+// the order service knows nothing of.
+type subscriber struct {
+	mu       sync.Mutex
+	received []daprhttp.Event
+}
+
+func (s *subscriber) events() []daprhttp.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received
+}
+
+// subscribe starts a subscriber with a sidecar and an app ID of its own.
+func (s *system) subscribe(appID, topic string) *subscriber {
+	s.t.Helper()
+	sub := &subscriber{}
+	mux := http.NewServeMux()
+	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
+		PubsubName: "pubsub", Topic: topic, Route: "/events",
+	}))
+	mux.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
+		body, err := daprhttp.ReadBody(r, 1<<20)
+		var event daprhttp.Event
+		if err == nil {
+			event, err = daprhttp.DecodeEvent(body)
+		}
+		if err != nil {
+			s.t.Errorf("subscriber %s: %v", appID, err)
+		}
+		sub.mu.Lock()
+		sub.received = append(sub.received, event)
+		sub.mu.Unlock()
+		daprhttp.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
+	})
+	server := httptest.NewServer(mux)
+	s.t.Cleanup(server.Close)
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	port, err := strconv.Atoi(address.Port())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	if s.startApp(ctx, appID, "", port) == nil {
+		s.t.FailNow()
+	}
+	return sub
+}
+
+func TestSecondSubscriberReceivesEveryEvent(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	const orders = 50
+	s := startSystem(t, systemOptions{})
+	s.setStock("item1", 100)
+	audit := s.subscribe("audit-service", "OrderPlaced")
+	want := make(map[string]bool)
+	for i := range orders {
+		id := "order-" + strconv.Itoa(i)
+		want[id] = true
+		s.place(id, "item1", 1)
+	}
+	s.waitForStock("item1", 50) // the first subscriber has missed nothing either
+	s.drained("audit-service")
+	got := make(map[string]bool)
+	for _, event := range audit.events() {
+		var order struct{ OrderID string }
+		is.NoErr(json.Unmarshal(event.Data, &order))
+		is.Equal(event.Source, "order-service")
+		is.Equal(event.Type, "OrderPlaced")
+		got[order.OrderID] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("orders received (-want +got):\n%s", diff)
+	}
+}
+
+// TestLedgerOverARealSidecar runs the inventory service's own tests of the
+// ledger, which know a store in memory, over a sidecar and Redis.
+func TestLedgerOverARealSidecar(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	tests := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "/sidecar$", ".")
+	tests.Dir = root + "/inventory"
+	tests.Env = append(os.Environ(), "LEDGER_SIDECAR="+s.inventory[0].DaprURL(""))
+	output, err := tests.CombinedOutput()
+	passed := strings.Count(string(output), "--- PASS: Test")
+	if err != nil || !strings.Contains(string(output), "/sidecar") {
+		t.Fatalf("the ledger's tests over a sidecar: %v\n%s", err, output)
+	}
+	t.Logf("%d tests of the ledger passed over a sidecar", passed)
+}
