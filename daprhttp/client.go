@@ -221,3 +221,9 @@ func metadataQuery(metadata map[string]string) url.Values {
 	}
 	return query
 }
+
+// segment returns text as one segment of a URL's path. A sidecar takes "+" for a
+// space, there too.
+func segment(text string) string {
+	return strings.ReplaceAll(url.PathEscape(text), "+", "%2B")
+}

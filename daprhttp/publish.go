@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
-	"net/url"
 )
 
 // Names of message metadata that Dapr itself understands. Components know more.
@@ -50,7 +49,7 @@ func (m Message) contentType() string {
 func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Message) error {
 	_, err := c.do(ctx, call{
 		method:      http.MethodPost,
-		path:        "/v1.0/publish/" + url.PathEscape(pubsubName) + "/" + url.PathEscape(topic),
+		path:        "/v1.0/publish/" + segment(pubsubName) + "/" + segment(topic),
 		query:       metadataQuery(m.Metadata),
 		contentType: m.contentType(),
 		body:        m.Data,
@@ -92,7 +91,7 @@ func (c *Client) BulkPublish(ctx context.Context, pubsubName, topic string, mess
 	}
 	a, err := c.doJSON(ctx, call{
 		method: http.MethodPost,
-		path:   "/v1.0/publish/bulk/" + url.PathEscape(pubsubName) + "/" + url.PathEscape(topic),
+		path:   "/v1.0/publish/bulk/" + segment(pubsubName) + "/" + segment(topic),
 		query:  metadataQuery(metadata),
 	}, entries)
 	var failed struct {

@@ -214,14 +214,14 @@ func TTL(seconds int) map[string]string {
 }
 
 func statePath(storeName string) string {
-	return "/v1.0/state/" + url.PathEscape(storeName)
+	return "/v1.0/state/" + segment(storeName)
 }
 
 func stateKeyPath(storeName, key string) (string, error) {
 	if key == "" || key == "." || key == ".." {
 		return "", fmt.Errorf("daprhttp: key %q: %w", key, ErrKey)
 	}
-	return statePath(storeName) + "/" + url.PathEscape(key), nil
+	return statePath(storeName) + "/" + segment(key), nil
 }
 
 func setNotEmpty(query url.Values, name, value string) {

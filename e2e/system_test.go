@@ -156,7 +156,7 @@ func (s *system) showLogs(processes ...*stack.Process) {
 	for _, p := range processes {
 		if p != nil {
 			lines := strings.SplitAfter(p.Log(), "\n")
-			s.t.Logf("%s wrote last:\n%s", p.Name, strings.Join(lines[max(0, len(lines)-40):], ""))
+			s.t.Logf("%s wrote last:\n%s", p.Name, strings.Join(lines[max(0, len(lines)-25):], ""))
 		}
 	}
 }

@@ -1,0 +1,286 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// invoke calls a method of an app through its sidecar's service invocation API.
+func (s *system) invoke(app *stack.App, method, path, contentType, body string) answer {
+	s.t.Helper()
+	header := http.Header{}
+	if contentType != "" {
+		header.Set("Content-Type", contentType)
+	}
+	header.Set("dapr-api-token", s.daprToken)
+	return s.send(method, app.DaprURL("/v1.0/invoke/"+app.ID+"/method"+path), body, header)
+}
+
+// A row is one row of the contract: a request and its answer.
+type row struct {
+	name         string
+	app          *stack.App
+	method, path string
+	contentType  string
+	body         string
+	wantStatus   int
+	want         string // JSON; fields of an object that it does not name may be there too
+}
+
+func (s *system) check(rows []row) {
+	for _, r := range rows {
+		s.t.Run(r.name, func(t *testing.T) {
+			a := s.invoke(r.app, r.method, r.path, r.contentType, r.body)
+			if a.status != r.wantStatus {
+				t.Errorf("%s %s %s: got status %d, want %d", r.method, r.path, r.body, a.status, r.wantStatus)
+			}
+			if diff := diffJSON(r.want, a.body); diff != "" {
+				t.Errorf("%s %s %s: (-want +got)\n%s", r.method, r.path, r.body, diff)
+			}
+		})
+	}
+}
+
+// diffJSON compares two JSON texts. Fields that want does not name may be there
+// or not, and "*" stands for any text that is not empty.
+func diffJSON(want, got string) string {
+	var w, g any
+	if err := json.Unmarshal([]byte(want), &w); err != nil {
+		panic(err)
+	}
+	if err := json.Unmarshal([]byte(got), &g); err != nil {
+		return "not JSON: " + got
+	}
+	return cmp.Diff(w, reduce(w, g))
+}
+
+// reduce takes out of got what want leaves open.
+func reduce(want, got any) any {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			return got
+		}
+		reduced := make(map[string]any)
+		for name := range w {
+			if value, ok := g[name]; ok {
+				reduced[name] = reduce(w[name], value)
+			}
+		}
+		return reduced
+	case []any:
+		g, ok := got.([]any)
+		if !ok || len(g) != len(w) {
+			return got
+		}
+		reduced := make([]any, len(g))
+		for i := range g {
+			reduced[i] = reduce(w[i], g[i])
+		}
+		return reduced
+	case string:
+		if text, ok := got.(string); ok && w == "*" && text != "" {
+			return "*"
+		}
+	}
+	return got
+}
+
+const (
+	plainJSON  = "application/json"
+	eventsJSON = "application/cloudevents+json"
+)
+
+func TestContractThroughTheSidecars(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{tokens: true})
+	order, inventory := s.order, s.inventory[0]
+	event := `{"specversion":"1.0","id":"e1","source":"test","type":"OrderPlaced","data":{"orderId":"order-1001","itemId":"item2","quantity":10}}`
+	s.check([]row{
+		{"an item never seen has 0", inventory, "GET", "/inventory/item1", "", "", 200, `{"itemId":"item1","quantity":0}`},
+		{"set the stock", inventory, "POST", "/inventory/item1", plainJSON, `{"quantity":100}`, 200, `{"itemId":"item1","quantity":100}`},
+		{"get the stock", inventory, "GET", "/inventory/item1", "", "", 200, `{"itemId":"item1","quantity":100}`},
+		{"set the stock to 0", inventory, "POST", "/inventory/item0", plainJSON, `{"quantity":0}`, 200, `{"itemId":"item0","quantity":0}`},
+		{"a stock that is none", inventory, "POST", "/inventory/item1", plainJSON, `{"quantity":-1}`, 400, `{"error":"*"}`},
+
+		{"place an order", order, "POST", "/order", plainJSON, `{"orderId":"order-1001","itemId":"item1","quantity":10}`, 200,
+			`{"message":"OrderPlaced event published","event":{"orderId":"order-1001","itemId":"item1","quantity":10}}`},
+		{"an incomplete order", order, "POST", "/order", plainJSON, `{"orderId":"order-1001","quantity":10}`, 400,
+			`{"error":"orderId, itemId, and quantity are required"}`},
+		{"an order of nothing", order, "POST", "/order", plainJSON, `{"orderId":"order-1001","itemId":"item1","quantity":0}`, 400,
+			`{"error":"orderId, itemId, and quantity are required"}`},
+		{"no order at all", order, "POST", "/order", plainJSON, `{"orderId":`, 400, `{"error":"*"}`},
+		{"an order too large", order, "POST", "/order", plainJSON, strings.Repeat(" ", 1<<20), 413, `{"error":"*"}`},
+
+		{"subscriptions", inventory, "GET", "/dapr/subscribe", "", "", 200,
+			`[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"*"}]`},
+		{"stock for what is delivered", inventory, "POST", "/inventory/item2", plainJSON, `{"quantity":100}`, 200, `{"itemId":"item2","quantity":100}`},
+		{"an event", inventory, "POST", "/orders", eventsJSON, event, 200,
+			`{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"order-1001","itemId":"item2",
+			  "previousQuantity":100,"orderedQuantity":10,"remainingQuantity":90}`},
+		{"the event again", inventory, "POST", "/orders", eventsJSON, event, 200,
+			`{"status":"SUCCESS","message":"OrderPlaced event had been processed already","orderId":"order-1001","itemId":"item2"}`},
+		{"the event again, by hand", inventory, "POST", "/orders", plainJSON, event, 200, `{"status":"SUCCESS","message":"OrderPlaced event had been processed already"}`},
+		{"a bare order", inventory, "POST", "/orders", plainJSON, `{"orderId":"order-1002","itemId":"item2","quantity":1}`, 200,
+			`{"status":"SUCCESS","previousQuantity":90,"orderedQuantity":1,"remainingQuantity":89}`},
+		{"a bare order again is another", inventory, "POST", "/orders", plainJSON, `{"orderId":"order-1002","itemId":"item2","quantity":1}`, 200,
+			`{"status":"SUCCESS","previousQuantity":89,"orderedQuantity":1,"remainingQuantity":88}`},
+		{"an order without an ID", inventory, "POST", "/orders", plainJSON, `{"itemId":"item2","quantity":1}`, 200, `{"orderId":"unknown","remainingQuantity":87}`},
+		{"more than there is", inventory, "POST", "/orders", plainJSON, `{"orderId":"order-1003","itemId":"item2","quantity":100}`, 200, `{"remainingQuantity":-13}`},
+		{"an unusable order", inventory, "POST", "/orders", plainJSON, `{"orderId":"order-1001","quantity":10}`, 400, `{"error":"OrderPlaced event is missing itemId"}`},
+		{"an unusable event", inventory, "POST", "/orders", eventsJSON, `{"specversion":"1.0","id":"e2","source":"test","type":"OrderPlaced","data":{"orderId":"order-1001","quantity":10}}`, 200,
+			`{"status":"DROP","error":"OrderPlaced event is missing itemId"}`},
+		{"an event without an ID", inventory, "POST", "/orders", eventsJSON, `{"specversion":"1.0","source":"test","type":"OrderPlaced","data":{"orderId":"o","itemId":"item2","quantity":10}}`, 200,
+			`{"status":"DROP","error":"*"}`},
+		{"an event too large", inventory, "POST", "/orders", eventsJSON, `{"data":"` + strings.Repeat("x", 1<<20) + `"}`, 200, `{"status":"DROP","error":"*"}`},
+		{"a bare order too large", inventory, "POST", "/orders", plainJSON, `{"x":"` + strings.Repeat("x", 1<<20) + `"}`, 413, `{"error":"*"}`},
+	})
+	s.waitForStock("item1", 90)
+	s.waitForStock("item2", -13)
+	const line = "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90\n"
+	if log := inventory.Service.Log(); !strings.Contains(log, line) {
+		t.Errorf("the log has no line %q:\n%s", line, log)
+	}
+
+	// Who comes without the sidecar's token is sent away; anyone may ask for health.
+	for _, app := range []*stack.App{order, inventory} {
+		for path, want := range map[string]int{"/healthz": 200, "/order": 401, "/orders": 401, "/dapr/subscribe": 401, "/inventory/item1": 401} {
+			a := s.send("GET", app.URL(path), "", http.Header{"Dapr-Api-Token": {"a wrong one"}})
+			if a.status != want {
+				t.Errorf("GET %s of %s with a wrong token: got %d, want %d", path, app.ID, a.status, want)
+			}
+		}
+	}
+}
+
+// Sidecars without the component that a service needs stand for all that a
+// sidecar may refuse.
+func TestContractWhenTheSidecarRefuses(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := startSystem(t, systemOptions{})
+	without := func(component, id, program string) *stack.App {
+		s.options.Resources = t.TempDir()
+		if err := stack.WriteComponents(root, s.options.Resources, s.broker, s.state); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(s.options.Resources, component)); err != nil {
+			t.Fatal(err)
+		}
+		return s.startApp(ctx, id, program, 0)
+	}
+	order := without("pubsub.yaml", "order-service", "order")
+	inventory := without("statestore.yaml", "inventory-service", "inventory")
+	if t.Failed() {
+		return
+	}
+	s.check([]row{
+		{"publish", order, "POST", "/order", plainJSON, `{"orderId":"order-1001","itemId":"item1","quantity":10}`, 500,
+			`{"error":"Failed to publish OrderPlaced event","details":"*"}`},
+		{"read the stock", inventory, "GET", "/inventory/item1", "", "", 500, `{"error":"*"}`},
+		{"save the stock", inventory, "POST", "/inventory/item1", plainJSON, `{"quantity":1}`, 500, `{"error":"Failed to save inventory quantity"}`},
+		{"count an event", inventory, "POST", "/orders", eventsJSON,
+			`{"specversion":"1.0","id":"e1","source":"test","type":"OrderPlaced","data":{"orderId":"o","itemId":"item1","quantity":1}}`, 500,
+			`{"status":"RETRY","error":"*"}`},
+	})
+}
+
+// Legal IDs that make trouble elsewhere go through everything unchanged: order,
+// event, state and query.
+func TestUnusualIDsRoundTrip(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	audit := s.subscribe("audit-service", "OrderPlaced")
+	ids := []string{
+		"a/b", "/", "a b", " ", "100%", "%2F", "%", "📦", "ünï/cöde", "a?b=c&d#e", "a+b", `a"b\c`, "<i>", "~", "~~", "...", "a..b", "|", "a|b|c",
+		strings.Repeat("x", 256), strings.Repeat("é", 128), "\uFFFD", "null", "0",
+	}
+	for i, id := range ids {
+		escaped := url.PathEscape(id)
+		if a := s.send("POST", s.inventory[0].URL("/inventory/"+escaped), `{"quantity":100}`, nil); a.status != 200 {
+			t.Errorf("POST /inventory/%s: got %d %s, want 200", escaped, a.status, a.body)
+		}
+		s.place("order "+id[:min(len(id), 200)], id, i+1)
+	}
+	for i, id := range ids {
+		want := `{"itemId":` + quote(id) + `,"quantity":` + strconv.Itoa(100-i-1) + `}`
+		waitFor(t, time.Minute, func() error {
+			a, err := s.trySend("GET", s.inventory[0].URL("/inventory/"+url.PathEscape(id)), "", nil)
+			if err == nil && a.body != want {
+				err = fmt.Errorf("got %s, want %s", a.body, want)
+			}
+			return err
+		})
+		// A sidecar that is asked to invoke a method takes one layer of escapes off.
+		a := s.invoke(s.inventory[0], "GET", "/inventory/"+url.PathEscape(url.PathEscape(id)), "", "")
+		if a.body != want {
+			t.Errorf("invoking GET /inventory/%s: got %d %s, want %s", url.PathEscape(id), a.status, a.body, want)
+		}
+	}
+	s.drained("audit-service")
+	seen := make(map[string]bool)
+	for _, event := range audit.events() {
+		var order struct{ ItemID string }
+		if err := json.Unmarshal(event.Data, &order); err != nil {
+			t.Error(err)
+		}
+		seen[order.ItemID] = true
+	}
+	for _, id := range ids {
+		if !seen[id] {
+			t.Errorf("no event has the item ID %q", id)
+		}
+	}
+}
+
+// What another program has left in the state store, as a bare number, is a stock.
+func TestBareNumberInTheStoreIsAStock(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	err := s.sidecar(s.inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "item1", Value: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.waitForStock("item1", 100)
+	s.place("order-1001", "item1", 10)
+	s.waitForStock("item1", 90)
+}
+
+// The files that users have are the files that the tests run with.
+func TestComponentsAreTheUsers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	here := &stack.Redis{Addr: stack.DefaultRedisAddr}
+	if err := stack.WriteComponents(root, dir, here, here); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pubsub.yaml", "statestore.yaml", "resiliency.yaml"} {
+		users, err := os.ReadFile(filepath.Join(root, "components", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(users), strings.ReplaceAll(string(tests), "\n    - name: redisDB\n      value: \"0\"", "")); diff != "" {
+			t.Errorf("%s (-users +tests):\n%s", name, diff)
+		}
+	}
+}
