@@ -7,4 +7,6 @@ require (
 	github.com/matryer/is v1.4.1
 )
 
+require github.com/google/go-cmp v0.7.0
+
 replace example.com/dapr-orders/daprhttp => ../daprhttp

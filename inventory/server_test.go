@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/matryer/is"
+)
+
+const eventType = "application/cloudevents+json"
+
+// A service is the inventory service over a store in memory.
+type service struct {
+	t       *testing.T
+	store   *memoryStore
+	handler http.Handler
+	logs    bytes.Buffer
+}
+
+func newService(t *testing.T) *service {
+	s := &service{t: t, store: &memoryStore{}}
+	s.handler = newServer(newLedger(s.store), "", log.New(&s.logs, "", 0))
+	return s
+}
+
+func (s *service) do(method, path, contentType, body string) (int, string) {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	return w.Code, strings.TrimSpace(w.Body.String())
+}
+
+// deliver delivers a body as a sidecar does, and wants an answer.
+func (s *service) deliver(body, want string) {
+	s.t.Helper()
+	if status, got := s.do("POST", "/orders", eventType, body); status != 200 || got != want {
+		s.t.Errorf("POST /orders %s:\ngot  %d %s\nwant 200 %s", body, status, got, want)
+	}
+}
+
+func TestEventLowersTheStock(t *testing.T) {
+	is := is.New(t)
+	s := newService(t)
+	s.store.put("item1", []byte(`100`))
+	event := `{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","datacontenttype":"application/json",
+		"data":{"orderId":"order-1001","itemId":"item1","quantity":10}}`
+	s.deliver(event, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"order-1001","itemId":"item1",`+
+		`"previousQuantity":100,"orderedQuantity":10,"remainingQuantity":90}`)
+	s.deliver(event, `{"status":"SUCCESS","message":"OrderPlaced event had been processed already","orderId":"order-1001","itemId":"item1","orderedQuantity":10}`)
+	status, body := s.do("GET", "/inventory/item1", "", "")
+	is.Equal(status, 200)
+	is.Equal(body, `{"itemId":"item1","quantity":90}`)
+	is.Equal(s.logs.String(), ""+
+		"eventId=\"e1\" Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90\n"+
+		"eventId=\"e1\" OrderPlaced event had been processed already. orderId=order-1001, itemId=item1\n")
+}
+
+func TestDataOfAnEventComesInThreeForms(t *testing.T) {
+	const order = `{"orderId":"o","itemId":"item1","quantity":1}`
+	for i, data := range []string{
+		`"data":` + order,
+		`"datacontenttype":"text/plain","data":` + strings.ReplaceAll(fmt.Sprintf("%q", order), "`", ""),
+		`"datacontenttype":"application/octet-stream","data_base64":"` + base64.StdEncoding.EncodeToString([]byte(order)) + `"`,
+	} {
+		s := newService(t)
+		event := fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"s","type":"t",%s}`, i, data)
+		s.deliver(event, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"o","itemId":"item1",`+
+			`"previousQuantity":0,"orderedQuantity":1,"remainingQuantity":-1}`)
+	}
+}
+
+func TestBadEventsAreDroppedAndBadRequestsRefused(t *testing.T) {
+	// data returns the event around a good order but for one field.
+	order := func(field, value string) string {
+		fields := map[string]string{"orderId": `"o"`, "itemId": `"i"`, "quantity": `1`}
+		fields[field] = value
+		return fmt.Sprintf(`{"orderId":%s,"itemId":%s,"quantity":%s}`, fields["orderId"], fields["itemId"], fields["quantity"])
+	}
+	event := func(data string) string { return `{"specversion":"1.0","id":"e","source":"s","type":"t",` + data + `}` }
+	tests := []struct{ body, wantError string }{
+		{`{"orderId":"o","quantity":1}`, "OrderPlaced event is missing itemId"},
+		{order("itemId", `""`), "OrderPlaced event is missing itemId"},
+		{order("itemId", `null`), "OrderPlaced event is missing itemId"},
+		{`{}`, "OrderPlaced event is missing itemId"},
+		{`{"ITEMID":"i","quantity":1}`, "OrderPlaced event is missing itemId"},
+		{order("quantity", `0`), "OrderPlaced event is missing quantity"},
+		{order("quantity", `null`), "OrderPlaced event is missing quantity"},
+		{`{"orderId":"o","itemId":"i"}`, "OrderPlaced event is missing quantity"},
+		{order("quantity", `-1`), "quantity must not be negative"},
+		{order("quantity", `1.5`), "quantity must be an integer"},
+		{order("quantity", `1e3`), "quantity must be an integer"},
+		{order("quantity", `"1"`), "quantity must be a number"},
+		{order("quantity", `true`), "quantity must be a number"},
+		{order("quantity", `[]`), "quantity must be a number"},
+		{order("quantity", `9007199254740992`), "quantity must not be greater than 9007199254740991"},
+		{order("quantity", `1`+strings.Repeat("0", 999)), "quantity must not be greater than 9007199254740991"},
+		{order("orderId", `1`), "orderId must be a string"},
+		{order("orderId", `{}`), "orderId must be a string"},
+		{order("orderId", `"a||b"`), `orderId must not contain "||"`},
+		{order("orderId", `"a\u0000b"`), "orderId must not contain control characters"},
+		{order("itemId", `1`), "itemId must be a string"},
+		{order("itemId", `["i"]`), "itemId must be a string"},
+		{order("itemId", `"a||b"`), `itemId must not contain "||"`},
+		{order("itemId", `"."`), `itemId must not be "." or ".."`},
+		{order("itemId", `".."`), `itemId must not be "." or ".."`},
+		{order("itemId", `"a\tb"`), "itemId must not contain control characters"},
+		{order("itemId", `"`+strings.Repeat("x", 257)+`"`), "itemId must not be longer than 256 bytes"},
+		{order("itemId", `"\ud800"`), "itemId must be valid Unicode"},
+		{order("itemId", "\"\xff\""), "not valid UTF-8"},
+		{``, ""},
+		{`{`, ""},
+		{`null`, ""},
+		{`[]`, ""},
+		{`"order"`, ""},
+		{`1`, ""},
+		{order("orderId", `"o"`) + `{}`, ""},
+		{`not JSON`, ""},
+	}
+	events := []struct{ body, wantError string }{ // these are no bare orders, whatever their content type
+		{`{"specversion":"1.0","source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "id is missing"},
+		{`{"specversion":"1.0","id":"","source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "id is missing"},
+		{`{"specversion":"1.0","id":1,"source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "not a CloudEvent"},
+		{event(`"subject":"no data"`), "the event's data is no order"},
+		{event(`"data":null`), "the event's data is no order"},
+		{event(`"data":"text"`), "the event's data is no order"},
+		{event(`"data":["array"]`), "the event's data is no order"},
+		{event(`"datacontenttype":"text/plain","data":"text"`), "the event's data is no order"},
+		{event(`"data_base64":"!"`), "data_base64"},
+		{event(`"data_base64":"bm90IEpTT04="`), "the event's data is no order"},
+		{event(`"data_base64":"e30=","data":{}`), "both data and data_base64"},
+	}
+	for _, tt := range tests {
+		if tt.wantError != "" {
+			events = append(events, struct{ body, wantError string }{event(`"data":` + tt.body), tt.wantError})
+		}
+		checkRefused(t, "application/json", tt.body, 400, "", tt.wantError)
+		checkRefused(t, "", tt.body, 400, "", tt.wantError)
+	}
+	for _, tt := range events {
+		checkRefused(t, "application/json", tt.body, 400, "", tt.wantError)
+		checkRefused(t, eventType, tt.body, 200, "DROP", tt.wantError)
+		checkRefused(t, eventType+"; charset=utf-8", tt.body, 200, "DROP", tt.wantError)
+	}
+	huge := event(`"data":{"itemId":"` + strings.Repeat("x", 5<<20) + `"}`)
+	checkRefused(t, eventType, huge, 200, "DROP", "must not be longer than 65536 bytes")
+	checkRefused(t, "application/json", huge, 413, "", "must not be longer than 65536 bytes")
+	checkRefused(t, eventType, `not JSON`, 200, "DROP", "not a CloudEvent")
+	checkRefused(t, eventType, order("orderId", `"o"`), 200, "DROP", "id is missing")
+}
+
+func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, wantError string) {
+	t.Helper()
+	s := newService(t)
+	status, got := s.do("POST", "/orders", contentType, body)
+	var answer struct{ Status, Error string }
+	if err := json.Unmarshal([]byte(got), &answer); err != nil {
+		t.Errorf("%.80q as %q: got %s, want JSON", body, contentType, got)
+	}
+	if status != wantStatus || answer.Status != want || answer.Error == "" || !strings.Contains(answer.Error, wantError) {
+		t.Errorf("%.80q as %q: got %d %s, want %d %s %s", body, contentType, status, got, wantStatus, want, wantError)
+	}
+	if s.store.writes > 0 {
+		t.Errorf("%.80q as %q: something was written", body, contentType)
+	}
+}
+
+func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
+	is := is.New(t)
+	s := newService(t)
+	s.store.put("item1", []byte(`"a dozen"`))
+	const data = `{"orderId":"o","itemId":"item1","quantity":1}`
+	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":`+data+`}`)
+	is.Equal(status, 200)
+	is.True(strings.Contains(body, `"status":"DROP"`))
+	status, body = s.do("POST", "/orders", "", data)
+	is.Equal(status, 500)
+	is.True(strings.Contains(body, "can't be counted"))
+	status, _ = s.do("GET", "/inventory/item1", "", "")
+	is.Equal(status, 500)
+}
+
+func TestStoreThatFailsMeansRetry(t *testing.T) {
+	is := is.New(t)
+	var logs bytes.Buffer
+	h := newServer(newLedger(unreadable{store: &memoryStore{}}), "", log.New(&logs, "", 0))
+	s := &service{t: t, handler: h}
+	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`)
+	is.Equal(status, 500)
+	is.True(strings.Contains(body, `"status":"RETRY"`))
+	status, body = s.do("GET", "/inventory/item1", "", "")
+	is.Equal(status, 500)
+	is.Equal(body, `{"error":"Failed to read inventory quantity"}`)
+	status, body = s.do("POST", "/inventory/item1", "", `{"quantity":1}`)
+	is.Equal(status, 500)
+	is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
+	is.Equal(strings.Count(logs.String(), "sidecar answered 500"), 3) // the log says why
+}
+
+func TestStockIsSetAndRead(t *testing.T) {
+	s := newService(t)
+	for _, itemID := range []string{"item1", "a/b", "a b", "100%", "%2F", "📦", "a?b#c", "~item", "a+b", "a//b", strings.Repeat("x", 256)} {
+		for _, quantity := range []string{"100", "0", "9007199254740991"} {
+			path := "/inventory/" + url.PathEscape(itemID)
+			id, _ := json.Marshal(itemID)
+			want := fmt.Sprintf(`{"itemId":%s,"quantity":%s}`, id, quantity)
+			if status, got := s.do("POST", path, "", `{"quantity":`+quantity+`}`); status != 200 || got != want {
+				t.Errorf("POST %s: got %d %s, want %s", path, status, got, want)
+			}
+			if status, got := s.do("GET", path, "", ""); status != 200 || got != want {
+				t.Errorf("GET %s: got %d %s, want %s", path, status, got, want)
+			}
+		}
+	}
+}
+
+func TestBadStockRequestsAreRefused(t *testing.T) {
+	const good = `{"quantity":1}`
+	tests := []struct {
+		path, body string
+		want       int
+		wantError  string
+	}{
+		{"/inventory/item1", ``, 400, "not valid JSON"},
+		{"/inventory/item1", `{`, 400, "not valid JSON"},
+		{"/inventory/item1", good + `x`, 400, "not valid JSON"},
+		{"/inventory/item1", `quantity=1`, 400, "not valid JSON"},
+		{"/inventory/item1", `100`, 400, "must be a JSON object"},
+		{"/inventory/item1", `[100]`, 400, "must be a JSON object"},
+		{"/inventory/item1", `null`, 400, "must be a JSON object"},
+		{"/inventory/item1", `{}`, 400, "quantity is required"},
+		{"/inventory/item1", `{"quantity":null}`, 400, "quantity is required"},
+		{"/inventory/item1", `{"Quantity":1}`, 400, "quantity is required"},
+		{"/inventory/item1", `{"quantity":"1"}`, 400, "quantity must be a number"},
+		{"/inventory/item1", `{"quantity":true}`, 400, "quantity must be a number"},
+		{"/inventory/item1", `{"quantity":[1]}`, 400, "quantity must be a number"},
+		{"/inventory/item1", `{"quantity":-1}`, 400, "quantity must not be negative"},
+		{"/inventory/item1", `{"quantity":0.5}`, 400, "quantity must be an integer"},
+		{"/inventory/item1", `{"quantity":1e2}`, 400, "quantity must be an integer"},
+		{"/inventory/item1", `{"quantity":9007199254740992}`, 400, "quantity must not be greater than"},
+		{"/inventory/item1", "{\"quantity\":1,\"x\":\"\xff\"}", 400, "not valid UTF-8"},
+		{"/inventory/item1", `{"quantity":1,"x":"` + strings.Repeat("x", maxBodyBytes) + `"}`, 413, "must not be longer than"},
+		{"/inventory/", good, 400, "itemId must not be empty"},
+		{"/inventory/%2E", good, 400, `itemId must not be "."`},
+		{"/inventory/%2E%2E", good, 400, `itemId must not be "."`},
+		{"/inventory/a||b", good, 400, `itemId must not contain "||"`},
+		{"/inventory/a%7C%7Cb", good, 400, `itemId must not contain "||"`},
+		{"/inventory/a%00b", good, 400, "itemId must not contain control characters"},
+		{"/inventory/a%0Ab", good, 400, "itemId must not contain control characters"},
+		{"/inventory/a%C2%85b", good, 400, "itemId must not contain control characters"},
+		{"/inventory/%FF", good, 400, "itemId must be valid UTF-8"},
+		{"/inventory/%ED%A0%80", good, 400, "itemId must be valid UTF-8"},
+		{"/inventory/" + strings.Repeat("x", 257), good, 400, "itemId must not be longer than 256 bytes"},
+		{"/inventory/" + strings.Repeat("%C3%A9", 129), good, 400, "itemId must not be longer than 256 bytes"},
+	}
+	for _, tt := range tests {
+		s := newService(t)
+		methods := []string{"POST"}
+		if tt.body == good {
+			methods = append(methods, "GET")
+		}
+		for _, method := range methods {
+			status, body := s.do(method, tt.path, "", tt.body)
+			var answer struct{ Error string }
+			if err := json.Unmarshal([]byte(body), &answer); err != nil || status != tt.want || !strings.Contains(answer.Error, tt.wantError) {
+				t.Errorf("%s %.40s %.40q: got %d %s, want %d %s", method, tt.path, tt.body, status, body, tt.want, tt.wantError)
+			}
+		}
+		if s.store.writes > 0 {
+			t.Errorf("POST %.40s %.40q: something was written", tt.path, tt.body)
+		}
+	}
+}
+
+func TestSubscriptionIsDeclared(t *testing.T) {
+	is := is.New(t)
+	status, body := newService(t).do("GET", "/dapr/subscribe", "", "")
+	is.Equal(status, 200)
+	is.Equal(body, `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"}]`)
+}
+
+func TestTokenIsDemanded(t *testing.T) {
+	memory := &memoryStore{}
+	s := &service{t: t, handler: newServer(newLedger(memory), "secret", log.New(io.Discard, "", 0))}
+	got := make(map[string]int)
+	for _, request := range []string{"GET /inventory/item1", "POST /inventory/item1", "GET /dapr/subscribe", "POST /orders", "GET /healthz"} {
+		method, path, _ := strings.Cut(request, " ")
+		got[request], _ = s.do(method, path, "", `{"itemId":"item1","quantity":1}`)
+	}
+	want := map[string]int{
+		"GET /inventory/item1": 401, "POST /inventory/item1": 401, "GET /dapr/subscribe": 401, "POST /orders": 401,
+		"GET /healthz": 200,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("statuses without a token (-want +got):\n%s", diff)
+	}
+	if memory.writes > 0 {
+		t.Error("something was written")
+	}
+	r := httptest.NewRequest("GET", "/inventory/item1", nil)
+	r.Header.Set("dapr-api-token", "secret")
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	if w.Code != 200 {
+		t.Errorf("with the token: got %d, want 200", w.Code)
+	}
+}
+
+func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
+	for _, tt := range []struct{ name, value string }{
+		{"PORT", "http"}, {"APP_PORT", "70000"}, {"DAPR_HTTP_PORT", "x"}, {"DAPR_HTTP_ENDPOINT", "localhost"}, {"MARKER_TTL", "a day"}, {"MARKER_TTL", "0s"},
+	} {
+		getenv := func(name string) string {
+			if name == tt.name {
+				return tt.value
+			}
+			return ""
+		}
+		want := fmt.Sprintf("%s is %q", tt.name, tt.value)
+		if err := run(t.Context(), getenv, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, want)
+		}
+	}
+}
