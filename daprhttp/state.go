@@ -49,7 +49,7 @@ type StateItem struct {
 
 	// Value is saved as its JSON. Dapr reads every number in it as a float64:
 	// integers beyond ±2^53 do not survive.
-	Value any `json:"value"`
+	Value any `json:"value,omitempty"`
 
 	// ETag, when not empty, must be the stored one for the write to happen.
 	// That also takes Options.Concurrency to be FirstWrite.
@@ -190,7 +190,11 @@ func Upsert(item StateItem) StateOperation {
 // Delete returns the operation that deletes a key. An etag that is not empty
 // must be the stored one.
 func Delete(key, etag string) StateOperation {
-	return StateOperation{"delete", StateItem{Key: key, ETag: etag}}
+	item := StateItem{Key: key, ETag: etag}
+	if etag != "" {
+		item.Options.Concurrency = FirstWrite
+	}
+	return StateOperation{"delete", item}
 }
 
 // StateTransaction carries out operations in their order, on stores that have

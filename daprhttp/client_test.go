@@ -1,0 +1,357 @@
+package daprhttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/matryer/is"
+)
+
+// request is what a sidecar got.
+type request struct {
+	Line   string // method and escaped path
+	Query  url.Values
+	Header http.Header // without what every request has
+	Body   string
+}
+
+// sidecar starts a server that records requests and gives one answer to all.
+func sidecar(t *testing.T, status int, header http.Header, body string) (*Client, *[]request) {
+	t.Helper()
+	var got []request
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, name := range []string{"User-Agent", "Accept-Encoding", "Content-Length"} {
+			r.Header.Del(name)
+		}
+		got = append(got, request{r.Method + " " + r.URL.EscapedPath(), r.URL.Query(), r.Header, string(text)})
+		for name := range header {
+			w.Header().Set(name, header.Get(name))
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(server.Close)
+	return &Client{Endpoint: server.URL}, &got
+}
+
+// check compares the one request that was made with the one that was wanted.
+func check(t *testing.T, got *[]request, want request) {
+	t.Helper()
+	if want.Query == nil {
+		want.Query = url.Values{}
+	}
+	if want.Header == nil {
+		want.Header = http.Header{}
+	}
+	if want.Body != "" && want.Header.Get("Content-Type") == "" {
+		want.Header.Set("Content-Type", "application/json")
+	}
+	if diff := cmp.Diff([]request{want}, *got); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+}
+
+func TestPublish(t *testing.T) {
+	is := is.New(t)
+	c, got := sidecar(t, 204, nil, "")
+	is.NoErr(c.Publish(t.Context(), "pubsub", "topic", Message{Data: []byte(`{"a":1}`)}))
+	check(t, got, request{Line: "POST /v1.0/publish/pubsub/topic", Body: `{"a":1}`})
+
+	c, got = sidecar(t, 204, nil, "")
+	is.NoErr(c.Publish(t.Context(), "a pubsub", "a/topic+", Message{
+		Data: []byte("text"), ContentType: "text/plain",
+		Metadata: map[string]string{MetadataEventID: "an id&", MetadataTTL: "60", MetadataRawPayload: "true"},
+	}))
+	check(t, got, request{
+		Line:   "POST /v1.0/publish/a%20pubsub/a%2Ftopic%2B",
+		Query:  url.Values{"metadata.cloudevent.id": {"an id&"}, "metadata.ttlInSeconds": {"60"}, "metadata.rawPayload": {"true"}},
+		Header: http.Header{"Content-Type": {"text/plain"}},
+		Body:   "text",
+	})
+}
+
+func TestBulkPublish(t *testing.T) {
+	is := is.New(t)
+	messages := []BulkMessage{
+		{"1", Message{Data: []byte(`{"a":1}`), Metadata: map[string]string{MetadataEventID: "e1"}}},
+		{"2", Message{Data: []byte("text"), ContentType: "text/plain; charset=utf-8"}},
+		{"3", Message{Data: []byte{0, 1}, ContentType: "application/octet-stream"}},
+		{"4", Message{Data: []byte(`{"id":"e4"}`), ContentType: "application/cloudevents+json"}},
+	}
+	c, got := sidecar(t, 204, nil, "")
+	failed, err := c.BulkPublish(t.Context(), "pubsub", "topic", messages, map[string]string{MetadataTTL: "60"})
+	is.NoErr(err)
+	is.Equal(len(failed), 0)
+	check(t, got, request{
+		Line:  "POST /v1.0/publish/bulk/pubsub/topic",
+		Query: url.Values{"metadata.ttlInSeconds": {"60"}},
+		Body: `[{"entryId":"1","event":{"a":1},"contentType":"application/json","metadata":{"cloudevent.id":"e1"}},` +
+			`{"entryId":"2","event":"text","contentType":"text/plain; charset=utf-8"},` +
+			`{"entryId":"3","event":"AAE=","contentType":"application/octet-stream"},` +
+			`{"entryId":"4","event":{"id":"e4"},"contentType":"application/cloudevents+json"}]`,
+	})
+
+	c, _ = sidecar(t, 500, nil, `{"failedEntries":[{"entryId":"2","error":"full"}],"errorCode":"ERR_PUBSUB_PUBLISH_MESSAGE"}`)
+	failed, err = c.BulkPublish(t.Context(), "pubsub", "topic", messages, nil)
+	is.Equal(failed, []FailedEntry{{"2", "full"}})
+	var e *Error
+	is.True(errors.As(err, &e))
+	is.Equal(e.ErrorCode, "ERR_PUBSUB_PUBLISH_MESSAGE")
+
+	_, err = c.BulkPublish(t.Context(), "pubsub", "topic", []BulkMessage{{"1", Message{Data: []byte(`{`)}}}, nil)
+	is.True(err != nil) // malformed JSON can't be part of a bulk request
+}
+
+func TestGetState(t *testing.T) {
+	is := is.New(t)
+	c, got := sidecar(t, 200, http.Header{"Etag": {"7"}}, `{"a":1}`)
+	v, err := c.GetState(t.Context(), "statestore", "a/b+c d%", GetStateOptions{Consistency: Strong, Metadata: map[string]string{"partitionKey": "p"}})
+	is.NoErr(err)
+	is.Equal(string(v.Value), `{"a":1}`)
+	is.Equal(v.ETag, "7")
+	is.Equal(v.Key, "a/b+c d%")
+	check(t, got, request{
+		Line:  "GET /v1.0/state/statestore/a%2Fb%2Bc%20d%25",
+		Query: url.Values{"consistency": {"strong"}, "metadata.partitionKey": {"p"}},
+	})
+
+	c, _ = sidecar(t, 204, nil, "")
+	v, err = c.GetState(t.Context(), "statestore", "key", GetStateOptions{})
+	is.NoErr(err)
+	is.True(v.Value == nil) // there is no such key
+	is.Equal(v.ETag, "")
+
+	for _, key := range []string{"", ".", ".."} {
+		_, err := c.GetState(t.Context(), "statestore", key, GetStateOptions{})
+		is.True(errors.Is(err, ErrKey))
+		is.True(errors.Is(c.DeleteState(t.Context(), "statestore", key, DeleteStateOptions{}), ErrKey))
+	}
+}
+
+func TestGetBulkState(t *testing.T) {
+	is := is.New(t)
+	c, got := sidecar(t, 200, nil, `[{"key":"a","data":{"x":1},"etag":"7"},{"key":"b"},{"key":"c","error":"unreadable"}]`)
+	values, err := c.GetBulkState(t.Context(), "statestore", []string{"a", "b", "c"}, GetBulkStateOptions{Parallelism: 5, Metadata: map[string]string{"m": "n"}})
+	is.NoErr(err)
+	want := []StateValue{
+		{Key: "a", Value: []byte(`{"x":1}`), ETag: "7"},
+		{Key: "b"},
+		{Key: "c", Error: "unreadable"},
+	}
+	if diff := cmp.Diff(want, values); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+	check(t, got, request{
+		Line:  "POST /v1.0/state/statestore/bulk",
+		Query: url.Values{"metadata.m": {"n"}},
+		Body:  `{"keys":["a","b","c"],"parallelism":5}`,
+	})
+
+	c, _ = sidecar(t, 200, nil, "") // what Dapr answers when one of the values is no JSON
+	_, err = c.GetBulkState(t.Context(), "statestore", []string{"a", "b"}, GetBulkStateOptions{})
+	is.True(err != nil)
+}
+
+func TestSaveState(t *testing.T) {
+	is := is.New(t)
+	c, got := sidecar(t, 204, nil, "")
+	is.NoErr(c.SaveState(t.Context(), "statestore",
+		StateItem{Key: "a", Value: map[string]int{"x": 1}, ETag: "7", Options: StateOptions{Concurrency: FirstWrite, Consistency: Strong}},
+		StateItem{Key: "b", Value: true, Metadata: TTL(60)},
+	))
+	check(t, got, request{
+		Line: "POST /v1.0/state/statestore",
+		Body: `[{"key":"a","value":{"x":1},"etag":"7","options":{"concurrency":"first-write","consistency":"strong"}},` +
+			`{"key":"b","value":true,"metadata":{"ttlInSeconds":"60"}}]`,
+	})
+	is.True(c.SaveState(t.Context(), "statestore", StateItem{Key: "c", Value: func() {}}) != nil) // no JSON
+	is.Equal(len(*got), 1)
+}
+
+func TestDeleteState(t *testing.T) {
+	is := is.New(t)
+	c, got := sidecar(t, 204, nil, "")
+	is.NoErr(c.DeleteState(t.Context(), "statestore", "key", DeleteStateOptions{
+		ETag: "7", Concurrency: FirstWrite, Consistency: Eventual, Metadata: map[string]string{"m": "n"},
+	}))
+	check(t, got, request{
+		Line:   "DELETE /v1.0/state/statestore/key",
+		Query:  url.Values{"concurrency": {"first-write"}, "consistency": {"eventual"}, "metadata.m": {"n"}},
+		Header: http.Header{"If-Match": {"7"}},
+	})
+}
+
+func TestStateTransaction(t *testing.T) {
+	is := is.New(t)
+	c, got := sidecar(t, 204, nil, "")
+	is.NoErr(c.StateTransaction(t.Context(), "statestore", []StateOperation{
+		Upsert(StateItem{Key: "a", Value: 1}),
+		Delete("b", "7"),
+		Delete("c", ""),
+	}, map[string]string{"m": "n"}))
+	check(t, got, request{
+		Line: "POST /v1.0/state/statestore/transaction",
+		Body: `{"operations":[{"operation":"upsert","request":{"key":"a","value":1}},` +
+			`{"operation":"delete","request":{"key":"b","etag":"7","options":{"concurrency":"first-write"}}},` +
+			`{"operation":"delete","request":{"key":"c"}}],"metadata":{"m":"n"}}`,
+	})
+}
+
+func TestErrorIsFoundInEveryCall(t *testing.T) {
+	calls := map[string]func(ctx context.Context, c *Client) error{
+		"Publish": func(ctx context.Context, c *Client) error { return c.Publish(ctx, "p", "t", Message{}) },
+		"BulkPublish": func(ctx context.Context, c *Client) error {
+			_, err := c.BulkPublish(ctx, "p", "t", nil, nil)
+			return err
+		},
+		"GetState": func(ctx context.Context, c *Client) error {
+			_, err := c.GetState(ctx, "s", "k", GetStateOptions{})
+			return err
+		},
+		"GetBulkState": func(ctx context.Context, c *Client) error {
+			_, err := c.GetBulkState(ctx, "s", []string{"k"}, GetBulkStateOptions{})
+			return err
+		},
+		"SaveState":        func(ctx context.Context, c *Client) error { return c.SaveState(ctx, "s", StateItem{Key: "k"}) },
+		"DeleteState":      func(ctx context.Context, c *Client) error { return c.DeleteState(ctx, "s", "k", DeleteStateOptions{}) },
+		"StateTransaction": func(ctx context.Context, c *Client) error { return c.StateTransaction(ctx, "s", nil, nil) },
+	}
+	answers := []struct {
+		status int
+		body   string
+		want   Error
+		text   string
+	}{
+		{409, `{"errorCode":"ERR_STATE_SAVE","message":"etag mismatch","details":[]}`, Error{409, "ERR_STATE_SAVE", "etag mismatch"}, "sidecar answered 409 ERR_STATE_SAVE: etag mismatch"},
+		{401, ``, Error{401, "", ""}, "sidecar answered 401"},
+		{502, `<html>bad gateway</html>`, Error{502, "", "<html>bad gateway</html>"}, "sidecar answered 502: <html>bad gateway</html>"},
+		{307, ``, Error{307, "", ""}, "sidecar answered 307"},
+		{500, strings.Repeat("é", 999), Error{500, "", strings.Repeat("é", 256)}, "sidecar answered 500: " + strings.Repeat("é", 256)},
+	}
+	for name, call := range calls {
+		for _, a := range answers {
+			c, _ := sidecar(t, a.status, http.Header{"Location": {"/elsewhere"}}, a.body)
+			err := call(t.Context(), c)
+			var e *Error
+			if !errors.As(err, &e) || *e != a.want || !strings.HasSuffix(err.Error(), a.text) {
+				t.Errorf("%s, %d: got %v, want %v", name, a.status, err, a.text)
+			}
+		}
+		c, _ := sidecar(t, 204, nil, "")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := call(ctx, c); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with a cancelled context: got %v", name, err)
+		}
+	}
+}
+
+func TestCallIsBoundedInTime(t *testing.T) {
+	is := is.New(t)
+	wait := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush() // the header comes, the body does not
+		<-wait
+	}))
+	defer server.Close()
+	defer close(wait)
+	c := &Client{Endpoint: server.URL, Timeout: time.Millisecond}
+	_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
+	is.True(errors.Is(err, context.DeadlineExceeded))
+}
+
+func TestAnswerIsBoundedInSize(t *testing.T) {
+	is := is.New(t)
+	c, _ := sidecar(t, 200, nil, `"12345678"`)
+	c.MaxResponseBytes = 10
+	_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
+	is.NoErr(err)
+	c.MaxResponseBytes = 9
+	_, err = c.GetState(t.Context(), "s", "k", GetStateOptions{})
+	is.True(err != nil)
+	is.True(strings.Contains(err.Error(), "longer than 9 bytes"))
+}
+
+func TestTokenAndTraceArePassedOn(t *testing.T) {
+	is := is.New(t)
+	c, got := sidecar(t, 204, nil, "")
+	c.APIToken = "secret"
+	incoming := http.Header{}
+	incoming.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	incoming.Set("tracestate", "a=b")
+	is.NoErr(c.DeleteState(ContextWithTrace(t.Context(), incoming), "s", "k", DeleteStateOptions{}))
+	check(t, got, request{Line: "DELETE /v1.0/state/s/k", Header: http.Header{
+		"Dapr-Api-Token": {"secret"},
+		"Traceparent":    {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+		"Tracestate":     {"a=b"},
+	}})
+
+	c, got = sidecar(t, 204, nil, "")
+	is.NoErr(c.DeleteState(ContextWithTrace(t.Context(), http.Header{"Tracestate": {"a=b"}}), "s", "k", DeleteStateOptions{}))
+	check(t, got, request{Line: "DELETE /v1.0/state/s/k"}) // a state without a trace means nothing
+}
+
+func TestConnectionsAreReused(t *testing.T) {
+	is := is.New(t)
+	var opened atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(500)
+		_, _ = io.WriteString(w, "an answer that must be read to its end")
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	for range 10 {
+		c := &Client{Endpoint: server.URL}
+		is.True(c.DeleteState(t.Context(), "s", "k", DeleteStateOptions{}) != nil)
+	}
+	is.Equal(opened.Load(), int32(1))
+}
+
+func TestClientFromEnv(t *testing.T) {
+	tests := []struct {
+		env       map[string]string
+		want      Client
+		wantError string
+	}{
+		{nil, Client{Endpoint: "http://127.0.0.1:3501"}, ""},
+		{map[string]string{"DAPR_HTTP_PORT": "4000", "DAPR_API_TOKEN": "t"}, Client{Endpoint: "http://127.0.0.1:4000", APIToken: "t"}, ""},
+		{map[string]string{"DAPR_HTTP_ENDPOINT": "https://dapr.example:443/", "DAPR_HTTP_PORT": "4000"}, Client{Endpoint: "https://dapr.example:443"}, ""},
+		{map[string]string{"DAPR_HTTP_PORT": "a"}, Client{}, `DAPR_HTTP_PORT is "a": it must be a port number`},
+		{map[string]string{"DAPR_HTTP_PORT": "65536"}, Client{}, `DAPR_HTTP_PORT is "65536": it must be a port number`},
+		{map[string]string{"DAPR_HTTP_ENDPOINT": "localhost:3500"}, Client{}, `DAPR_HTTP_ENDPOINT is "localhost:3500": it must be a URL`},
+		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://"}, Client{}, `DAPR_HTTP_ENDPOINT is "http://": it must be a URL`},
+	}
+	for _, tt := range tests {
+		got, err := ClientFromEnv(func(name string) string { return tt.env[name] }, 3501)
+		switch {
+		case tt.wantError != "":
+			if err == nil || !strings.Contains(err.Error(), tt.wantError) {
+				t.Errorf("%v: got error %v, want %s", tt.env, err, tt.wantError)
+			}
+		case err != nil:
+			t.Errorf("%v: %v", tt.env, err)
+		case *got != tt.want:
+			t.Errorf("%v: got %+v, want %+v", tt.env, *got, tt.want)
+		}
+	}
+}

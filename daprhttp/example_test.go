@@ -1,0 +1,175 @@
+package daprhttp_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+// A program that `dapr run` has started finds its sidecar by itself.
+func ExampleClientFromEnv() {
+	client, err := daprhttp.ClientFromEnv(os.Getenv, 3500)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(client.Endpoint)
+	// Output: http://127.0.0.1:3500
+}
+
+// The ID makes the event the same however often it is published.
+func ExampleClient_Publish() {
+	client, stop := sidecar(http.StatusNoContent, "")
+	defer stop()
+	err := client.Publish(context.Background(), "pubsub", "OrderPlaced", daprhttp.Message{
+		Data:     []byte(`{"orderId":"order-1001"}`),
+		Metadata: map[string]string{daprhttp.MetadataEventID: "order-1001"},
+	})
+	fmt.Println(err)
+	// Output:
+	// POST /v1.0/publish/pubsub/OrderPlaced?metadata.cloudevent.id=order-1001 {"orderId":"order-1001"}
+	// <nil>
+}
+
+func ExampleClient_BulkPublish() {
+	client, stop := sidecar(http.StatusNoContent, "")
+	defer stop()
+	failed, err := client.BulkPublish(context.Background(), "pubsub", "OrderPlaced", []daprhttp.BulkMessage{
+		{EntryID: "1", Message: daprhttp.Message{Data: []byte(`{"orderId":"order-1001"}`)}},
+		{EntryID: "2", Message: daprhttp.Message{Data: []byte(`a note`), ContentType: "text/plain"}},
+	}, nil)
+	fmt.Println(failed, err)
+	// Output:
+	// POST /v1.0/publish/bulk/pubsub/OrderPlaced [{"entryId":"1","event":{"orderId":"order-1001"},"contentType":"application/json"},{"entryId":"2","event":"a note","contentType":"text/plain"}]
+	// [] <nil>
+}
+
+func ExampleClient_GetState() {
+	client, stop := sidecar(http.StatusOK, `{"quantity":90}`)
+	defer stop()
+	value, err := client.GetState(context.Background(), "statestore", "item1", daprhttp.GetStateOptions{})
+	fmt.Println(string(value.Value), value.ETag, err)
+	// Output:
+	// GET /v1.0/state/statestore/item1
+	// {"quantity":90} 7 <nil>
+}
+
+func ExampleClient_GetBulkState() {
+	client, stop := sidecar(http.StatusOK, `[{"key":"item1","data":90,"etag":"7"},{"key":"item2"}]`)
+	defer stop()
+	values, err := client.GetBulkState(context.Background(), "statestore", []string{"item1", "item2"}, daprhttp.GetBulkStateOptions{})
+	for _, v := range values {
+		fmt.Printf("%s is %q\n", v.Key, v.Value)
+	}
+	fmt.Println(err)
+	// Output:
+	// POST /v1.0/state/statestore/bulk {"keys":["item1","item2"]}
+	// item1 is "90"
+	// item2 is ""
+	// <nil>
+}
+
+// With the ETag of what was read, a write that somebody else was faster than
+// fails, and nobody's change is lost.
+func ExampleClient_SaveState() {
+	client, stop := sidecar(http.StatusConflict, `{"errorCode":"ERR_STATE_SAVE","message":"possible etag mismatch"}`)
+	defer stop()
+	err := client.SaveState(context.Background(), "statestore", daprhttp.StateItem{
+		Key: "item1", Value: 80, ETag: "7",
+		Options: daprhttp.StateOptions{Concurrency: daprhttp.FirstWrite},
+	})
+	var refused *daprhttp.Error
+	if errors.As(err, &refused) {
+		fmt.Println(refused.StatusCode, refused.ErrorCode)
+	}
+	// Output:
+	// POST /v1.0/state/statestore [{"key":"item1","value":80,"etag":"7","options":{"concurrency":"first-write"}}]
+	// 409 ERR_STATE_SAVE
+}
+
+func ExampleClient_DeleteState() {
+	client, stop := sidecar(http.StatusNoContent, "")
+	defer stop()
+	err := client.DeleteState(context.Background(), "statestore", "item1", daprhttp.DeleteStateOptions{ETag: "7"})
+	fmt.Println(err)
+	// Output:
+	// DELETE /v1.0/state/statestore/item1
+	// <nil>
+}
+
+func ExampleClient_StateTransaction() {
+	client, stop := sidecar(http.StatusNoContent, "")
+	defer stop()
+	err := client.StateTransaction(context.Background(), "statestore", []daprhttp.StateOperation{
+		daprhttp.Upsert(daprhttp.StateItem{Key: "item1", Value: 80}),
+		daprhttp.Delete("item2", ""),
+	}, nil)
+	fmt.Println(err)
+	// Output:
+	// POST /v1.0/state/statestore/transaction {"operations":[{"operation":"upsert","request":{"key":"item1","value":80}},{"operation":"delete","request":{"key":"item2"}}]}
+	// <nil>
+}
+
+// A whole subscriber: it declares its subscription, decodes what the sidecar
+// delivers, and says what is to become of it.
+func Example_subscriber() {
+	mux := http.NewServeMux()
+	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
+		PubsubName: "pubsub", Topic: "OrderPlaced", Route: "/orders",
+	}))
+	mux.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
+		answer := func(s daprhttp.Status) {
+			daprhttp.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": s})
+		}
+		body, err := daprhttp.ReadBody(r, 64<<10)
+		if err != nil {
+			answer(daprhttp.StatusDrop)
+			return
+		}
+		event, err := daprhttp.DecodeEvent(body)
+		if err != nil {
+			answer(daprhttp.StatusDrop)
+			return
+		}
+		var order struct {
+			OrderID string `json:"orderId"`
+		}
+		if err := json.Unmarshal(event.Data, &order); err != nil {
+			answer(daprhttp.StatusDrop)
+			return
+		}
+		fmt.Println("event", event.ID, "from", event.Source, "is", order.OrderID)
+		answer(daprhttp.StatusSuccess)
+	})
+	handler := daprhttp.RequireAppToken(os.Getenv("APP_API_TOKEN"), mux)
+
+	// What a sidecar would do:
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest("POST", "/orders", strings.NewReader(
+		`{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","data":{"orderId":"order-1001"}}`)))
+	fmt.Print(w.Body)
+	// Output:
+	// event e1 from order-service is order-1001
+	// {"status":"SUCCESS"}
+}
+
+// sidecar stands in for a sidecar in the examples: it prints the request and
+// gives one answer.
+func sidecar(status int, answer string) (*daprhttp.Client, func()) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Println(strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Method, r.URL, body)))
+		w.Header().Set("ETag", "7")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, answer)
+	}))
+	return &daprhttp.Client{Endpoint: server.URL}, server.Close
+}
