@@ -32,7 +32,9 @@ check:
 	for os in windows darwin; do GOOS=$$os go build -o /dev/null ./order && GOOS=$$os go build -o /dev/null ./inventory && GOOS=$$os go build -o /dev/null ./e2e/launch || exit 1; done
 
 unit:
-	go test -race ./daprhttp/... ./order/... ./inventory/... ./e2e/stack/... ./e2e/launch/...
+	go test -race $(filter-out ./e2e/...,$(PACKAGES))
 
-e2e:
-	go test -count=1 -timeout 20m ./e2e
+# Two packages at a time would be too many sidecars for a small machine.
+e2e: .run/bin/launch
+	.run/bin/launch setup
+	go test -count=1 -p 1 -timeout 20m ./e2e/...

@@ -180,7 +180,7 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
 		PubsubName: "pubsub", Topic: topic, Route: "/events",
 	}))
-	mux.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /events", daprhttp.RequireAppToken(s.appAPIToken, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := daprhttp.ReadBody(r, 1<<20)
 		var event daprhttp.Event
 		if err == nil {
@@ -193,7 +193,7 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 		sub.received = append(sub.received, event)
 		sub.mu.Unlock()
 		daprhttp.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
-	})
+	})))
 	server := httptest.NewServer(mux)
 	s.t.Cleanup(server.Close)
 	address, err := url.Parse(server.URL)

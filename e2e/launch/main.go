@@ -5,6 +5,7 @@
 //	launch run     what `make run` does
 //	launch daprd   print the path of the sidecar that is used, building it first
 //	               where there is none
+//	launch setup   get ready what the end-to-end tests need: the sidecar and Redis
 package main
 
 import (
@@ -40,7 +41,14 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 	}
 	switch command {
 	case "run":
-		return run(ctx, root, getenv, stdout)
+		return theSystem(root, getenv).run(ctx, stdout)
+	case "setup":
+		// Where Redis can't be installed, the tests may find one that runs.
+		if err := stack.InstallRedis(ctx, stdout); err != nil {
+			fmt.Fprintln(stdout, err)
+		}
+		_, err := stack.Daprd(ctx, root, stdout)
+		return err
 	case "daprd":
 		path, err := stack.Daprd(ctx, root, stdout)
 		if err != nil {
@@ -49,6 +57,6 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 		fmt.Fprintln(stdout, path)
 		return nil
 	default:
-		return errors.New("usage: launch run | daprd")
+		return errors.New("usage: launch run | daprd | setup")
 	}
 }

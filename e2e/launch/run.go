@@ -13,36 +13,54 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// The ports of the README.
-const (
-	orderPort, orderDaprPort         = 5002, 3501
-	inventoryPort, inventoryDaprPort = 5001, 3500
-	redisPort                        = 6379
-)
+// A system is what `make run` starts.
+type system struct {
+	root, work                       string // the project, and the folder for what is left behind
+	resources                        string // the component files
+	orderPort, orderDaprPort         int
+	inventoryPort, inventoryDaprPort int
+	redisPort                        int
+	daprAPIToken, appAPIToken        string
+}
+
+// theSystem returns the system of the README.
+func theSystem(root string, getenv func(string) string) system {
+	return system{
+		root:              root,
+		work:              filepath.Join(root, ".run"),
+		resources:         filepath.Join(root, "components"),
+		orderPort:         5002,
+		orderDaprPort:     3501,
+		inventoryPort:     5001,
+		inventoryDaprPort: 3500,
+		redisPort:         6379,
+		daprAPIToken:      getenv("DAPR_API_TOKEN"),
+		appAPIToken:       getenv("APP_API_TOKEN"),
+	}
+}
 
 // run starts everything, tries it out, and waits for ctx or for something to go
 // wrong. Nothing that it started is left when it returns.
-func run(ctx context.Context, root string, getenv func(string) string, stdout io.Writer) (err error) {
-	work := filepath.Join(root, ".run")
-	bin := filepath.Join(work, "bin")
+func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
+	bin := filepath.Join(s.work, "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return err
 	}
-	out := &console{w: stdout, dir: work}
-	for _, port := range []int{orderPort, inventoryPort, orderDaprPort, inventoryDaprPort} {
+	out := &console{w: stdout, dir: s.work}
+	for _, port := range []int{s.orderPort, s.inventoryPort, s.orderDaprPort, s.inventoryDaprPort} {
 		if !stack.PortIsFree(port) {
 			return fmt.Errorf("port %d is taken: stop the program that listens on it (`lsof -i :%d` names it)", port, port)
 		}
 	}
-	daprd, err := stack.Daprd(ctx, root, out)
+	daprd, err := stack.Daprd(ctx, s.root, out)
 	if err != nil {
 		return err
 	}
-	if err := stack.BuildServices(ctx, root, bin); err != nil {
+	if err := stack.BuildServices(ctx, s.root, bin); err != nil {
 		return err
 	}
 
-	redis, err := startRedis(ctx, filepath.Join(work, "redis"), out)
+	redis, err := s.startRedis(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -50,14 +68,8 @@ func run(ctx context.Context, root string, getenv func(string) string, stdout io
 		defer func() { err = errors.Join(err, redis.Stop(10*time.Second)) }()
 	}
 
-	out.printf("Starting both services with their sidecars. The sidecars' logs are in %s.", work)
-	apps, err := startApps(ctx, stack.AppOptions{
-		Daprd:        daprd,
-		Resources:    filepath.Join(root, "components"),
-		DaprAPIToken: getenv("DAPR_API_TOKEN"),
-		AppAPIToken:  getenv("APP_API_TOKEN"),
-		Output:       out.process,
-	}, bin)
+	out.printf("Starting both services with their sidecars. The sidecars' logs are in %s.", s.work)
+	apps, err := s.startApps(ctx, daprd, bin, out)
 	defer func() {
 		out.printf("Stopping.")
 		err = errors.Join(err, stopApps(apps))
@@ -65,57 +77,64 @@ func run(ctx context.Context, root string, getenv func(string) string, stdout io
 	if err != nil {
 		return err
 	}
-
-	if err := placeOrder(ctx, getenv("APP_API_TOKEN"), out); err != nil {
+	if err := s.placeOrder(ctx, out); err != nil {
 		return err
 	}
 	out.printf("\nIt is up: order-service on %d, inventory-service on %d. Place more orders from another terminal; Ctrl-C stops everything.\n",
-		orderPort, inventoryPort)
+		s.orderPort, s.inventoryPort)
 	return wait(ctx, apps, redis)
 }
 
 // startRedis returns the Redis server that it started, or nil if one runs
 // already where the component files expect it.
-func startRedis(ctx context.Context, dir string, out *console) (*stack.Redis, error) {
-	if !stack.PortIsFree(redisPort) {
-		if err := (&stack.Redis{Addr: stack.DefaultRedisAddr}).Ping(); err != nil {
-			return nil, fmt.Errorf("port %d is taken, but not by a Redis that can be used (%w): stop that program, or name another Redis in components/*.yaml", redisPort, err)
+func (s system) startRedis(ctx context.Context, out *console) (*stack.Redis, error) {
+	addr := fmt.Sprintf("localhost:%d", s.redisPort)
+	if stack.PortIsFree(s.redisPort) {
+		if err := stack.InstallRedis(ctx, out); err != nil {
+			return nil, err
 		}
-		out.printf("Using the Redis that runs on port %d.", redisPort)
-		return nil, nil
 	}
-	if err := stack.InstallRedis(ctx, out); err != nil {
-		return nil, err
+	if stack.PortIsFree(s.redisPort) { // some systems start what they install
+		dir := filepath.Join(s.work, "redis")
+		out.printf("Starting Redis on port %d, with its data in %s.", s.redisPort, dir)
+		return stack.StartRedis(ctx, dir, s.redisPort, nil)
 	}
-	if !stack.PortIsFree(redisPort) { // some systems start what they install
-		return startRedis(ctx, dir, out)
+	if err := (&stack.Redis{Addr: addr}).Ping(); err != nil {
+		return nil, fmt.Errorf("port %d is taken, but not by a Redis that can be used (%w): stop that program, or name another Redis in components/*.yaml", s.redisPort, err)
 	}
-	out.printf("Starting Redis on port %d, with its data in %s.", redisPort, dir)
-	return stack.StartRedis(ctx, dir, redisPort, nil)
+	out.printf("Using the Redis that runs on port %d.", s.redisPort)
+	return nil, nil
 }
 
 // startApps starts both services at the same time. It returns those that did
 // start, with an error when one did not.
-func startApps(ctx context.Context, common stack.AppOptions, bin string) ([]*stack.App, error) {
+func (s system) startApps(ctx context.Context, daprd, bin string, out *console) ([]*stack.App, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	options := make([]stack.AppOptions, 2)
+	for i := range options {
+		options[i] = stack.AppOptions{
+			Daprd:        daprd,
+			Resources:    s.resources,
+			DaprAPIToken: s.daprAPIToken,
+			AppAPIToken:  s.appAPIToken,
+			Output:       out.process,
+		}
+	}
+	inventory, order := &options[0], &options[1]
+	inventory.ID, inventory.Program = "inventory-service", filepath.Join(bin, "inventory")
+	inventory.Port, inventory.DaprPort = s.inventoryPort, s.inventoryDaprPort
+	order.ID, order.Program = "order-service", filepath.Join(bin, "order")
+	order.Port, order.DaprPort = s.orderPort, s.orderDaprPort
+
 	var (
 		mu     sync.Mutex
 		apps   []*stack.App
 		failed error
 		wg     sync.WaitGroup
 	)
-	for _, service := range []struct {
-		id, program    string
-		port, daprPort int
-	}{
-		{"inventory-service", "inventory", inventoryPort, inventoryDaprPort},
-		{"order-service", "order", orderPort, orderDaprPort},
-	} {
+	for _, o := range options {
 		wg.Go(func() {
-			o := common
-			o.ID, o.Program = service.id, filepath.Join(bin, service.program)
-			o.Port, o.DaprPort = service.port, service.daprPort
 			app, err := stack.StartApp(ctx, o)
 			mu.Lock()
 			defer mu.Unlock()

@@ -12,13 +12,13 @@ import (
 
 // placeOrder stocks item1 with 100, orders 10 and waits until 90 are left. It
 // shows each request as a person would type it.
-func placeOrder(ctx context.Context, appToken string, out *console) error {
-	c := caller{ctx, appToken, out}
-	stock := fmt.Sprintf("http://localhost:%d/inventory/item1", inventoryPort)
+func (s system) placeOrder(ctx context.Context, out *console) error {
+	c := caller{ctx, s.appAPIToken, out}
+	stock := fmt.Sprintf("http://localhost:%d/inventory/item1", s.inventoryPort)
 	if _, err := c.show("POST", stock, `{"quantity":100}`); err != nil {
 		return err
 	}
-	if _, err := c.show("POST", fmt.Sprintf("http://localhost:%d/order", orderPort),
+	if _, err := c.show("POST", fmt.Sprintf("http://localhost:%d/order", s.orderPort),
 		`{"orderId":"order-1001","itemId":"item1","quantity":10}`); err != nil {
 		return err
 	}

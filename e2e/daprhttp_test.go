@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+// What package daprhttp says of the Dapr HTTP API is what a real sidecar does.
+func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{tokens: true})
+	c := s.sidecar(s.order)
+	ctx := t.Context()
+	const store = "statestore"
+
+	get := func(t *testing.T, key string) daprhttp.StateValue {
+		t.Helper()
+		v, err := c.GetState(ctx, store, key, daprhttp.GetStateOptions{Consistency: daprhttp.Strong})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+
+	t.Run("save and get", func(t *testing.T) {
+		is := is.New(t)
+		is.True(get(t, "absent").Value == nil)
+		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "a/b+c", Value: map[string]int{"n": 1}}, daprhttp.StateItem{Key: "b", Value: "text"}))
+		is.Equal(string(get(t, "a/b+c").Value), `{"n":1}`)
+		is.Equal(string(get(t, "b").Value), `"text"`)
+	})
+	t.Run("ETags", func(t *testing.T) {
+		is := is.New(t)
+		first := daprhttp.StateOptions{Concurrency: daprhttp.FirstWrite}
+		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "e", Value: 1, Options: first}))
+		old := get(t, "e").ETag
+		is.True(c.SaveState(ctx, store, daprhttp.StateItem{Key: "e", Value: 2, Options: first}) != nil) // it exists
+		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "e", Value: 2, ETag: old, Options: first}))
+
+		err := c.SaveState(ctx, store, daprhttp.StateItem{Key: "e", Value: 3, ETag: old, Options: first})
+		var refused *daprhttp.Error
+		is.True(errors.As(err, &refused))
+		is.Equal(refused.StatusCode, 409)
+		is.Equal(refused.ErrorCode, "ERR_STATE_SAVE")
+		is.True(c.DeleteState(ctx, store, "e", daprhttp.DeleteStateOptions{ETag: old, Concurrency: daprhttp.FirstWrite}) != nil)
+		is.Equal(string(get(t, "e").Value), `2`)
+		is.NoErr(c.DeleteState(ctx, store, "e", daprhttp.DeleteStateOptions{ETag: get(t, "e").ETag, Concurrency: daprhttp.FirstWrite}))
+		is.True(get(t, "e").Value == nil)
+	})
+	t.Run("bulk get", func(t *testing.T) {
+		is := is.New(t)
+		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "x", Value: 1}, daprhttp.StateItem{Key: "..", Value: 2}))
+		values, err := c.GetBulkState(ctx, store, []string{"x", "..", "absent"}, daprhttp.GetBulkStateOptions{Parallelism: 2})
+		is.NoErr(err)
+		got := make(map[string]string)
+		for _, v := range values {
+			is.Equal(v.Error, "")
+			is.Equal(v.ETag != "", v.Value != nil)
+			got[v.Key] = string(v.Value)
+		}
+		if diff := cmp.Diff(map[string]string{"x": "1", "..": "2", "absent": ""}, got); diff != "" {
+			t.Errorf("values (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("TTL", func(t *testing.T) {
+		is := is.New(t)
+		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "ttl", Value: 1, Metadata: daprhttp.TTL(1)}))
+		is.Equal(string(get(t, "ttl").Value), `1`)
+		waitFor(t, time.Minute, func() error {
+			if v := get(t, "ttl"); v.Value != nil {
+				return fmt.Errorf("the value is still there: %s", v.Value)
+			}
+			return nil
+		})
+	})
+	t.Run("transaction", func(t *testing.T) {
+		is := is.New(t)
+		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "old", Value: 1}))
+		is.NoErr(c.StateTransaction(ctx, store, []daprhttp.StateOperation{
+			daprhttp.Upsert(daprhttp.StateItem{Key: "new", Value: 2}),
+			daprhttp.Delete("old", get(t, "old").ETag),
+		}, nil))
+		is.Equal(string(get(t, "new").Value), `2`)
+		is.True(get(t, "old").Value == nil)
+	})
+	t.Run("refusals", func(t *testing.T) {
+		is := is.New(t)
+		var refused *daprhttp.Error
+		_, err := c.GetState(ctx, "no-such-store", "key", daprhttp.GetStateOptions{})
+		is.True(errors.As(err, &refused))
+		is.Equal(refused.ErrorCode, "ERR_STATE_STORE_NOT_FOUND")
+		err = c.Publish(ctx, "no-such-pubsub", "topic", daprhttp.Message{})
+		is.True(errors.As(err, &refused))
+		is.Equal(refused.StatusCode, 404)
+		is.Equal(refused.ErrorCode, "ERR_PUBSUB_NOT_FOUND")
+		_, err = c.GetState(ctx, store, "a||b", daprhttp.GetStateOptions{})
+		is.True(errors.As(err, &refused))
+		is.Equal(refused.StatusCode, 400)
+		err = (&daprhttp.Client{Endpoint: c.Endpoint, APIToken: "wrong"}).Publish(ctx, "pubsub", "topic", daprhttp.Message{})
+		is.True(errors.As(err, &refused))
+		is.Equal(refused.StatusCode, 401)
+	})
+	t.Run("publish", func(t *testing.T) {
+		is := is.New(t)
+		reader := s.subscribe("reader", "all kinds")
+		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"n":9007199254740993}`), Metadata: map[string]string{daprhttp.MetadataEventID: "json"}}))
+		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"specversion":"1.0","id":"event","source":"elsewhere","type":"t","data":[1]}`), ContentType: "application/cloudevents+json"}))
+		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{
+			Data:     []byte(`{"specversion":"1.0","id":"raw","source":"by hand","type":"t","datacontenttype":"text/plain","data":"as it is"}`),
+			Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"},
+		}))
+		failed, err := c.BulkPublish(ctx, "pubsub", "all kinds", []daprhttp.BulkMessage{
+			{EntryID: "1", Message: daprhttp.Message{Data: []byte(`{"n":1}`), Metadata: map[string]string{daprhttp.MetadataEventID: "bulk json"}}},
+			{EntryID: "2", Message: daprhttp.Message{Data: []byte(`a "text"`), ContentType: "text/plain", Metadata: map[string]string{daprhttp.MetadataEventID: "bulk text"}}},
+			{EntryID: "3", Message: daprhttp.Message{Data: []byte{0, 1, 255}, ContentType: "application/octet-stream", Metadata: map[string]string{daprhttp.MetadataEventID: "bulk bytes"}}},
+		}, nil)
+		is.NoErr(err)
+		is.Equal(len(failed), 0)
+
+		want := []string{
+			"bulk bytes from order-service: \x00\x01\xff",
+			"bulk json from order-service: {\"n\":1}",
+			"bulk text from order-service: a \"text\"",
+			"event from elsewhere: [1]",
+			"json from order-service: {\"n\":9007199254740993}",
+			"raw from by hand: as it is",
+		}
+		waitFor(t, time.Minute, func() error {
+			if n := len(reader.events()); n < len(want) {
+				return fmt.Errorf("%d of %d events have come", n, len(want))
+			}
+			return nil
+		})
+		var got []string
+		for _, e := range reader.events() {
+			got = append(got, fmt.Sprintf("%s from %s: %s", e.ID, e.Source, e.Data))
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
