@@ -92,7 +92,7 @@ func (p *Process) Ended() error {
 
 // Kill ends the program at once, as kill -9 does, and waits until it is gone.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // fails only when it has ended
+	_ = killGroup(p.cmd.Process) // fails only when it has ended
 	<-p.done
 }
 

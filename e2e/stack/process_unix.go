@@ -16,6 +16,12 @@ func terminate(p *os.Process) error {
 	return p.Signal(syscall.SIGTERM)
 }
 
+// killGroup kills a program and those that it has started itself, as the build
+// of the sidecar starts compilers.
+func killGroup(p *os.Process) error {
+	return syscall.Kill(-p.Pid, syscall.SIGKILL)
+}
+
 // Freeze stops the program in its tracks, as kill -STOP does, until Thaw.
 func (p *Process) Freeze() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
 

@@ -15,3 +15,7 @@ func setProcessGroup(cmd *exec.Cmd) {
 func terminate(p *os.Process) error {
 	return p.Kill()
 }
+
+func killGroup(p *os.Process) error {
+	return p.Kill()
+}
