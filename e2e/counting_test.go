@@ -1,17 +1,13 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -139,7 +135,7 @@ func TestNothingIsLostWhileTheStateStoreIsAway(t *testing.T) {
 
 func TestUnusableEventGoesToTheDeadLetterTopic(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{})
+	s := startSystem(t, systemOptions{admit: "dead-letter-reader=OrderPlaced-dead-letter"})
 	s.setStock("item1", 100)
 	dead := s.subscribe("dead-letter-reader", "OrderPlaced-dead-letter")
 	for _, data := range []string{`{"orderId":"bad-1"}`, `not JSON`, `{"orderId":"bad-2","itemId":"item1","quantity":-1}`} {
@@ -159,64 +155,11 @@ func TestUnusableEventGoesToTheDeadLetterTopic(t *testing.T) {
 	}
 }
 
-// A subscriber takes the events of a topic in the test itself: a program that
-// the order service knows nothing of.
-type subscriber struct {
-	mu       sync.Mutex
-	received []daprhttp.Event
-}
-
-func (s *subscriber) events() []daprhttp.Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.received
-}
-
-// subscribe starts a subscriber with a sidecar and an app ID of its own.
-func (s *system) subscribe(appID, topic string) *subscriber {
-	s.t.Helper()
-	sub := &subscriber{}
-	mux := http.NewServeMux()
-	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
-		PubsubName: "pubsub", Topic: topic, Route: "/events",
-	}))
-	mux.Handle("POST /events", daprhttp.RequireAppToken(s.appAPIToken, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := daprhttp.ReadBody(r, 1<<20)
-		var event daprhttp.Event
-		if err == nil {
-			event, err = daprhttp.DecodeEvent(body)
-		}
-		if err != nil {
-			s.t.Errorf("subscriber %s: %v", appID, err)
-		}
-		sub.mu.Lock()
-		sub.received = append(sub.received, event)
-		sub.mu.Unlock()
-		daprhttp.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
-	})))
-	server := httptest.NewServer(mux)
-	s.t.Cleanup(server.Close)
-	address, err := url.Parse(server.URL)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	port, err := strconv.Atoi(address.Port())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
-	defer cancel()
-	if s.startApp(ctx, appID, "", port) == nil {
-		s.t.FailNow()
-	}
-	return sub
-}
-
 func TestSecondSubscriberReceivesEveryEvent(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	const orders = 50
-	s := startSystem(t, systemOptions{})
+	s := startSystem(t, systemOptions{admit: "audit-service=OrderPlaced"})
 	s.setStock("item1", 100)
 	audit := s.subscribe("audit-service", "OrderPlaced")
 	want := make(map[string]bool)

@@ -17,7 +17,7 @@ import (
 func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, systemOptions{tokens: true})
-	c := s.sidecar(s.order)
+	c := s.sidecar(s.inventory[0]) // the state store is this app's alone
 	ctx := t.Context()
 	const store = "statestore"
 
@@ -111,6 +111,7 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 	t.Run("publish", func(t *testing.T) {
 		is := is.New(t)
 		reader := s.subscribe("reader", "all kinds")
+		c := s.sidecar(reader.app)
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"n":9007199254740993}`), Metadata: map[string]string{daprhttp.MetadataEventID: "json"}}))
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"specversion":"1.0","id":"event","source":"elsewhere","type":"t","data":[1]}`), ContentType: "application/cloudevents+json"}))
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{
@@ -126,11 +127,11 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 		is.Equal(len(failed), 0)
 
 		want := []string{
-			"bulk bytes from order-service: \x00\x01\xff",
-			"bulk json from order-service: {\"n\":1}",
-			"bulk text from order-service: a \"text\"",
+			"bulk bytes from reader: \x00\x01\xff",
+			"bulk json from reader: {\"n\":1}",
+			"bulk text from reader: a \"text\"",
 			"event from elsewhere: [1]",
-			"json from order-service: {\"n\":9007199254740993}",
+			"json from reader: {\"n\":9007199254740993}",
 			"raw from by hand: as it is",
 		}
 		waitFor(t, time.Minute, func() error {

@@ -98,7 +98,11 @@ func TestReadmeQuickStartShowsTheWalkthrough(t *testing.T) {
 // says, and lets it receive an event.
 func TestReadmeSubscriber(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{})
+	const admit = "audit-service=OrderPlaced"
+	if !strings.Contains(readme(t), `"inventory-service=OrderPlaced;`+admit+`"`) {
+		t.Fatal("the README does not say how to admit the subscriber")
+	}
+	s := startSystem(t, systemOptions{admit: admit})
 	port, err := stack.FreePort()
 	if err != nil {
 		t.Fatal(err)

@@ -83,6 +83,10 @@ type systemOptions struct {
 	replicas      int  // of the inventory service; 0 means 1
 	separateState bool // a Redis for the state store alone
 	tokens        bool // both ways
+
+	// admit is a subscriber beside the inventory service, as components/pubsub.yaml
+	// wants it: "audit-service=OrderPlaced".
+	admit string
 }
 
 // startSystem starts a system for one test. When the test ends it is stopped,
@@ -102,6 +106,9 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	resources := filepath.Join(t.TempDir(), "components")
 	if err := stack.WriteComponents(root, resources, s.broker, s.state); err != nil {
 		t.Fatal(err)
+	}
+	if o.admit != "" {
+		edit(t, filepath.Join(resources, "pubsub.yaml"), `"inventory-service=OrderPlaced"`, `"inventory-service=OrderPlaced;`+o.admit+`"`)
 	}
 	s.options = stack.AppOptions{
 		Daprd: daprd, Resources: resources,
@@ -125,6 +132,21 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	}
 	s.order, s.inventory = apps[0], apps[1:]
 	return s
+}
+
+// edit replaces what stands exactly once in a file.
+func edit(t *testing.T, file, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(text), old) != 1 {
+		t.Fatalf("%s does not have %s once", file, old)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startApp starts one more app of the system: one of the services, or, without a
@@ -211,7 +233,7 @@ func (s *system) trySend(method, url, body string, header http.Header) (answer, 
 		return answer{}, err
 	}
 	maps.Copy(req.Header, header)
-	if s.appAPIToken != "" && req.Header.Get("dapr-api-token") == "" {
+	if _, given := req.Header["Dapr-Api-Token"]; s.appAPIToken != "" && !given {
 		req.Header.Set("dapr-api-token", s.appAPIToken)
 	}
 	resp, err := client.Do(req)

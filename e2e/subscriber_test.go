@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// A subscriber takes the events of a topic in the test itself: a program that
+// the order service knows nothing of.
+type subscriber struct {
+	app *stack.App // its sidecar
+
+	mu       sync.Mutex
+	received []daprhttp.Event
+}
+
+func (s *subscriber) events() []daprhttp.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received
+}
+
+// subscribe starts a subscriber with a sidecar and an app ID of its own.
+func (s *system) subscribe(appID, topic string) *subscriber {
+	s.t.Helper()
+	sub := &subscriber{}
+	mux := http.NewServeMux()
+	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
+		PubsubName: "pubsub", Topic: topic, Route: "/events",
+	}))
+	mux.Handle("POST /events", daprhttp.RequireAppToken(s.appAPIToken, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := daprhttp.ReadBody(r, 1<<20)
+		var event daprhttp.Event
+		if err == nil {
+			event, err = daprhttp.DecodeEvent(body)
+		}
+		if err != nil {
+			s.t.Errorf("subscriber %s: %v", appID, err)
+		}
+		sub.mu.Lock()
+		sub.received = append(sub.received, event)
+		sub.mu.Unlock()
+		daprhttp.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
+	})))
+	server := httptest.NewServer(mux)
+	s.t.Cleanup(server.Close)
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	port, err := strconv.Atoi(address.Port())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	if sub.app = s.startApp(ctx, appID, "", port); sub.app == nil {
+		s.t.FailNow()
+	}
+	return sub
+}
