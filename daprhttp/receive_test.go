@@ -240,3 +240,63 @@ func TestServeReportsAListenerThatFails(t *testing.T) {
 	is.NoErr(ln.Close())
 	is.True(Serve(t.Context(), ln, http.NotFoundHandler(), time.Second) != nil)
 }
+
+// Clients that open connections and say little are cut off, and the others get
+// their answers.
+func TestServeOutlastsSlowClients(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Serve(ctx, ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			if err != nil {
+				w.WriteHeader(http.StatusRequestTimeout)
+			}
+		}), time.Second)
+	}()
+	beginnings := []string{
+		"", // half open: never a byte
+		"POST / HTTP/1.1\r\nHost: x\r\nA-Header-That-Never-",
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na body that never",
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", // and no other request after the first
+	}
+	var slow []net.Conn
+	for i := range maxConnections {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		is.NoErr(err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, beginnings[i%len(beginnings)])
+		is.NoErr(err)
+		slow = append(slow, conn)
+	}
+	resp, err := (&http.Client{Timeout: time.Minute}).Get("http://" + ln.Addr().String())
+	is.NoErr(err)
+	is.NoErr(resp.Body.Close())
+	is.Equal(resp.StatusCode, 200)
+	for _, conn := range slow { // the server closes every one of them
+		is.NoErr(conn.SetReadDeadline(time.Now().Add(time.Minute)))
+		_, err := io.Copy(io.Discard, conn)
+		var timeout net.Error
+		is.True(!errors.As(err, &timeout) || !timeout.Timeout())
+	}
+	stop()
+	is.NoErr(<-ended)
+}
+
+func TestServeAnswersAHeaderThatIsTooLarge(t *testing.T) {
+	is := is.New(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	go func() { _ = Serve(t.Context(), ln, http.NotFoundHandler(), time.Second) }()
+	req, err := http.NewRequest("GET", "http://"+ln.Addr().String(), nil)
+	is.NoErr(err)
+	req.Header.Set("X", strings.Repeat("x", 128<<10))
+	resp, err := http.DefaultClient.Do(req)
+	is.NoErr(err)
+	is.NoErr(resp.Body.Close())
+	is.Equal(resp.StatusCode, http.StatusRequestHeaderFieldsTooLarge)
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -32,25 +33,29 @@ func AppAddr(getenv func(string) string, defaultPort int) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
+// maxConnections is how many connections a server has open at the same time. A
+// sidecar needs as many as it delivers events at once.
+const maxConnections = 512
+
 // Serve answers requests on ln with h until ctx is done. Then it takes no new
 // ones, lets those under way finish for as long as drain, and returns nil. It
 // returns an error when the server fails, or when requests were still under way
 // at the end of drain.
 //
-// Slow and silent clients are cut off: a request's header must arrive within 5
-// seconds, the whole request within 15, and an idle connection is kept for two
-// minutes.
+// Clients that are slow or silent can't use it up: the header of a request must
+// arrive within 5 seconds and all of it within 15, an idle connection is closed
+// after 30, and beyond 512 connections others wait for one of these to close.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration) error {
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(ln) }()
+	go func() { failed <- server.Serve(newLimitedListener(ln, maxConnections)) }()
 	select {
 	case err := <-failed:
 		return err
@@ -62,4 +67,45 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Dura
 		return errors.Join(fmt.Errorf("requests were still under way after %v: %w", drain, err), server.Close())
 	}
 	return nil
+}
+
+// A limitedListener has no more than so many connections open.
+type limitedListener struct {
+	net.Listener
+	open   chan struct{} // has an element for each open connection
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newLimitedListener(ln net.Listener, most int) *limitedListener {
+	return &limitedListener{Listener: ln, open: make(chan struct{}, most), closed: make(chan struct{})}
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	select {
+	case l.open <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.open
+		return nil, err
+	}
+	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.open })}, nil
+}
+
+func (l *limitedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
 }
