@@ -76,6 +76,19 @@ type system struct {
 	options     stack.AppOptions // what every app of the system has in common
 	daprToken   string
 	appAPIToken string
+
+	mu        sync.Mutex
+	processed map[string][]time.Time // when the log said that an order was counted, by order ID
+}
+
+// watch reads the lines of the services' logs.
+func (s *system) watch(_, line string) {
+	if _, rest, ok := strings.Cut(line, "Processed OrderPlaced event. orderId="); ok {
+		orderID, _, _ := strings.Cut(rest, ",")
+		s.mu.Lock()
+		s.processed[orderID] = append(s.processed[orderID], time.Now())
+		s.mu.Unlock()
+	}
 }
 
 // systemOptions say how a system differs from the one in the README.
@@ -87,6 +100,10 @@ type systemOptions struct {
 	// admit is a subscriber beside the inventory service, as components/pubsub.yaml
 	// wants it: "audit-service=OrderPlaced".
 	admit string
+
+	// proxyState returns the address by which the sidecars are to reach the state
+	// store at addr.
+	proxyState func(addr string) string
 }
 
 // startSystem starts a system for one test. When the test ends it is stopped,
@@ -95,7 +112,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s := &system{t: t, broker: startRedis(t, ctx)}
+	s := &system{t: t, broker: startRedis(t, ctx), processed: make(map[string][]time.Time)}
 	s.state = s.broker
 	if o.separateState {
 		s.state = startRedis(t, ctx)
@@ -104,7 +121,11 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		s.daprToken, s.appAPIToken = "token for the sidecar", "token for the app"
 	}
 	resources := filepath.Join(t.TempDir(), "components")
-	if err := stack.WriteComponents(root, resources, s.broker, s.state); err != nil {
+	state := s.state
+	if o.proxyState != nil {
+		state = &stack.Redis{Addr: o.proxyState(s.state.Addr)}
+	}
+	if err := stack.WriteComponents(root, resources, s.broker, state); err != nil {
 		t.Fatal(err)
 	}
 	if o.admit != "" {
@@ -113,6 +134,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	s.options = stack.AppOptions{
 		Daprd: daprd, Resources: resources,
 		DaprAPIToken: s.daprToken, AppAPIToken: s.appAPIToken,
+		Output: s.watch,
 	}
 
 	apps := make([]*stack.App, 1+max(o.replicas, 1))
@@ -294,7 +316,7 @@ func (s *system) stock(itemID string) (quantity int, err error) {
 // waitForStock waits until the stock of an item is as wanted.
 func (s *system) waitForStock(itemID string, want int) {
 	s.t.Helper()
-	waitFor(s.t, time.Minute, func() error {
+	waitFor(s.t, 2*time.Minute, func() error {
 		got, err := s.stock(itemID)
 		if err == nil && got != want {
 			err = fmt.Errorf("the stock of %s is %d, want %d", itemID, got, want)

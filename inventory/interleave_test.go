@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,32 +71,43 @@ func (f fault) String() string {
 var errDead = errors.New("the process is dead")
 
 // A replica is a store as one process sees it: every call waits until the test
-// lets it happen, one way or another.
+// lets it happen, one way or another. A process makes two calls at the same time
+// at most: one to write markers, and another.
 type replica struct {
 	name  string
 	store store
-	dead  bool
+	dead  atomic.Bool
+	main  lane
+	marks lane
+}
+
+type lane struct {
 	calls chan string // what the process is about to do
 	turn  chan fault
 }
 
 func newReplica(name string, s store) *replica {
-	return &replica{name: name, store: s, calls: make(chan string), turn: make(chan fault)}
+	newLane := func() lane { return lane{make(chan string), make(chan fault)} }
+	return &replica{name: name, store: s, main: newLane(), marks: newLane()}
 }
 
 // call waits for its turn and then does what that turn is.
-func (r *replica) call(what string, do func(part bool) error) error {
-	if r.dead {
+func (r *replica) call(l lane, what string, do func(part bool) error) error {
+	if r.dead.Load() {
 		return errDead
 	}
-	r.calls <- what
-	switch <-r.turn {
+	l.calls <- r.name + " " + what
+	f := <-l.turn
+	if r.dead.Load() { // meanwhile
+		return errDead
+	}
+	switch f {
 	case dieBefore:
-		r.dead = true
+		r.dead.Store(true)
 		return errDead
 	case dieAfter:
 		_ = do(false)
-		r.dead = true
+		r.dead.Store(true)
 		return errDead
 	case failBefore:
 		return errFailed
@@ -111,7 +123,7 @@ func (r *replica) call(what string, do func(part bool) error) error {
 }
 
 func (r *replica) read(ctx context.Context, keys []string) (found map[string]stored, err error) {
-	err = r.call("reads "+describe(keys), func(bool) error {
+	err = r.call(r.main, "reads "+describe(keys), func(bool) error {
 		found, err = r.store.read(ctx, keys)
 		return err
 	})
@@ -122,7 +134,7 @@ func (r *replica) read(ctx context.Context, keys []string) (found map[string]sto
 }
 
 func (r *replica) save(ctx context.Context, writes []write) error {
-	return r.call(fmt.Sprintf("saves %d", len(writes)), func(part bool) error {
+	return r.call(r.main, fmt.Sprintf("saves %d", len(writes)), func(part bool) error {
 		if part {
 			writes = writes[:len(writes)/2]
 		}
@@ -131,7 +143,7 @@ func (r *replica) save(ctx context.Context, writes []write) error {
 }
 
 func (r *replica) mark(ctx context.Context, keys []string) error {
-	return r.call("marks "+describe(keys), func(part bool) error {
+	return r.call(r.marks, "marks", func(part bool) error {
 		if part {
 			keys = keys[:len(keys)/2]
 		}
@@ -192,7 +204,7 @@ func (s scenario) run(t *testing.T, c *choices) {
 	for i, d := range s.deliveries {
 		go func() {
 			_, err := ledgers[d.to].commit(t.Context(), d.change)
-			succeeded[i] = err == nil && !replicas[d.to].dead
+			succeeded[i] = err == nil && !replicas[d.to].dead.Load()
 		}()
 	}
 	s.schedule(c, replicas)
@@ -220,15 +232,19 @@ func (s scenario) run(t *testing.T, c *choices) {
 // schedule lets the replicas' calls happen, in an order and with the faults that
 // c picks, until no replica has anything left to do.
 func (s scenario) schedule(c *choices, replicas []*replica) {
-	waiting := make([]string, len(replicas))
+	var lanes []lane
+	for _, r := range replicas {
+		lanes = append(lanes, r.main, r.marks)
+	}
+	waiting := make([]string, len(lanes))
 	faults := s.faults
 	for slept := false; ; {
 		// Wait until every replica is about to make a call or has none to make.
 		synctest.Wait()
 		var ready []int
-		for i, r := range replicas {
+		for i, l := range lanes {
 			select {
-			case waiting[i] = <-r.calls:
+			case waiting[i] = <-l.calls:
 			default:
 			}
 			if waiting[i] != "" {
@@ -252,8 +268,8 @@ func (s scenario) schedule(c *choices, replicas []*replica) {
 		if f != none {
 			faults--
 		}
-		c.log = append(c.log, replicas[i].name+" "+waiting[i]+f.String())
+		c.log = append(c.log, waiting[i]+f.String())
 		waiting[i] = ""
-		replicas[i].turn <- f
+		lanes[i].turn <- f
 	}
 }

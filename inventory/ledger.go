@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 )
@@ -26,7 +25,7 @@ import (
 //     known to be written, and saves the record against its ETag. When that has
 //     succeeded the changes are reported as counted; when it has failed in
 //     whatever way, only reading again, from 1, tells what is so,
-//  4. writes the markers of the IDs in the record.
+//  4. writes the markers of the IDs in the record, while the next commit reads.
 //
 // Why that counts once: from 3 on, a change has its ID in the record or a marker,
 // because the ID is taken out only when the marker is there. Whoever reads the
@@ -45,8 +44,9 @@ type ledger struct {
 	committing bool
 
 	// Only the goroutine that commits uses these.
-	marked  map[string]bool // IDs whose markers were written or seen, to save reading them
-	markErr error           // why markers were not written the last time
+	marked   map[string]bool // IDs whose markers were written or seen, to save reading them
+	unmarked []string        // IDs in records whose markers are to be written
+	markErr  error           // why markers were not written the last time
 }
 
 const (
@@ -129,10 +129,10 @@ func (l *ledger) commit(ctx context.Context, c change) (outcome, error) {
 	}
 }
 
-func (l *ledger) enqueue(e *entry) {
+func (l *ledger) enqueue(entries ...*entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, e)
+	l.waiting = append(l.waiting, entries...)
 	if !l.committing {
 		l.committing = true
 		go l.commitWaiting()
@@ -146,27 +146,39 @@ func (l *ledger) commitWaiting() {
 		n := min(len(l.waiting), maxBatch)
 		batch := l.waiting[:n:n]
 		l.waiting = l.waiting[n:]
-		if n == 0 {
+		done := n == 0 && len(l.unmarked) == 0
+		if done {
 			l.waiting, l.committing = nil, false
 		}
 		l.mu.Unlock()
-		if n == 0 {
+		switch {
+		case done:
 			return
+		case n == 0:
+			l.mark(context.Background())()
+		default:
+			l.commitBatch(batch)
 		}
-		l.commitBatch(batch)
 	}
 }
 
-// retry commits an entry again, a little later, or hands it back if it has been
-// tried for long. Waits are random, so that replicas that met do not meet again.
-func (l *ledger) retry(e *entry, err error) {
-	if time.Since(e.since) > giveUp {
-		e.finish(outcome{}, fmt.Errorf("not saved in %d tries: %w", e.tries+1, err))
-		return
+// retry commits the entries of an item again, a little later, and hands back
+// those that have been tried for long. Waits are random, so that replicas that
+// met do not meet again.
+func (l *ledger) retry(entries []*entry, err error) {
+	var again []*entry
+	for _, e := range entries {
+		e.tries++
+		if time.Since(e.since) > giveUp {
+			e.finish(outcome{}, fmt.Errorf("not saved in %d tries: %w", e.tries, err))
+		} else {
+			again = append(again, e)
+		}
 	}
-	most := min(4*time.Millisecond<<min(e.tries, 10), 500*time.Millisecond)
-	e.tries++
-	time.AfterFunc(mathrand.N(most), func() { l.enqueue(e) })
+	if len(again) > 0 {
+		most := min(4*time.Millisecond<<min(again[0].tries, 10), 500*time.Millisecond)
+		time.AfterFunc(mathrand.N(most), func() { l.enqueue(again...) })
+	}
 }
 
 // An item is the part of a commit that concerns one item.
@@ -175,20 +187,21 @@ type item struct {
 	stored  record
 	etag    string
 
-	next     record
-	counted  []*entry // their changes are new in next
-	unmarked []string // IDs in the stored record whose markers may not be written
-	saveErr  error
+	next    record
+	counted []*entry // their changes are new in next
+	saveErr error
 }
 
-// commitBatch carries out the four steps for a batch of entries. Each of them is
-// finished, or will be tried again, when it returns.
+// commitBatch carries out step 4 for the last batch and the others for this one.
+// Each entry is finished, or will be tried again, when it returns.
 func (l *ledger) commitBatch(batch []*entry) {
 	// The batch serves many requests; its calls belong to the first one's trace.
 	ctx := context.WithoutCancel(batch[0].ctx)
 	items := group(batch)
 
+	wait := l.mark(ctx)
 	l.readRecords(ctx, items)
+	wait() // before what was written is taken out of the records
 	l.readMarkers(ctx, items)
 	commit := rand.Text()
 	for _, it := range items {
@@ -196,15 +209,15 @@ func (l *ledger) commitBatch(batch []*entry) {
 	}
 	l.save(ctx, items)
 	for _, it := range items {
+		if it.saveErr != nil {
+			l.retry(it.counted, it.saveErr)
+			continue
+		}
 		for _, e := range it.counted {
-			if it.saveErr != nil {
-				l.retry(e, it.saveErr)
-			} else {
-				e.finish(e.outcome, nil)
-			}
+			e.finish(e.outcome, nil)
+			l.unmarked = append(l.unmarked, e.id)
 		}
 	}
-	l.mark(ctx, items)
 }
 
 // group sorts a batch by item and makes deliveries of the same change one.
@@ -314,10 +327,10 @@ func (l *ledger) plan(it *item, commit string) {
 	it.next = record{Quantity: it.stored.Quantity, Commit: commit}
 	for _, id := range it.stored.Pending {
 		if !l.marked[id] {
-			it.unmarked = append(it.unmarked, id)
+			it.next.Pending = append(it.next.Pending, id)
+			l.unmarked = append(l.unmarked, id)
 		}
 	}
-	it.next.Pending = slices.Clone(it.unmarked)
 	for _, e := range it.entries {
 		switch after, err := e.apply(it.next.Quantity); {
 		case l.marked[e.id] || it.stored.has(e.id):
@@ -373,31 +386,30 @@ func (l *ledger) save(ctx context.Context, items map[string]*item) {
 	wg.Wait()
 }
 
-// mark is step 4. Markers that can't be written now are written by a later
-// commit of the item: until then the IDs stay in the record.
-func (l *ledger) mark(ctx context.Context, items map[string]*item) {
-	var ids, keys []string
-	for _, it := range items {
-		ids = append(ids, it.unmarked...)
-		if it.saveErr == nil {
-			for _, e := range it.counted {
-				ids = append(ids, e.id)
-			}
-		}
-	}
+// mark begins step 4 for what was committed before, and returns a function that
+// waits for its end. Markers that can't be written now are written when the item
+// is committed again: until then the IDs stay in its record.
+func (l *ledger) mark(ctx context.Context) (wait func()) {
+	ids := l.unmarked
+	l.unmarked = nil
 	if len(ids) == 0 {
-		return
+		return func() {}
 	}
-	for _, id := range ids {
-		keys = append(keys, markerKey(id))
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = markerKey(id)
 	}
-	if l.markErr = l.store.mark(ctx, keys); l.markErr != nil {
-		return
-	}
-	if len(l.marked) > maxMarked {
-		clear(l.marked)
-	}
-	for _, id := range ids {
-		l.marked[id] = true
+	failed := make(chan error, 1)
+	go func() { failed <- l.store.mark(ctx, keys) }()
+	return func() {
+		if l.markErr = <-failed; l.markErr != nil {
+			return
+		}
+		if len(l.marked) > maxMarked {
+			clear(l.marked)
+		}
+		for _, id := range ids {
+			l.marked[id] = true
+		}
 	}
 }

@@ -89,26 +89,67 @@ func (r *Redis) Ping() error {
 // entry waiting, none delivered and not acknowledged. Dapr's topics are streams,
 // and its app IDs consumer groups.
 func (r *Redis) Drained(stream, group string) error {
-	info, err := r.Do("XINFO", "STREAM", stream)
+	last, err := r.LastEntry(stream)
 	if err != nil {
 		return err
 	}
+	g, err := r.group(stream, group)
+	if err != nil {
+		return err
+	}
+	if g["pending"] != int64(0) || g["last-delivered-id"] != last {
+		return fmt.Errorf("stream %s: %v entries are not acknowledged; %v of up to %v are delivered", stream, g["pending"], g["last-delivered-id"], last)
+	}
+	return nil
+}
+
+// group returns what Redis tells of a consumer group of a stream.
+func (r *Redis) group(stream, group string) (map[string]any, error) {
 	groups, err := r.Do("XINFO", "GROUPS", stream)
 	if err != nil {
+		return nil, err
+	}
+	list, _ := groups.([]any)
+	for _, g := range list {
+		if g := fields(g); g["name"] == group {
+			return g, nil
+		}
+	}
+	return nil, fmt.Errorf("stream %s has no consumer group %s", stream, group)
+}
+
+// LastDelivered returns the ID of the last entry of a stream that was delivered
+// to a consumer group.
+func (r *Redis) LastDelivered(stream, group string) (string, error) {
+	g, err := r.group(stream, group)
+	if err != nil {
+		return "", err
+	}
+	id, _ := g["last-delivered-id"].(string)
+	return id, nil
+}
+
+// LastEntry returns the ID of the last entry of a stream.
+func (r *Redis) LastEntry(stream string) (string, error) {
+	info, err := r.Do("XINFO", "STREAM", stream)
+	if err != nil {
+		return "", err
+	}
+	id, _ := fields(info)["last-generated-id"].(string)
+	return id, nil
+}
+
+// Acknowledged returns nil once a consumer group has acknowledged every entry of
+// a stream up to the one with an ID.
+func (r *Redis) Acknowledged(stream, group, id string) error {
+	pending, err := r.Do("XPENDING", stream, group, "-", id, "1")
+	if err != nil {
 		return err
 	}
-	for _, g := range groups.([]any) {
-		g := fields(g)
-		if g["name"] != group {
-			continue
-		}
-		if g["pending"] != int64(0) || g["last-delivered-id"] != fields(info)["last-generated-id"] {
-			return fmt.Errorf("stream %s: %v entries are not acknowledged; %v of up to %v are delivered",
-				stream, g["pending"], g["last-delivered-id"], fields(info)["last-generated-id"])
-		}
-		return nil
+	if left, _ := pending.([]any); len(left) > 0 {
+		return fmt.Errorf("stream %s: an entry up to %s is not acknowledged: %v", stream, id, left[0])
 	}
-	return fmt.Errorf("stream %s has no consumer group %s", stream, group)
+	return nil
 }
 
 // fields makes a map of an answer that is a list of names and values.

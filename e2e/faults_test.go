@@ -1,0 +1,299 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// Each of these tests runs a load, lets something fail, and ends in an exact
+// count: every order that was accepted is counted once.
+
+// needsOwnRedis fails a test that stops and starts Redis where none can be had.
+func needsOwnRedis(t *testing.T) {
+	t.Helper()
+	if borrow {
+		t.Fatal("this test stops and starts a Redis of its own: install redis-server")
+	}
+}
+
+// must fails the test with an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{replicas: 2})
+	l := s.startLoad("item1", 100)
+	l.goesOn(t, 50)
+	for _, app := range []*stack.App{s.inventory[1], s.order} {
+		app.Service.Kill()
+		l.whileAway(t, 20)
+		must(t, app.StartService(t.Context()))
+		l.goesOn(t, 50)
+		app.Sidecar.Kill()
+		l.whileAway(t, 20)
+		must(t, app.StartSidecar(t.Context()))
+		l.goesOn(t, 50)
+	}
+	l.endsExact(t)
+}
+
+// whileAway waits until so many more requests were answered or refused, so that
+// a fault has been noticed.
+func (l *load) whileAway(t *testing.T, requests int) {
+	t.Helper()
+	seen := func() int { return l.numAccepted() + int(l.refused.Load()) }
+	before := seen()
+	waitFor(t, 2*time.Minute, func() error {
+		if n := seen() - before; n < requests {
+			return fmt.Errorf("%d requests were made, want %d", n, requests)
+		}
+		return nil
+	})
+}
+
+func TestOthersTakeOverFromAReplicaThatNeverComesBack(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{replicas: 3})
+	l := s.startLoad("item1", 100)
+	l.goesOn(t, 50)
+	gone := s.inventory[2]
+	gone.Service.Kill() // first, so that the sidecar holds events that it can't deliver
+	l.whileAway(t, 50)
+	gone.Sidecar.Kill()
+	l.goesOn(t, 50)
+	l.endsExact(t)
+}
+
+func TestStateStoreAwayForTenSeconds(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
+	l := s.startLoad("item1", 50)
+	l.goesOn(t, 50)
+	s.state.Kill()
+	time.Sleep(10 * time.Second) // the fault itself
+	must(t, s.state.Restart(t.Context()))
+	l.goesOn(t, 50)
+	l.endsExact(t)
+	if n := l.refused.Load(); n > 0 {
+		t.Errorf("%d orders were refused: the order service has no need of the state store", n)
+	}
+}
+
+func TestBrokerAwayForTenSeconds(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
+	l := s.startLoad("item1", 50)
+	l.goesOn(t, 50)
+	s.broker.Kill()
+	time.Sleep(10 * time.Second) // the fault itself
+	must(t, s.broker.Restart(t.Context()))
+	l.goesOn(t, 50)
+	l.endsExact(t)
+	if l.refused.Load() == 0 {
+		t.Error("no order was refused while the broker was away: the test has not shown what it should")
+	}
+}
+
+func TestBothRedisStoppedAndResumed(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
+	l := s.startLoad("item1", 50)
+	l.goesOn(t, 50)
+	for _, r := range []*stack.Redis{s.broker, s.state} {
+		must(t, r.Freeze())
+	}
+	time.Sleep(5 * time.Second) // the fault itself
+	for _, r := range []*stack.Redis{s.broker, s.state} {
+		must(t, r.Thaw())
+	}
+	l.goesOn(t, 50)
+	l.endsExact(t)
+}
+
+func TestRedisKilledAndRestartedFromItsFile(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	s := startSystem(t, systemOptions{replicas: 2})
+	l := s.startLoad("item1", 100)
+	for range 3 {
+		l.goesOn(t, 50)
+		s.broker.Kill()
+		must(t, s.broker.Restart(t.Context()))
+	}
+	l.goesOn(t, 50)
+	l.endsExact(t)
+}
+
+// A sidecar that stands still for longer than processingTimeout (15 s) loses its
+// events to another replica, and then wakes up with them in its hands.
+func TestFrozenSidecarWakesUpWithEventsThatOthersHaveTaken(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{replicas: 2})
+	l := s.startLoad("item1", 50)
+	l.goesOn(t, 50)
+	frozen := s.inventory[1]
+	must(t, frozen.Sidecar.Freeze())
+	// What it held is claimed: nothing that was published before is left with it.
+	published, err := s.broker.LastEntry("OrderPlaced")
+	must(t, err)
+	waitFor(t, time.Minute, func() error { return s.broker.Acknowledged("OrderPlaced", "inventory-service", published) })
+	must(t, frozen.Sidecar.Thaw())
+	l.goesOn(t, 50)
+	l.endsExact(t)
+}
+
+func TestRollingRestartCutsNothingOff(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{replicas: 3})
+	l := s.startLoad("item1", 100)
+	for _, app := range s.inventory {
+		l.goesOn(t, 100)
+		must(t, app.Stop()) // SIGTERM; an error if it does not end by itself
+		if log := app.Service.Log(); !strings.Contains(log, "inventory-service has stopped") || strings.Contains(log, "still under way") {
+			t.Errorf("the service was not done when it ended:\n%s", log)
+		}
+		l.whileAway(t, 100)
+		must(t, app.StartService(t.Context()))
+		must(t, app.StartSidecar(t.Context()))
+	}
+	l.goesOn(t, 100)
+	l.endsExact(t)
+	if n := l.refused.Load(); n > 0 {
+		t.Errorf("%d requests were cut off or refused", n)
+	}
+	// processingTimeout + redeliverInterval: nothing waits longer for another replica.
+	if orderID, late := l.latest(); late > 20*time.Second {
+		t.Errorf("%s was counted %v after it was accepted, want at most 20 s", orderID, late)
+	} else {
+		t.Logf("the latest order was counted %v after it was accepted", late.Round(time.Millisecond))
+	}
+}
+
+func TestSlowStateStore(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{replicas: 2, separateState: !borrow, proxyState: func(addr string) string {
+		return slowProxy(t, addr, 200*time.Millisecond)
+	}})
+	l := s.startLoad("item1", 50)
+	l.goesOn(t, 500)
+	l.endsExact(t)
+}
+
+// slowProxy passes bytes on to a server and its answers back, each of them
+// delayed. It returns its address.
+func slowProxy(t *testing.T, addr string, delay time.Duration) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var open sync.WaitGroup
+	t.Cleanup(func() { ln.Close(); open.Wait() })
+	open.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", addr)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			open.Go(func() { defer client.Close(); _, _ = io.Copy(server, client); server.Close() })
+			open.Go(func() { defer server.Close(); copyLate(client, server, delay); client.Close() })
+		}
+	})
+	return ln.Addr().String()
+}
+
+// copyLate copies what it reads, each piece after a delay, without holding up
+// the next piece.
+func copyLate(to io.Writer, from io.Reader, delay time.Duration) {
+	type piece struct {
+		bytes []byte
+		due   time.Time
+	}
+	pieces := make(chan piece, 1024)
+	go func() {
+		defer close(pieces)
+		for {
+			buffer := make([]byte, 32<<10)
+			n, err := from.Read(buffer)
+			if n > 0 {
+				pieces <- piece{buffer[:n], time.Now().Add(delay)}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range pieces {
+		time.Sleep(time.Until(p.due))
+		if _, err := to.Write(p.bytes); err != nil {
+			break
+		}
+	}
+	for range pieces { // let the reader end
+	}
+}
+
+// While an app does not answer its health check the sidecar delivers nothing,
+// and when it answers again nothing has been lost.
+func TestUnhealthyAppPausesDeliveries(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	app := s.inventory[0]
+	s.setStock("item1", 100)
+	s.place("order-1", "item1", 1)
+	s.waitForStock("item1", 99)
+	s.drained("inventory-service")
+	must(t, app.Service.Stop(20*time.Second))
+	waitFor(t, time.Minute, func() error { // three probes, 5 s from one to the next
+		if !strings.Contains(app.Sidecar.Log(), "App entered un-healthy status") {
+			return fmt.Errorf("the sidecar has not noticed that the app is not healthy")
+		}
+		return nil
+	})
+	// A fetch that was under way may still bring an event or two; then none comes.
+	placed := 1
+	var before string
+	waitFor(t, time.Minute, func() (err error) {
+		before, err = s.broker.LastDelivered("OrderPlaced", "inventory-service")
+		must(t, err)
+		for range 10 {
+			placed++
+			s.place(fmt.Sprintf("order-%d", placed), "item1", 1)
+		}
+		after, err := s.broker.LastDelivered("OrderPlaced", "inventory-service")
+		if err == nil && before != after {
+			err = fmt.Errorf("the sidecar still fetches events, up to %s", after)
+		}
+		return err
+	})
+	for range 50 {
+		placed++
+		s.place(fmt.Sprintf("order-%d", placed), "item1", 1)
+	}
+	after, err := s.broker.LastDelivered("OrderPlaced", "inventory-service")
+	must(t, err)
+	if before != after {
+		t.Errorf("the sidecar fetched events, up to %s, for an app that is not healthy", after)
+	}
+	must(t, app.StartService(t.Context()))
+	s.waitForStock("item1", 100-placed)
+	s.drained("inventory-service")
+	s.waitForStock("item1", 100-placed)
+}

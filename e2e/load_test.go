@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A load places orders of one piece of an item, steadily, until it is told to
+// stop. An order that is refused or gets no answer is sent again with the same
+// Idempotency-Key until it is accepted, as a careful client does it.
+type load struct {
+	s      *system
+	itemID string
+	stock  int // at first
+
+	stopping chan struct{}
+	workers  sync.WaitGroup
+
+	placed  atomic.Int64 // orders begun
+	refused atomic.Int64 // answers other than 200, and none at all
+
+	mu       sync.Mutex
+	accepted map[string]time.Time // order ID to when
+}
+
+// startLoad starts a load of about so many orders a second.
+func (s *system) startLoad(itemID string, perSecond int) *load {
+	s.t.Helper()
+	const workers, stock = 8, 1_000_000
+	s.setStock(itemID, stock)
+	l := &load{s: s, itemID: itemID, stock: stock, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	for range workers {
+		l.workers.Go(func() {
+			for {
+				select {
+				case <-l.stopping:
+					return
+				case <-tick.C:
+					l.place()
+				}
+			}
+		})
+	}
+	s.t.Cleanup(tick.Stop)
+	return l
+}
+
+// place places one order, however long that takes.
+func (l *load) place() {
+	orderID := fmt.Sprintf("%s-%d", l.itemID, l.placed.Add(1))
+	body := fmt.Sprintf(`{"orderId":%q,"itemId":%q,"quantity":1}`, orderID, l.itemID)
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		a, err := l.s.trySend("POST", l.s.order.URL("/order"), body, http.Header{"Idempotency-Key": {orderID}})
+		if err == nil && a.status == http.StatusOK {
+			l.mu.Lock()
+			l.accepted[orderID] = time.Now()
+			l.mu.Unlock()
+			return
+		}
+		l.refused.Add(1)
+		if time.Now().After(deadline) {
+			l.s.t.Errorf("order %s is still not accepted: %d %s, %v", orderID, a.status, a.body, err)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// goesOn waits until so many more orders have been accepted, and so many more
+// have been counted, than when it was called.
+func (l *load) goesOn(t *testing.T, orders int) {
+	t.Helper()
+	accepted := l.numAccepted()
+	var before int
+	waitFor(t, 2*time.Minute, func() (err error) { before, err = l.s.stock(l.itemID); return err })
+	waitFor(t, 2*time.Minute, func() error {
+		stock, err := l.s.stock(l.itemID)
+		if err == nil && (l.numAccepted() < accepted+orders || stock > before-orders) {
+			err = fmt.Errorf("%d orders have been accepted and %d counted, want %d", l.numAccepted()-accepted, before-stock, orders)
+		}
+		return err
+	})
+}
+
+func (l *load) numAccepted() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.accepted)
+}
+
+// endsExact stops the load and waits until every order that was accepted is
+// counted, and nothing else is.
+func (l *load) endsExact(t *testing.T) {
+	t.Helper()
+	close(l.stopping)
+	l.workers.Wait()
+	accepted := l.numAccepted()
+	l.s.waitForStock(l.itemID, l.stock-accepted)
+	l.s.drained("inventory-service")
+	l.s.waitForStock(l.itemID, l.stock-accepted) // no event that was left has moved it
+	t.Logf("%d orders accepted and counted; %d answers were refusals", accepted, l.refused.Load())
+}
+
+// latest returns the longest time from accepted to counted, as the log says.
+func (l *load) latest() (orderID string, longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	for id, accepted := range l.accepted {
+		if counted := l.s.processed[id]; len(counted) > 0 && counted[0].Sub(accepted) > longest {
+			orderID, longest = id, counted[0].Sub(accepted)
+		}
+	}
+	return orderID, longest
+}
