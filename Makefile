@@ -1,11 +1,12 @@
 # make run    start everything and place an order; Ctrl-C stops it
 # make test   everything that can be checked, the end-to-end tests included
+# make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
 # make daprd  print the path of the Dapr sidecar that is used
 
 MODULES  := daprhttp order inventory e2e
 PACKAGES := $(MODULES:%=./%/...)
 
-.PHONY: run test daprd unit e2e check
+.PHONY: run test daprd unit e2e check soak
 
 # The launcher is built and then started on its own, not with `go run`, so that
 # Ctrl-C reaches it and no one else has to pass it on.
@@ -28,6 +29,7 @@ check:
 	@command -v go >/dev/null || { echo "Go is not installed: see https://go.dev/dl/"; exit 1; }
 	@unformatted=$$(gofmt -l $(MODULES)); test -z "$$unformatted" || { echo "gofmt -w is needed for: $$unformatted"; exit 1; }
 	go vet $(PACKAGES)
+	go vet -tags soak ./e2e
 	for module in $(MODULES); do (cd $$module && GOWORK=off go build ./...) || exit 1; done
 	for os in windows darwin; do GOOS=$$os go build -o /dev/null ./order && GOOS=$$os go build -o /dev/null ./inventory && GOOS=$$os go build -o /dev/null ./e2e/launch || exit 1; done
 
@@ -38,3 +40,8 @@ unit:
 e2e: .run/bin/launch
 	.run/bin/launch setup
 	go test -count=1 -p 1 -timeout 20m ./e2e/...
+
+SOAK ?= 2m
+soak: .run/bin/launch
+	.run/bin/launch setup
+	go test -tags soak -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e -soak.for $(SOAK) $(if $(SEED),-soak.seed $(SEED))

@@ -34,7 +34,7 @@ func must(t *testing.T, err error) {
 func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, systemOptions{replicas: 2})
-	l := s.startLoad("item1", 100)
+	l := s.startLoad("item1", 100, nil)
 	l.goesOn(t, 50)
 	for _, app := range []*stack.App{s.inventory[1], s.order} {
 		app.Service.Kill()
@@ -66,7 +66,7 @@ func (l *load) whileAway(t *testing.T, requests int) {
 func TestOthersTakeOverFromAReplicaThatNeverComesBack(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, systemOptions{replicas: 3})
-	l := s.startLoad("item1", 100)
+	l := s.startLoad("item1", 100, nil)
 	l.goesOn(t, 50)
 	gone := s.inventory[2]
 	gone.Service.Kill() // first, so that the sidecar holds events that it can't deliver
@@ -80,7 +80,7 @@ func TestStateStoreAwayForTenSeconds(t *testing.T) {
 	t.Parallel()
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
-	l := s.startLoad("item1", 50)
+	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 50)
 	s.state.Kill()
 	time.Sleep(10 * time.Second) // the fault itself
@@ -96,7 +96,7 @@ func TestBrokerAwayForTenSeconds(t *testing.T) {
 	t.Parallel()
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
-	l := s.startLoad("item1", 50)
+	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 50)
 	s.broker.Kill()
 	time.Sleep(10 * time.Second) // the fault itself
@@ -112,7 +112,7 @@ func TestBothRedisStoppedAndResumed(t *testing.T) {
 	t.Parallel()
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
-	l := s.startLoad("item1", 50)
+	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 50)
 	for _, r := range []*stack.Redis{s.broker, s.state} {
 		must(t, r.Freeze())
@@ -129,7 +129,7 @@ func TestRedisKilledAndRestartedFromItsFile(t *testing.T) {
 	t.Parallel()
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{replicas: 2})
-	l := s.startLoad("item1", 100)
+	l := s.startLoad("item1", 100, nil)
 	for range 3 {
 		l.goesOn(t, 50)
 		s.broker.Kill()
@@ -144,7 +144,7 @@ func TestRedisKilledAndRestartedFromItsFile(t *testing.T) {
 func TestFrozenSidecarWakesUpWithEventsThatOthersHaveTaken(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, systemOptions{replicas: 2})
-	l := s.startLoad("item1", 50)
+	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 50)
 	frozen := s.inventory[1]
 	must(t, frozen.Sidecar.Freeze())
@@ -160,7 +160,7 @@ func TestFrozenSidecarWakesUpWithEventsThatOthersHaveTaken(t *testing.T) {
 func TestRollingRestartCutsNothingOff(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, systemOptions{replicas: 3})
-	l := s.startLoad("item1", 100)
+	l := s.startLoad("item1", 100, nil)
 	for _, app := range s.inventory {
 		l.goesOn(t, 100)
 		must(t, app.Stop()) // SIGTERM; an error if it does not end by itself
@@ -189,7 +189,7 @@ func TestSlowStateStore(t *testing.T) {
 	s := startSystem(t, systemOptions{replicas: 2, separateState: !borrow, proxyState: func(addr string) string {
 		return slowProxy(t, addr, 200*time.Millisecond)
 	}})
-	l := s.startLoad("item1", 50)
+	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 500)
 	l.endsExact(t)
 }

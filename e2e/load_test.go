@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,8 @@ type load struct {
 	itemID string
 	stock  int // at first
 
+	own func(n int64) bool // whether the nth order is for an item of its own; nil: none is
+
 	stopping chan struct{}
 	workers  sync.WaitGroup
 
@@ -27,12 +30,12 @@ type load struct {
 	accepted map[string]time.Time // order ID to when
 }
 
-// startLoad starts a load of about so many orders a second.
-func (s *system) startLoad(itemID string, perSecond int) *load {
+// startLoad starts a load of about so many orders a second. own may be nil.
+func (s *system) startLoad(itemID string, perSecond int, own func(n int64) bool) *load {
 	s.t.Helper()
 	const workers, stock = 8, 1_000_000
 	s.setStock(itemID, stock)
-	l := &load{s: s, itemID: itemID, stock: stock, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
+	l := &load{s: s, itemID: itemID, stock: stock, own: own, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	for range workers {
 		l.workers.Go(func() {
@@ -52,8 +55,12 @@ func (s *system) startLoad(itemID string, perSecond int) *load {
 
 // place places one order, however long that takes.
 func (l *load) place() {
-	orderID := fmt.Sprintf("%s-%d", l.itemID, l.placed.Add(1))
-	body := fmt.Sprintf(`{"orderId":%q,"itemId":%q,"quantity":1}`, orderID, l.itemID)
+	n := l.placed.Add(1)
+	orderID := fmt.Sprintf("%s-%d", l.itemID, n)
+	if l.own != nil && l.own(n) {
+		orderID = fmt.Sprintf("own-%d", n)
+	}
+	body := fmt.Sprintf(`{"orderId":%q,"itemId":%q,"quantity":1}`, orderID, l.itemOf(orderID))
 	for deadline := time.Now().Add(2 * time.Minute); ; {
 		a, err := l.s.trySend("POST", l.s.order.URL("/order"), body, http.Header{"Idempotency-Key": {orderID}})
 		if err == nil && a.status == http.StatusOK {
@@ -69,6 +76,14 @@ func (l *load) place() {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// itemOf returns the item that an order is for.
+func (l *load) itemOf(orderID string) string {
+	if strings.HasPrefix(orderID, "own-") {
+		return orderID
+	}
+	return l.itemID
 }
 
 // goesOn waits until so many more orders have been accepted, and so many more

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,12 +78,17 @@ type system struct {
 	daprToken   string
 	appAPIToken string
 
+	deliveries atomic.Int64 // of which the logs tell
+
 	mu        sync.Mutex
 	processed map[string][]time.Time // when the log said that an order was counted, by order ID
 }
 
 // watch reads the lines of the services' logs.
 func (s *system) watch(_, line string) {
+	if strings.Contains(line, "rocess") && strings.Contains(line, "OrderPlaced event") {
+		s.deliveries.Add(1) // processed now or already, or not for the moment
+	}
 	if _, rest, ok := strings.Cut(line, "Processed OrderPlaced event. orderId="); ok {
 		orderID, _, _ := strings.Cut(rest, ",")
 		s.mu.Lock()

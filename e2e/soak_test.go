@@ -1,0 +1,141 @@
+//go:build soak
+
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+var (
+	soakFor  = flag.Duration("soak.for", 2*time.Minute, "how long the soak goes on")
+	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "what the random faults follow from")
+)
+
+// TestSoak lets one random fault after another happen while orders are placed,
+// and counts them all at the end: half of them are for one item, and of the
+// others each is for an item of its own, so that none lost can hide one doubled.
+func TestSoak(t *testing.T) {
+	needsOwnRedis(t)
+	t.Logf("seed %d, for %v", *soakSeed, *soakFor)
+	random := rand.New(rand.NewPCG(*soakSeed, 0))
+	s := startSystem(t, systemOptions{replicas: 3, separateState: true})
+	l := s.startLoad("hot", 50, func(n int64) bool { return n%2 == 0 })
+
+	faults := s.soakFaults(t, random)
+	names := slices.Sorted(maps.Keys(faults))
+	happened := make(map[string]int)
+	for end := time.Now().Add(*soakFor); time.Now().Before(end); {
+		name := names[random.IntN(len(names))]
+		happened[name]++
+		faults[name]()
+		time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
+	}
+
+	close(l.stopping)
+	l.workers.Wait()
+	waitFor(t, 5*time.Minute, func() error { return s.broker.Drained("OrderPlaced", "inventory-service") })
+	counted, lost, doubled := s.audit(t, l)
+	orderID, latest := l.latest()
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "orders accepted\t%d\n", l.numAccepted())
+	fmt.Fprintf(w, "orders counted\t%d\n", counted)
+	fmt.Fprintf(w, "lost\t%d\n", lost)
+	fmt.Fprintf(w, "doubled\t%d\n", doubled)
+	fmt.Fprintf(w, "requests refused or unanswered, and sent again\t%d\n", l.refused.Load())
+	fmt.Fprintf(w, "deliveries\t%d\n", s.deliveries.Load())
+	fmt.Fprintf(w, "longest time from accepted to counted\t%v\t(%s)\n", latest.Round(10*time.Millisecond), orderID)
+	for _, name := range names {
+		fmt.Fprintf(w, "%s\t%d\n", name, happened[name])
+	}
+	w.Flush()
+	t.Logf("seed %d, %v:\n%s", *soakSeed, *soakFor, b.String())
+	if lost > 0 || doubled > 0 {
+		t.Errorf("%d orders were lost and %d doubled", lost, doubled)
+	}
+}
+
+// soakFaults returns what may go wrong, by name. Each fault is over when its
+// function returns.
+func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
+	pause := func(most time.Duration) { time.Sleep(time.Duration(random.Int64N(int64(most)))) }
+	replica := func() *stack.App { return s.inventory[random.IntN(len(s.inventory))] }
+	killService := func(a *stack.App) {
+		a.Service.Kill()
+		pause(3 * time.Second)
+		must(t, a.StartService(t.Context()))
+	}
+	killSidecar := func(a *stack.App) {
+		a.Sidecar.Kill()
+		pause(3 * time.Second)
+		must(t, a.StartSidecar(t.Context()))
+	}
+	killRedis := func(r *stack.Redis) {
+		r.Kill()
+		pause(8 * time.Second)
+		must(t, r.Restart(t.Context()))
+	}
+	freeze := func(p *stack.Process, most time.Duration) {
+		must(t, p.Freeze())
+		pause(most)
+		must(t, p.Thaw())
+	}
+	return map[string]func(){
+		"inventory service killed": func() { killService(replica()) },
+		"inventory service frozen": func() { freeze(replica().Service, 8*time.Second) },
+		"inventory sidecar killed": func() { killSidecar(replica()) },
+		"inventory sidecar frozen": func() { freeze(replica().Sidecar, 25*time.Second) },
+		"inventory replica killed": func() { a := replica(); a.Sidecar.Kill(); killService(a); must(t, a.StartSidecar(t.Context())) },
+		"inventory replica restarted": func() {
+			a := replica()
+			must(t, a.Stop())
+			must(t, a.StartService(t.Context()))
+			must(t, a.StartSidecar(t.Context()))
+		},
+		"order service killed":          func() { killService(s.order) },
+		"order sidecar killed":          func() { killSidecar(s.order) },
+		"state store killed":            func() { killRedis(s.state) },
+		"state store frozen":            func() { freeze(s.state.Process, 8*time.Second) },
+		"broker killed":                 func() { killRedis(s.broker) },
+		"broker frozen":                 func() { freeze(s.broker.Process, 8*time.Second) },
+		"broker and state store killed": func() { s.state.Kill(); killRedis(s.broker); must(t, s.state.Restart(t.Context())) },
+	}
+}
+
+// audit compares the stock of every item with the orders that were accepted.
+func (s *system) audit(t *testing.T, l *load) (counted, lost, doubled int) {
+	ordered := map[string]int{l.itemID: 0}
+	for orderID := range l.accepted {
+		ordered[l.itemOf(orderID)]++
+	}
+	items := slices.Collect(maps.Keys(ordered))
+	var mu sync.Mutex
+	inParallel(len(items), 8, func(i int) {
+		item := items[i]
+		stock, err := s.stock(item)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if item == l.itemID {
+			stock -= l.stock
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		counted += -stock
+		lost += max(0, ordered[item]+stock)
+		doubled += max(0, -stock-ordered[item])
+	})
+	return counted, lost, doubled
+}
