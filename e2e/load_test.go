@@ -118,6 +118,9 @@ func (l *load) endsExact(t *testing.T) {
 	l.s.waitForStock(l.itemID, l.stock-accepted)
 	l.s.drained("inventory-service")
 	l.s.waitForStock(l.itemID, l.stock-accepted) // no event that was left has moved it
+	if n := l.s.deadLetters(); n > 0 {
+		t.Errorf("%d orders are in the dead-letter topic, though nothing was wrong with them", n)
+	}
 	t.Logf("%d orders accepted and counted; %d answers were refusals", accepted, l.refused.Load())
 }
 

@@ -99,9 +99,10 @@ func (s *system) watch(_, line string) {
 
 // systemOptions say how a system differs from the one in the README.
 type systemOptions struct {
-	replicas      int  // of the inventory service; 0 means 1
-	separateState bool // a Redis for the state store alone
-	tokens        bool // both ways
+	replicas      int    // of the inventory service; 0 means 1
+	separateState bool   // a Redis for the state store alone
+	tokens        bool   // both ways
+	config        string // a file with a Dapr Configuration
 
 	// admit is a subscriber beside the inventory service, as components/pubsub.yaml
 	// wants it: "audit-service=OrderPlaced".
@@ -140,6 +141,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	s.options = stack.AppOptions{
 		Daprd: daprd, Resources: resources,
 		DaprAPIToken: s.daprToken, AppAPIToken: s.appAPIToken,
+		Config: o.config,
 		Output: s.watch,
 	}
 

@@ -18,8 +18,6 @@ type orderPlaced struct {
 
 	// EventID and Source tell the event from all others.
 	EventID, Source string
-
-	TraceParent string
 }
 
 // parseOrderPlaced reads a delivery: a CloudEvent whose data is the order, or,
@@ -46,7 +44,7 @@ func parseOrderPlaced(body []byte, mustBeEvent bool) (orderPlaced, error) {
 		return orderPlaced{}, fmt.Errorf("the event's data is no order: %w", err)
 	}
 	o, err := orderFrom(fields)
-	o.EventID, o.Source, o.TraceParent = event.ID, event.Source, event.TraceParent
+	o.EventID, o.Source = event.ID, event.Source
 	return o, err
 }
 

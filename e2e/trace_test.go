@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A span is what a sidecar reports to Zipkin,
+// https://zipkin.io/zipkin-api/#/default/post_spans.
+type span struct {
+	TraceID       string `json:"traceId"`
+	Name          string `json:"name"`
+	LocalEndpoint struct {
+		ServiceName string `json:"serviceName"`
+	} `json:"localEndpoint"`
+}
+
+// TestOneTraceFromTheRequestToTheStateWrite lets the sidecars report their spans
+// to the test, and finds every step of an order under the trace of its request.
+func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var spans []span
+	zipkin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var reported []span
+		if err := json.NewDecoder(r.Body).Decode(&reported); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		spans = append(spans, reported...)
+		mu.Unlock()
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer zipkin.Close()
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	must(t, os.WriteFile(config, []byte(`apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata:
+  name: tracing
+spec:
+  tracing:
+    samplingRate: "1"
+    zipkin:
+      endpointAddress: "`+zipkin.URL+`/api/v2/spans"
+`), 0o644))
+
+	s := startSystem(t, systemOptions{config: config})
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	order := `{"orderId":"order-1001","itemId":"item1","quantity":10}`
+	a := s.send("POST", s.order.DaprURL("/v1.0/invoke/order-service/method/order"), order, http.Header{
+		"Traceparent": {"00-" + trace + "-b7ad6b7169203331-01"},
+	})
+	if a.status != 200 {
+		t.Fatalf("POST /order: got %d %s", a.status, a.body)
+	}
+	s.waitForStock("item1", -10)
+
+	steps := []string{ // service and a part of the span's name
+		"order-service", "order", // the request
+		"order-service", "publish",
+		"inventory-service", "pubsub/orderplaced", // the delivery
+		"inventory-service", "state", // the record, read and written
+	}
+	waitFor(t, time.Minute, func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		var seen []string
+		for _, s := range spans {
+			if s.TraceID == trace {
+				seen = append(seen, s.LocalEndpoint.ServiceName+": "+strings.ToLower(s.Name))
+			}
+		}
+		for i := 0; i < len(steps); i += 2 {
+			if !slices.ContainsFunc(seen, func(s string) bool {
+				return strings.HasPrefix(s, steps[i]+": ") && strings.Contains(s, steps[i+1])
+			}) {
+				return fmt.Errorf("trace %s has no span %s of %s; it has %q", trace, steps[i+1], steps[i], seen)
+			}
+		}
+		return nil
+	})
+}
