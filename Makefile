@@ -1,12 +1,13 @@
 # make run    start everything and place an order; Ctrl-C stops it
 # make test   everything that can be checked, the end-to-end tests included
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
+# make fuzz   every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
 
 MODULES  := daprhttp order inventory e2e
 PACKAGES := $(MODULES:%=./%/...)
 
-.PHONY: run test daprd unit e2e check soak
+.PHONY: run test daprd unit e2e check soak fuzz
 
 # The launcher is built and then started on its own, not with `go run`, so that
 # Ctrl-C reaches it and no one else has to pass it on.
@@ -45,3 +46,9 @@ SOAK ?= 2m
 soak: .run/bin/launch
 	.run/bin/launch setup
 	go test -tags soak -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e -soak.for $(SOAK) $(if $(SEED),-soak.seed $(SEED))
+
+FUZZ ?= 30s
+fuzz:
+	for target in daprhttp:FuzzDecodeEvent daprhttp:FuzzObject order:FuzzParseOrder inventory:FuzzDecodeRecord inventory:FuzzDelivery; do \
+		go test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZ) -fuzzminimizetime 1000x ./$${target%:*} || exit 1; \
+	done

@@ -392,6 +392,8 @@ func TestWhatIsStoredDecidesWhetherAnOrderCanBeCounted(t *testing.T) {
 		{stored: `-9007199254740990`, quantity: 1, want: -9007199254740991},
 		{stored: `-` + most, quantity: 1, uncountable: true},
 		{stored: most + `0`, quantity: 1, uncountable: true},
+		{stored: `{"quantity":9007199254740992}`, quantity: 1, uncountable: true},
+		{stored: `{"quantity":-9223372036854775808}`, quantity: 1, uncountable: true},
 		{stored: `1.5`, quantity: 1, uncountable: true},
 		{stored: `null`, quantity: 1, uncountable: true},
 		{stored: `"100"`, quantity: 1, uncountable: true},

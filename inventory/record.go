@@ -47,7 +47,8 @@ func decodeRecord(value []byte) (record, error) {
 		record
 		Quantity *int64 `json:"quantity"`
 	}
-	if err := json.Unmarshal(value, &r); err != nil || r.Quantity == nil {
+	err := json.Unmarshal(value, &r)
+	if err != nil || r.Quantity == nil || *r.Quantity > daprhttp.MaxInteger || *r.Quantity < -daprhttp.MaxInteger {
 		return record{}, fmt.Errorf("%w: what is stored for the item is not a stock record", errUncountable)
 	}
 	r.record.Quantity = *r.Quantity

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+func FuzzDecodeRecord(f *testing.F) {
+	for _, seed := range []string{
+		`100`, `-5`, `1e2`, `1.5`, `9007199254740993`, `{"quantity":90,"pending":["a","b"],"commit":"c"}`,
+		`{"quantity":1e2}`, `{"quantity":9007199254740993}`, `{"Quantity":1}`, `{"pending":[]}`, `null`, `"100"`, `[]`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		r, err := decodeRecord(value)
+		if err != nil {
+			return
+		}
+		if r.Quantity > daprhttp.MaxInteger || r.Quantity < -daprhttp.MaxInteger {
+			t.Errorf("%q was read as %d", value, r.Quantity)
+		}
+		saved, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := decodeRecord(saved)
+		if err != nil || again.Quantity != r.Quantity || again.Commit != r.Commit || len(r.Pending) > 0 && !reflect.DeepEqual(again.Pending, r.Pending) {
+			t.Errorf("%q was saved as %s, which is %+v, %v", value, saved, again, err)
+		}
+	})
+}
+
+func FuzzDelivery(f *testing.F) {
+	for _, seed := range []string{
+		`{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"i","quantity":1}}`,
+		`{"id":"e1","datacontenttype":"text/plain","data":"{\"itemId\":\"i\",\"quantity\":1}"}`,
+		`{"id":"e1","data_base64":"eyJpdGVtSWQiOiJpIiwicXVhbnRpdHkiOjF9"}`,
+		`{"orderId":"o","itemId":"i","quantity":1}`,
+		`{"specversion":"1.0","data":{}}`, `{"itemId":"~","quantity":1}`, `[]`, `null`, ``,
+	} {
+		f.Add([]byte(seed), true)
+		f.Add([]byte(seed), false)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, isEvent bool) {
+		s := newService(t)
+		contentType := "application/json"
+		if isEvent {
+			contentType = eventType
+		}
+		status, text := s.do("POST", "/orders", contentType, string(body))
+		var answer struct {
+			Status            daprhttp.Status
+			Error             string
+			PreviousQuantity  int64
+			OrderedQuantity   int64
+			RemainingQuantity int64
+		}
+		if err := json.Unmarshal([]byte(text), &answer); err != nil {
+			t.Fatalf("%q: answered %s", body, text)
+		}
+		counted := s.store.writes > 0
+		switch {
+		case status == 200 && answer.Status == daprhttp.StatusSuccess && counted &&
+			answer.OrderedQuantity > 0 && answer.PreviousQuantity-answer.OrderedQuantity == answer.RemainingQuantity:
+		case status == 200 && answer.Status == daprhttp.StatusDrop && isEvent && !counted && answer.Error != "":
+		case status == 400 && !isEvent && !counted && answer.Error != "":
+		default:
+			t.Errorf("%q: answered %d %s", body, status, text)
+		}
+	})
+}
