@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +31,10 @@ func TestSoak(t *testing.T) {
 	needsOwnRedis(t)
 	t.Logf("seed %d, for %v", *soakSeed, *soakFor)
 	random := rand.New(rand.NewPCG(*soakSeed, 0))
-	s := startSystem(t, systemOptions{replicas: 3, separateState: true})
+	logs, err := os.Create(filepath.Join(root, ".run", "soak.log"))
+	must(t, err)
+	defer logs.Close()
+	s := startSystem(t, systemOptions{replicas: 3, separateState: true, logs: logs})
 	l := s.startLoad("hot", 50, func(n int64) bool { return n%2 == 0 })
 
 	faults := s.soakFaults(t, random)
@@ -38,6 +43,7 @@ func TestSoak(t *testing.T) {
 	for end := time.Now().Add(*soakFor); time.Now().Before(end); {
 		name := names[random.IntN(len(names))]
 		happened[name]++
+		fmt.Fprintf(logs, "%s FAULT: %s\n", time.Now().Format(time.StampMilli), name)
 		faults[name]()
 		time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
 	}
@@ -53,6 +59,7 @@ func TestSoak(t *testing.T) {
 	fmt.Fprintf(w, "orders counted\t%d\n", counted)
 	fmt.Fprintf(w, "lost\t%d\n", lost)
 	fmt.Fprintf(w, "doubled\t%d\n", doubled)
+	fmt.Fprintf(w, "in the dead-letter topic\t%d\n", s.deadLetters())
 	fmt.Fprintf(w, "requests refused or unanswered, and sent again\t%d\n", l.refused.Load())
 	fmt.Fprintf(w, "deliveries\t%d\n", s.deliveries.Load())
 	fmt.Fprintf(w, "longest time from accepted to counted\t%v\t(%s)\n", latest.Round(10*time.Millisecond), orderID)
@@ -133,6 +140,9 @@ func (s *system) audit(t *testing.T, l *load) (counted, lost, doubled int) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		if stock != -ordered[item] {
+			t.Errorf("item %s: ordered %d, counted %d; .run/soak.log has all that was written", item, ordered[item], -stock)
+		}
 		counted += -stock
 		lost += max(0, ordered[item]+stock)
 		doubled += max(0, -stock-ordered[item])

@@ -78,6 +78,7 @@ type system struct {
 	daprToken   string
 	appAPIToken string
 
+	logs       io.Writer    // may be nil
 	deliveries atomic.Int64 // of which the logs tell
 
 	mu        sync.Mutex
@@ -85,7 +86,12 @@ type system struct {
 }
 
 // watch reads the lines of the services' logs.
-func (s *system) watch(_, line string) {
+func (s *system) watch(name, line string) {
+	if s.logs != nil {
+		s.mu.Lock()
+		fmt.Fprintf(s.logs, "%s | %s\n", name, line)
+		s.mu.Unlock()
+	}
 	if strings.Contains(line, "rocess") && strings.Contains(line, "OrderPlaced event") {
 		s.deliveries.Add(1) // processed now or already, or not for the moment
 	}
@@ -99,10 +105,11 @@ func (s *system) watch(_, line string) {
 
 // systemOptions say how a system differs from the one in the README.
 type systemOptions struct {
-	replicas      int    // of the inventory service; 0 means 1
-	separateState bool   // a Redis for the state store alone
-	tokens        bool   // both ways
-	config        string // a file with a Dapr Configuration
+	replicas      int       // of the inventory service; 0 means 1
+	separateState bool      // a Redis for the state store alone
+	tokens        bool      // both ways
+	config        string    // a file with a Dapr Configuration
+	logs          io.Writer // takes every line that services and sidecars write; may be nil
 
 	// admit is a subscriber beside the inventory service, as components/pubsub.yaml
 	// wants it: "audit-service=OrderPlaced".
@@ -119,7 +126,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s := &system{t: t, broker: startRedis(t, ctx), processed: make(map[string][]time.Time)}
+	s := &system{t: t, broker: startRedis(t, ctx), logs: o.logs, processed: make(map[string][]time.Time)}
 	s.state = s.broker
 	if o.separateState {
 		s.state = startRedis(t, ctx)

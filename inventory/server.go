@@ -152,8 +152,13 @@ func handleOrderPlaced(l *ledger, logger *log.Logger) http.Handler {
 		isEvent := daprhttp.IsEventContentType(r.Header.Get("Content-Type"))
 		var o orderPlaced
 		body, err := daprhttp.ReadBody(r, maxBodyBytes)
-		if err == nil {
+		switch {
+		case err == nil:
 			o, err = parseOrderPlaced(body, isEvent)
+		case !errors.Is(err, daprhttp.ErrBodyTooLarge): // which says nothing against the event
+			logger.Printf("Failed to process OrderPlaced event: %v", err)
+			daprhttp.WriteJSON(w, http.StatusInternalServerError, refused{daprhttp.StatusRetry, err.Error()})
+			return
 		}
 		if err != nil {
 			logger.Printf("eventId=%q Refused OrderPlaced event: %v", o.EventID, err)

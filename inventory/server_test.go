@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
@@ -207,6 +208,18 @@ func TestStoreThatFailsMeansRetry(t *testing.T) {
 	is.Equal(status, 500)
 	is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
 	is.Equal(strings.Count(logs.String(), "sidecar answered 500"), 3) // the log says why
+}
+
+// A delivery that breaks off is no reason to drop the event.
+func TestBodyThatBreaksOffMeansRetry(t *testing.T) {
+	is := is.New(t)
+	s := newService(t)
+	r := httptest.NewRequest("POST", "/orders", io.MultiReader(strings.NewReader(`{"specversion":"1.0",`), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	r.Header.Set("Content-Type", eventType)
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	is.Equal(w.Code, 500)
+	is.True(strings.Contains(w.Body.String(), `"status":"RETRY"`))
 }
 
 func TestStockIsSetAndRead(t *testing.T) {

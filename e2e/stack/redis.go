@@ -44,8 +44,10 @@ func StartRedis(ctx context.Context, dir string, port int, output func(line stri
 		return Start(Command{
 			Name: "Redis",
 			Path: program,
+			// "always": with "everysec", Redis puts off writing what it has
+			// acknowledged while the disk is busy, and a kill loses it.
 			Args: []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
-				"--appendonly", "yes", "--save", ""},
+				"--appendonly", "yes", "--appendfsync", "always", "--save", ""},
 			Output: output,
 		})
 	}
