@@ -198,6 +198,9 @@ func (l *ledger) commitBatch(batch []*entry) {
 	// The batch serves many requests; its calls belong to the first one's trace.
 	ctx := context.WithoutCancel(batch[0].ctx)
 	items := group(batch)
+	if len(l.marked) > maxMarked {
+		clear(l.marked) // it is only a memory of what can be read again
+	}
 
 	wait := l.mark(ctx)
 	l.readRecords(ctx, items)
@@ -404,9 +407,6 @@ func (l *ledger) mark(ctx context.Context) (wait func()) {
 	return func() {
 		if l.markErr = <-failed; l.markErr != nil {
 			return
-		}
-		if len(l.marked) > maxMarked {
-			clear(l.marked)
 		}
 		for _, id := range ids {
 			l.marked[id] = true
