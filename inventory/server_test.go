@@ -173,7 +173,7 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 	if status != wantStatus || answer.Status != want || answer.Error == "" || !strings.Contains(answer.Error, wantError) {
 		t.Errorf("%.80q as %q: got %d %s, want %d %s %s", body, contentType, status, got, wantStatus, want, wantError)
 	}
-	if s.store.writes > 0 {
+	if s.store.written() {
 		t.Errorf("%.80q as %q: something was written", body, contentType)
 	}
 }
@@ -291,7 +291,7 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 				t.Errorf("%s %.40s %.40q: got %d %s, want %d %s", method, tt.path, tt.body, status, body, tt.want, tt.wantError)
 			}
 		}
-		if s.store.writes > 0 {
+		if s.store.written() {
 			t.Errorf("POST %.40s %.40q: something was written", tt.path, tt.body)
 		}
 	}
@@ -319,7 +319,7 @@ func TestTokenIsDemanded(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("statuses without a token (-want +got):\n%s", diff)
 	}
-	if memory.writes > 0 {
+	if memory.written() {
 		t.Error("something was written")
 	}
 	r := httptest.NewRequest("GET", "/inventory/item1", nil)

@@ -84,6 +84,13 @@ func (s *memoryStore) put(key string, value []byte) {
 	s.values[key], s.etags[key] = value, s.writes
 }
 
+// written reports whether anything was ever written.
+func (s *memoryStore) written() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writes > 0
+}
+
 // testStores calls f with each store that the ledger is tried over. Where
 // LEDGER_SIDECAR holds the URL of a sidecar with a state store, that is one.
 func testStores(t *testing.T, f func(t *testing.T, s store)) {
