@@ -170,15 +170,22 @@ func TestRollingRestartCutsNothingOff(t *testing.T) {
 		l.whileAway(t, 100)
 		must(t, app.StartService(t.Context()))
 		must(t, app.StartSidecar(t.Context()))
+		// Only when others have taken over what it left is it the next one's turn:
+		// an event that is claimed by a replica that is restarted itself would wait
+		// twice.
+		published, err := s.broker.LastEntry("OrderPlaced")
+		must(t, err)
+		waitFor(t, time.Minute, func() error { return s.broker.Acknowledged("OrderPlaced", "inventory-service", published) })
 	}
 	l.goesOn(t, 100)
 	l.endsExact(t)
 	if n := l.refused.Load(); n > 0 {
 		t.Errorf("%d requests were cut off or refused", n)
 	}
-	// Nothing waits longer for another replica than processingTimeout and
-	// redeliverInterval, 20 s together; the rest is for a machine that is busy.
-	if orderID, late := l.latest(); late > 25*time.Second {
+	// Another replica takes an event over after processingTimeout and
+	// redeliverInterval, 20 s together. A sidecar may take 5 s to shut down, and the
+	// rest is for a machine that is busy.
+	if orderID, late := l.latest(); late > 30*time.Second {
 		t.Errorf("%s was counted %v after it was accepted", orderID, late)
 	} else {
 		t.Logf("the latest order was counted %v after it was accepted", late.Round(time.Millisecond))
