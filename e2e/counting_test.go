@@ -58,12 +58,8 @@ func TestRedeliveredEventCountsOnce(t *testing.T) {
 	}
 	publish()
 	for _, app := range s.inventory { // what they know now is only what is stored
-		if err := app.Service.Stop(20 * time.Second); err != nil {
-			t.Fatal(err)
-		}
-		if err := app.StartService(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, app.Service.Stop(20*time.Second))
+		must(t, app.StartService(t.Context()))
 	}
 	publish()
 
@@ -97,9 +93,7 @@ func TestIdempotencyKeyMakesARepeatedRequestCountOnce(t *testing.T) {
 
 func TestNothingIsLostWhileTheStateStoreIsAway(t *testing.T) {
 	t.Parallel()
-	if borrow {
-		t.Fatal("this test stops and starts a Redis of its own: install redis-server")
-	}
+	needsOwnRedis(t)
 	const orders = 200
 	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
 	s.setStock("item1", 1000)
@@ -118,9 +112,7 @@ func TestNothingIsLostWhileTheStateStoreIsAway(t *testing.T) {
 	if a := s.send("GET", s.inventory[0].URL("/inventory/item1"), "", nil); a.status != 500 || !strings.Contains(a.body, `"error"`) {
 		t.Errorf("GET /inventory/item1 without a state store: got %d %s, want 500 and an error", a.status, a.body)
 	}
-	if err := s.state.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.state.Restart(t.Context()))
 	s.waitForStock("item1", 1000-orders)
 	s.drained("inventory-service")
 	s.waitForStock("item1", 1000-orders)
