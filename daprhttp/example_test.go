@@ -173,3 +173,37 @@ func sidecar(status int, answer string) (*daprhttp.Client, func()) {
 	}))
 	return &daprhttp.Client{Endpoint: server.URL}, server.Close
 }
+
+func ExampleBulkEntries() {
+	// The subscription asks for many events at once.
+	http.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
+		PubsubName: "pubsub", Topic: "OrderPlaced", Route: "/orders",
+		BulkSubscribe: &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 100, MaxAwaitDurationMs: 10},
+	}))
+	orders := func(w http.ResponseWriter, r *http.Request) {
+		var answer daprhttp.BulkResponse
+		for entry, err := range daprhttp.BulkEntries(r.Body) {
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			status := daprhttp.StatusRetry
+			if event, err := daprhttp.DecodeEvent(entry.Event); err == nil {
+				fmt.Printf("event %s: %s\n", event.ID, event.Data)
+				status = daprhttp.StatusSuccess
+			}
+			answer.Statuses = append(answer.Statuses, daprhttp.BulkStatus{EntryID: entry.EntryID, Status: status})
+		}
+		daprhttp.WriteJSON(w, http.StatusOK, answer)
+	}
+
+	// What the sidecar sends, and what it is answered.
+	w := httptest.NewRecorder()
+	orders(w, httptest.NewRequest("POST", "/orders", strings.NewReader(
+		`{"entries":[{"entryId":"1","event":{"id":"e1","data":{"quantity":2}}},{"entryId":"2","event":{"id":"e2","data":{"quantity":3}}}]}`)))
+	fmt.Println(w.Body)
+	// Output:
+	// event e1: {"quantity":2}
+	// event e2: {"quantity":3}
+	// {"statuses":[{"entryId":"1","status":"SUCCESS"},{"entryId":"2","status":"SUCCESS"}]}
+}

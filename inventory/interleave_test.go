@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -71,33 +71,32 @@ func (f fault) String() string {
 var errDead = errors.New("the process is dead")
 
 // A replica is a store as one process sees it: every call waits until the test
-// lets it happen, one way or another. A process makes two calls at the same time
-// at most: one to write markers, and another.
+// lets it happen, one way or another.
 type replica struct {
 	name  string
 	store store
 	dead  atomic.Bool
-	main  lane
-	marks lane
+
+	mu      sync.Mutex
+	waiting []*call
 }
 
-type lane struct {
-	calls chan string // what the process is about to do
-	turn  chan fault
-}
-
-func newReplica(name string, s store) *replica {
-	newLane := func() lane { return lane{make(chan string), make(chan fault)} }
-	return &replica{name: name, store: s, main: newLane(), marks: newLane()}
+// A call is one that waits.
+type call struct {
+	what string
+	turn chan fault
 }
 
 // call waits for its turn and then does what that turn is.
-func (r *replica) call(l lane, what string, do func(part bool) error) error {
+func (r *replica) call(what string, do func(part bool) error) error {
 	if r.dead.Load() {
 		return errDead
 	}
-	l.calls <- r.name + " " + what
-	f := <-l.turn
+	c := &call{r.name + " " + what, make(chan fault)}
+	r.mu.Lock()
+	r.waiting = append(r.waiting, c)
+	r.mu.Unlock()
+	f := <-c.turn
 	if r.dead.Load() { // meanwhile
 		return errDead
 	}
@@ -123,7 +122,7 @@ func (r *replica) call(l lane, what string, do func(part bool) error) error {
 }
 
 func (r *replica) read(ctx context.Context, keys []string) (found map[string]stored, err error) {
-	err = r.call(r.main, "reads "+describe(keys), func(bool) error {
+	err = r.call("reads "+describe(keys), func(bool) error {
 		found, err = r.store.read(ctx, keys)
 		return err
 	})
@@ -134,7 +133,11 @@ func (r *replica) read(ctx context.Context, keys []string) (found map[string]sto
 }
 
 func (r *replica) save(ctx context.Context, writes []write) error {
-	return r.call(r.main, fmt.Sprintf("saves %d", len(writes)), func(part bool) error {
+	var keys []string
+	for _, w := range writes {
+		keys = append(keys, w.key)
+	}
+	return r.call("saves "+describe(keys), func(part bool) error {
 		if part {
 			writes = writes[:len(writes)/2]
 		}
@@ -142,24 +145,13 @@ func (r *replica) save(ctx context.Context, writes []write) error {
 	})
 }
 
-func (r *replica) mark(ctx context.Context, keys []string) error {
-	return r.call(r.marks, "marks", func(part bool) error {
-		if part {
-			keys = keys[:len(keys)/2]
-		}
-		return r.store.mark(ctx, keys)
-	})
-}
-
 func describe(keys []string) string {
-	if slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, "~") }) {
-		return "markers"
-	}
-	return "records"
+	keys = slices.Sorted(slices.Values(keys))
+	return strings.Join(keys, " ")
 }
 
-// A delivery is a change handed to a replica.
-type delivery struct {
+// A handover is a change delivered to a replica.
+type handover struct {
 	to     int
 	change change
 }
@@ -169,10 +161,13 @@ type scenario struct {
 	start      map[string]string // what the store has at first
 	atomic     bool
 	replicas   int
-	deliveries []delivery
+	deliveries []handover
 	faults     int // at most, in one run
+	keep       int // how many IDs a record keeps
 	want       map[string]int64
 }
+
+func (s scenario) keepIDs(int) int { return s.keep }
 
 // tryAll carries out a scenario in all ways. After each, whatever was not
 // answered with success is delivered once more, to a new replica, as Dapr would;
@@ -196,28 +191,30 @@ func (s scenario) run(t *testing.T, c *choices) {
 	var replicas []*replica
 	var ledgers []*ledger
 	for i := range s.replicas {
-		r := newReplica(string(rune('A'+i)), memory)
+		r := &replica{name: string(rune('A' + i)), store: memory}
 		replicas = append(replicas, r)
 		ledgers = append(ledgers, newLedger(r))
+		ledgers[i].keep = s.keepIDs
 	}
 	succeeded := make([]bool, len(s.deliveries))
 	for i, d := range s.deliveries {
 		go func() {
-			_, err := ledgers[d.to].commit(t.Context(), d.change)
-			succeeded[i] = err == nil && !replicas[d.to].dead.Load()
+			r := ledgers[d.to].commit(t.Context(), d.change)[0]
+			succeeded[i] = r.err == nil && !replicas[d.to].dead.Load()
 		}()
 	}
 	s.schedule(c, replicas)
 
 	// Redelivery, without faults and one by one.
 	redelivered := newLedger(memory)
+	redelivered.keep = s.keepIDs
 	for round := range 2 {
 		for i, d := range s.deliveries {
 			if round == 0 && succeeded[i] {
 				continue
 			}
-			if _, err := redelivered.commit(t.Context(), d.change); err != nil {
-				t.Errorf("redelivery of %s: %v", d.change.id, err)
+			if r := redelivered.commit(t.Context(), d.change)[0]; r.err != nil {
+				t.Errorf("redelivery of %s: %v", d.change.id, r.err)
 			}
 		}
 		for itemID, want := range s.want {
@@ -232,26 +229,23 @@ func (s scenario) run(t *testing.T, c *choices) {
 // schedule lets the replicas' calls happen, in an order and with the faults that
 // c picks, until no replica has anything left to do.
 func (s scenario) schedule(c *choices, replicas []*replica) {
-	var lanes []lane
-	for _, r := range replicas {
-		lanes = append(lanes, r.main, r.marks)
-	}
-	waiting := make([]string, len(lanes))
 	faults := s.faults
 	for slept := false; ; {
 		// Wait until every replica is about to make a call or has none to make.
 		synctest.Wait()
-		var ready []int
-		for i, l := range lanes {
-			select {
-			case waiting[i] = <-l.calls:
-			default:
-			}
-			if waiting[i] != "" {
-				ready = append(ready, i)
-			}
+		type ready struct {
+			*replica
+			*call
 		}
-		if len(ready) == 0 {
+		var calls []ready
+		for _, r := range replicas {
+			r.mu.Lock()
+			for _, c := range r.waiting {
+				calls = append(calls, ready{r, c})
+			}
+			r.mu.Unlock()
+		}
+		if len(calls) == 0 {
 			if slept {
 				return
 			}
@@ -260,7 +254,8 @@ func (s scenario) schedule(c *choices, replicas []*replica) {
 			continue
 		}
 		slept = false
-		i := ready[c.pick(len(ready))]
+		slices.SortFunc(calls, func(a, b ready) int { return strings.Compare(a.what, b.what) })
+		next := calls[c.pick(len(calls))]
 		f := none
 		if faults > 0 {
 			f = fault(c.pick(int(faultsTotal)))
@@ -268,8 +263,10 @@ func (s scenario) schedule(c *choices, replicas []*replica) {
 		if f != none {
 			faults--
 		}
-		c.log = append(c.log, waiting[i]+f.String())
-		waiting[i] = ""
-		lanes[i].turn <- f
+		c.log = append(c.log, next.what+f.String())
+		next.mu.Lock()
+		next.waiting = slices.DeleteFunc(next.waiting, func(c *call) bool { return c == next.call })
+		next.mu.Unlock()
+		next.turn <- f
 	}
 }

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	mathrand "math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,49 +18,63 @@ import (
 //
 // Deliveries come at least once, to any replica, and a replica may die between
 // any two steps. So the stock and the IDs of the changes in it are written
-// together, in one record; and since a record can't hold IDs for ever, each
-// change also gets a marker, a key of its own that expires. A commit
+// together, in one record. A record can't hold IDs for ever: the oldest are taken
+// out once there are many, when markers, which are keys of their own and expire,
+// have them. A commit
 //
 //  1. reads the record and its ETag,
-//  2. then reads the markers of the changes,
-//  3. leaves out the changes that have a marker or stand in the record, lowers
+//  2. for a change whose ID is not greater than all that were ever taken out of the
+//     record, which few are, then reads the marker,
+//  3. leaves out the changes that stand in the record or have a marker, lowers
 //     the quantity by the others, adds their IDs, takes out IDs whose markers are
 //     known to be written, and saves the record against its ETag. When that has
 //     succeeded the changes are reported as counted; when it has failed in
 //     whatever way, only reading again, from 1, tells what is so,
-//  4. writes the markers of the IDs in the record, while the next commit reads.
+//  4. when the record has many IDs, has the markers of the oldest written, while
+//     other commits go on.
 //
 // Why that counts once: from 3 on, a change has its ID in the record or a marker,
 // because the ID is taken out only when the marker is there. Whoever reads the
-// record first and the marker second sees one or the other, and does not count
-// the change again. Whoever dies before 3 has done nothing. Whoever dies after 3
-// leaves IDs in the record, where they do no harm, and whoever commits next
-// writes their markers.
+// record first and the marker second sees one or the other. Whoever reads the
+// record and does not look for a marker knows from it that the ID was never taken
+// out. In both ways he does not count the change again, unless the record was
+// changed since, and then he can't save it. Whoever dies before 3 has done nothing.
+// Whoever dies after 3 leaves IDs in the record, where they do no harm, and
+// whoever commits next writes their markers.
+//
+// None of that needs the time in an ID to be right, nor IDs to arrive in their
+// order: a change that comes later than those made after it costs a read, no more.
 //
 // Changes that arrive while a commit is under way wait, and are committed
 // together by the next: the busier it is, the less each of them costs.
 type ledger struct {
 	store store
+	keep  func(counted int) int // how many IDs a record keeps after a commit of so many changes
 
 	mu         sync.Mutex
 	waiting    []*entry
 	committing bool
 
-	// Only the goroutine that commits uses these.
-	marked   map[string]bool // IDs whose markers were written or seen, to save reading them
-	unmarked []string        // IDs in records whose markers are to be written
-	markErr  error           // why markers were not written the last time
+	marked   map[string]bool  // IDs whose markers were written or seen
+	unmarked map[string]idSet // by item, IDs in records whose markers are to be written
+	marking  map[string]idSet // the same, those that are being written
+	markErr  error            // why markers were not written the last time
 }
 
 const (
-	maxBatch   = 256
-	maxMarked  = 1 << 15
-	maxPending = 1024             // IDs in a record; beyond, markers must be written first
-	giveUp     = 10 * time.Second // when a change is handed back, to be delivered again
+	maxBatch  = 256
+	maxMarked = 1 << 15
+	maxLatest = 1 << 12          // IDs in a record; beyond, markers must be written first
+	giveUp    = 10 * time.Second // when a change is handed back, to be delivered again
 )
 
+// keepIDs keeps a record of an item that is seldom ordered short, and that of a
+// busy one long enough that events which overtake each other find their IDs in
+// the record.
+func keepIDs(counted int) int { return max(32, 4*counted) }
+
 func newLedger(s store) *ledger {
-	return &ledger{store: s, marked: make(map[string]bool)}
+	return &ledger{store: s, keep: keepIDs, marked: make(map[string]bool), unmarked: make(map[string]idSet)}
 }
 
 // An outcome is what became of a change that is in the stock.
@@ -66,18 +83,22 @@ type outcome struct {
 	repeated      bool  // counted by an earlier delivery; before and after are not known
 }
 
-// count lowers an item's stock by an order, unless that has been done before.
+// count lowers items' stock by orders, by each unless that has been done before.
 //
 // An error that wraps errUncountable will be the same next time. After any other
 // the order may or may not have been counted, and is to be delivered again.
-func (l *ledger) count(ctx context.Context, o orderPlaced) (outcome, error) {
-	return l.commit(ctx, change{id: o.changeID(), itemID: o.ItemID, quantity: o.Quantity})
+func (l *ledger) count(ctx context.Context, orders ...orderPlaced) []result {
+	changes := make([]change, len(orders))
+	for i, o := range orders {
+		changes[i] = change{id: o.changeID(), itemID: o.ItemID, quantity: o.Quantity}
+	}
+	return l.commit(ctx, changes...)
 }
 
 // set sets an item's stock.
 func (l *ledger) set(ctx context.Context, itemID string, quantity int64) error {
-	_, err := l.commit(ctx, change{id: rand.Text(), itemID: itemID, set: true, quantity: quantity})
-	return err
+	id := newChangeID(uint64(time.Now().UnixMilli()), []byte(rand.Text()))
+	return l.commit(ctx, change{id: id, itemID: itemID, set: true, quantity: quantity})[0].err
 }
 
 // stock returns an item's stock. It is 0 for an item never seen.
@@ -105,9 +126,10 @@ type entry struct {
 	done   chan result
 }
 
+// A result is the outcome of a change, or why there is none.
 type result struct {
-	outcome outcome
-	err     error
+	outcome
+	err error
 }
 
 func (e *entry) finish(o outcome, err error) {
@@ -117,16 +139,22 @@ func (e *entry) finish(o outcome, err error) {
 	}
 }
 
-// commit waits until a change is in the store, or can't be.
-func (l *ledger) commit(ctx context.Context, c change) (outcome, error) {
-	e := &entry{change: c, ctx: ctx, since: time.Now(), done: make(chan result, 1)}
-	l.enqueue(e)
-	select {
-	case r := <-e.done:
-		return r.outcome, r.err
-	case <-ctx.Done(): // nobody is waiting any longer; the change goes its way
-		return outcome{}, ctx.Err()
+// commit waits until changes are in the store, or can't be.
+func (l *ledger) commit(ctx context.Context, changes ...change) []result {
+	entries := make([]*entry, len(changes))
+	for i, c := range changes {
+		entries[i] = &entry{change: c, ctx: ctx, since: time.Now(), done: make(chan result, 1)}
 	}
+	l.enqueue(entries...)
+	results := make([]result, len(changes))
+	for i, e := range entries {
+		select {
+		case results[i] = <-e.done:
+		case <-ctx.Done(): // nobody is waiting any longer; the change goes its way
+			results[i].err = ctx.Err()
+		}
+	}
+	return results
 }
 
 func (l *ledger) enqueue(entries ...*entry) {
@@ -146,23 +174,17 @@ func (l *ledger) commitWaiting() {
 		n := min(len(l.waiting), maxBatch)
 		batch := l.waiting[:n:n]
 		l.waiting = l.waiting[n:]
-		done := n == 0 && len(l.unmarked) == 0
-		if done {
+		if n == 0 {
 			l.waiting, l.committing = nil, false
+			l.mu.Unlock()
+			return
 		}
 		l.mu.Unlock()
-		switch {
-		case done:
-			return
-		case n == 0:
-			l.mark(context.Background())()
-		default:
-			l.commitBatch(batch)
-		}
+		l.commitBatch(batch)
 	}
 }
 
-// retry commits the entries of an item again, a little later, and hands back
+// retry commits entries again, a little later, and hands back
 // those that have been tried for long. Waits are random, so that replicas that
 // met do not meet again.
 func (l *ledger) retry(entries []*entry, err error) {
@@ -192,35 +214,31 @@ type item struct {
 	saveErr error
 }
 
-// commitBatch carries out step 4 for the last batch and the others for this one.
-// Each entry is finished, or will be tried again, when it returns.
+// commitBatch commits changes. Each entry is finished, or will be tried again,
+// when it returns.
 func (l *ledger) commitBatch(batch []*entry) {
 	// The batch serves many requests; its calls belong to the first one's trace.
 	ctx := context.WithoutCancel(batch[0].ctx)
 	items := group(batch)
-	if len(l.marked) > maxMarked {
-		clear(l.marked) // it is only a memory of what can be read again
-	}
-
-	wait := l.mark(ctx)
 	l.readRecords(ctx, items)
-	wait() // before what was written is taken out of the records
 	l.readMarkers(ctx, items)
-	commit := rand.Text()
-	for _, it := range items {
-		l.plan(it, commit)
-	}
+	l.plan(items)
 	l.save(ctx, items)
+	var failed []*entry
+	var why error
 	for _, it := range items {
 		if it.saveErr != nil {
-			l.retry(it.counted, it.saveErr)
+			failed, why = append(failed, it.counted...), it.saveErr
 			continue
 		}
 		for _, e := range it.counted {
 			e.finish(e.outcome, nil)
-			l.unmarked = append(l.unmarked, e.id)
 		}
 	}
+	if len(failed) > 0 {
+		l.retry(failed, why)
+	}
+	l.markOldest(ctx, items)
 }
 
 // group sorts a batch by item and makes deliveries of the same change one.
@@ -290,53 +308,78 @@ func (it *item) keepSets(err error) {
 	it.entries = sets
 }
 
-// readMarkers is step 2. Beside those of the entries' own changes it reads the
-// markers of what other ledgers have left in the records, to take it out.
+// readMarkers is step 2. What it finds is in l.marked.
 func (l *ledger) readMarkers(ctx context.Context, items map[string]*item) {
+	late := make(map[*entry][]string) // the keys where its marker may be
 	var keys []string
 	for _, it := range items {
 		for _, e := range it.entries {
-			if !l.marked[e.id] {
-				keys = append(keys, markerKey(e.id))
+			if e.id > it.stored.Marked || it.stored.Latest.has(e.id) {
+				continue
 			}
-		}
-		for _, id := range it.stored.Pending {
-			if !l.marked[id] {
-				keys = append(keys, markerKey(id))
-			}
+			late[e] = markerKeys(e.itemID, e.id)
+			keys = append(keys, late[e]...)
 		}
 	}
 	if len(keys) == 0 {
 		return
 	}
-	found, err := l.store.read(ctx, keys)
-	for key, s := range found {
-		if s.value != nil {
-			l.marked[changeOfMarker(key)] = true
+	slices.Sort(keys)
+	found, err := l.store.read(ctx, slices.Compact(keys))
+	for e, keys := range late {
+		if items[e.itemID] == nil {
+			continue // it failed with another entry
 		}
-	}
-	for itemID, it := range items {
-		for _, e := range it.entries {
-			if err := errors.Join(err, found[markerKey(e.id)].err); err != nil && !l.marked[e.id] {
-				fail(items, itemID, err)
-				break
-			}
+		err := err
+		has := false
+		for _, key := range keys {
+			has = has || decodeMarker(found[key].value).has(e.id)
+			err = errors.Join(err, found[key].err)
+		}
+		switch {
+		case has:
+			l.remember(e.id)
+		case err != nil:
+			fail(items, e.itemID, err)
 		}
 	}
 }
 
-// plan makes the record of step 3.
-func (l *ledger) plan(it *item, commit string) {
-	it.next = record{Quantity: it.stored.Quantity, Commit: commit}
-	for _, id := range it.stored.Pending {
-		if !l.marked[id] {
-			it.next.Pending = append(it.next.Pending, id)
-			l.unmarked = append(l.unmarked, id)
+// remember notes that changes have markers.
+func (l *ledger) remember(ids ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.marked) > maxMarked {
+		clear(l.marked) // it is only a memory of what can be read again
+	}
+	for _, id := range ids {
+		l.marked[id] = true
+	}
+}
+
+// plan makes the records of step 3.
+func (l *ledger) plan(items map[string]*item) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	commit := rand.Text()
+	for _, it := range items {
+		l.planItem(it, commit)
+	}
+}
+
+func (l *ledger) planItem(it *item, commit string) {
+	it.next = record{Quantity: it.stored.Quantity, Marked: it.stored.Marked, Commit: commit}
+	latest := make([]string, 0, it.stored.Latest.len()+len(it.entries))
+	for id := range it.stored.Latest.all() {
+		if l.marked[id] {
+			it.next.Marked = max(it.next.Marked, id)
+		} else {
+			latest = append(latest, id)
 		}
 	}
 	for _, e := range it.entries {
 		switch after, err := e.apply(it.next.Quantity); {
-		case l.marked[e.id] || it.stored.has(e.id):
+		case l.marked[e.id] || it.stored.Latest.has(e.id):
 			o := outcome{repeated: true}
 			if e.commit != "" && e.commit == it.stored.Commit {
 				o = e.outcome // it was this entry's own save, which seemed to fail
@@ -344,27 +387,28 @@ func (l *ledger) plan(it *item, commit string) {
 			e.finish(o, nil)
 		case err != nil:
 			e.finish(outcome{}, err)
-		case len(it.next.Pending) >= maxPending:
-			e.finish(outcome{}, fmt.Errorf("%d changes are not yet marked as counted: %w", maxPending, l.markErr))
+		case len(latest) >= maxLatest:
+			l.retry([]*entry{e}, errors.Join(fmt.Errorf("%d changes are not yet marked as counted", maxLatest), l.markErr))
 		default:
 			e.outcome, e.commit = outcome{before: it.next.Quantity, after: after}, commit
 			it.next.Quantity = after
-			it.next.Pending = append(it.next.Pending, e.id)
+			latest = append(latest, e.id)
 			it.counted = append(it.counted, e)
 		}
 	}
+	it.next.Latest = idSet("").with(latest)
 }
 
-// save ends step 3. All items go into one call, but for those of an earlier try,
-// which go alone: in a store that saves all or nothing, the one whose ETag is
-// stale again must not take the others with it.
+// save ends step 3. All items go into one call, but for those that have failed
+// twice, which go alone: in a store that saves all or nothing, the one whose ETag
+// is stale must not take the others with it for ever.
 func (l *ledger) save(ctx context.Context, items map[string]*item) {
 	var calls [][]*item
 	var together []*item
 	for _, it := range items {
 		switch {
 		case len(it.counted) == 0: // nothing new
-		case it.counted[0].tries > 0:
+		case it.counted[0].tries > 1:
 			calls = append(calls, []*item{it})
 		default:
 			together = append(together, it)
@@ -378,7 +422,7 @@ func (l *ledger) save(ctx context.Context, items map[string]*item) {
 		wg.Go(func() {
 			writes := make([]write, len(call))
 			for i, it := range call {
-				writes[i] = write{itemKey(it.counted[0].itemID), it.etag, it.next}
+				writes[i] = write{key: itemKey(it.counted[0].itemID), etag: it.etag, value: it.next}
 			}
 			err := l.store.save(ctx, writes)
 			for _, it := range call {
@@ -389,27 +433,92 @@ func (l *ledger) save(ctx context.Context, items map[string]*item) {
 	wg.Wait()
 }
 
-// mark begins step 4 for what was committed before, and returns a function that
-// waits for its end. Markers that can't be written now are written when the item
-// is committed again: until then the IDs stay in its record.
-func (l *ledger) mark(ctx context.Context) (wait func()) {
-	ids := l.unmarked
-	l.unmarked = nil
-	if len(ids) == 0 {
-		return func() {}
+// markOldest is step 4: it begins to write markers for the items that were
+// committed, unless markers are being written already; then these follow.
+func (l *ledger) markOldest(ctx context.Context, items map[string]*item) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for itemID, it := range items {
+		if it.saveErr != nil {
+			continue // what it was to be is not what is stored
+		}
+		keep, have := l.keep(len(it.counted)), it.next.Latest.len()
+		if have > 3*keep {
+			l.unmarked[itemID] = it.next.Latest.first(have - keep)
+		}
 	}
-	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = markerKey(id)
+	if l.marking == nil && len(l.unmarked) > 0 {
+		l.marking, l.unmarked = l.unmarked, make(map[string]idSet)
+		go l.mark(ctx)
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- l.store.mark(ctx, keys) }()
-	return func() {
-		if l.markErr = <-failed; l.markErr != nil {
+}
+
+// mark writes markers until there are none to write. What can't be written now is
+// written when the item is committed again: until then the IDs stay in its record.
+func (l *ledger) mark(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		marking := l.marking
+		l.mu.Unlock()
+		err := l.writeMarkers(ctx, marking)
+		for _, ids := range marking {
+			if err == nil {
+				l.remember(slices.Collect(ids.all())...)
+			}
+		}
+		l.mu.Lock()
+		l.markErr = err
+		l.marking = nil
+		if len(l.unmarked) > 0 {
+			l.marking, l.unmarked = l.unmarked, make(map[string]idSet)
+		}
+		done := l.marking == nil
+		l.mu.Unlock()
+		if done {
 			return
 		}
-		for _, id := range ids {
-			l.marked[id] = true
+	}
+}
+
+// writeMarkers adds the IDs of changes to items to the markers in the store.
+func (l *ledger) writeMarkers(ctx context.Context, changes map[string]idSet) error {
+	placed := make(map[string][]string)
+	for itemID, ids := range changes {
+		maps.Copy(placed, placeMarkers(itemID, ids))
+	}
+	var writes []write
+	var shared []string
+	for key, ids := range placed {
+		if len(ids) == 1 && key == markerPrefix+ids[0] {
+			writes = append(writes, write{key: key, value: ids[0], expires: true, always: true})
+		} else {
+			shared = append(shared, key)
 		}
 	}
+	if len(shared) > 0 {
+		found, err := l.store.read(ctx, shared)
+		if err != nil {
+			return err
+		}
+		for _, key := range shared {
+			if err := found[key].err; err != nil {
+				return err
+			}
+			marker := decodeMarker(found[key].value)
+			ids := slices.DeleteFunc(placed[key], marker.has)
+			if len(ids) > 0 {
+				writes = append(writes, write{key: key, etag: found[key].etag, value: marker.with(ids), expires: true})
+			}
+		}
+	}
+	if len(writes) == 0 {
+		return nil
+	}
+	return l.store.save(ctx, writes)
+}
+
+// decodeMarker reads a stored marker. What is none has nothing in it.
+func decodeMarker(value []byte) (marker idSet) {
+	_ = json.Unmarshal(value, &marker)
+	return marker
 }

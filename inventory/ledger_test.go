@@ -5,78 +5,125 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
 )
 
+// testID returns a change ID. Those that begin with "t" have a time in them, as
+// many seconds as they have characters.
+func testID(name string) string {
+	var ms uint64
+	if name[0] == 't' {
+		ms = uint64(len(name)) * 1000
+	}
+	return newChangeID(ms, []byte(name))
+}
+
 func TestEveryInterleavingCountsOnce(t *testing.T) {
 	stock := map[string]string{"apple": `{"quantity":100}`, "pear": `{"quantity":100}`}
 	order := func(id, itemID string, quantity int64) change {
-		return change{id: id, itemID: itemID, quantity: quantity}
+		return change{id: testID(id), itemID: itemID, quantity: quantity}
 	}
 	tests := map[string]scenario{
 		"one event, two replicas": {
 			start:      stock,
 			replicas:   2,
-			faults:     2,
-			deliveries: []delivery{{0, order("e1", "apple", 10)}, {1, order("e1", "apple", 10)}},
+			faults:     3,
+			deliveries: []handover{{0, order("e1", "apple", 10)}, {1, order("e1", "apple", 10)}},
 			want:       map[string]int64{"apple": 90},
 		},
-		"one event, one replica, three faults": {
+		"one event, one replica, five faults": {
 			start:      stock,
 			replicas:   1,
-			faults:     3,
-			deliveries: []delivery{{0, order("e1", "apple", 10)}},
+			faults:     5,
+			deliveries: []handover{{0, order("e1", "apple", 10)}},
 			want:       map[string]int64{"apple": 90},
 		},
 		"two events of one item, two replicas": {
 			start:      stock,
 			replicas:   2,
 			faults:     1,
-			deliveries: []delivery{{0, order("e1", "apple", 10)}, {1, order("e2", "apple", 5)}},
+			deliveries: []handover{{0, order("e1", "apple", 10)}, {1, order("e2", "apple", 5)}},
 			want:       map[string]int64{"apple": 85},
 		},
 		"one event, redelivered while its ID leaves the record": {
 			start:    stock,
 			replicas: 2,
-			faults:   1,
-			deliveries: []delivery{
+			faults:   2,
+			deliveries: []handover{
 				{0, order("e1", "apple", 10)}, {0, order("e2", "apple", 5)}, {1, order("e1", "apple", 10)},
 			},
 			want: map[string]int64{"apple": 85},
 		},
 		"an event whose counter died before marking it": {
-			start:      map[string]string{"apple": `{"quantity":90,"pending":["e1"]}`},
+			start:      map[string]string{"apple": `{"quantity":90,"latest":"` + testID("e1") + `"}`},
 			replicas:   2,
 			faults:     2,
-			deliveries: []delivery{{0, order("e2", "apple", 5)}, {1, order("e1", "apple", 10)}},
+			deliveries: []handover{{0, order("e2", "apple", 5)}, {1, order("e1", "apple", 10)}},
 			want:       map[string]int64{"apple": 85},
 		},
 		"an item never seen": {
 			replicas:   2,
 			faults:     1,
-			deliveries: []delivery{{0, order("e1", "apple", 10)}, {1, order("e2", "apple", 5)}},
+			deliveries: []handover{{0, order("e1", "apple", 10)}, {1, order("e2", "apple", 5)}},
 			want:       map[string]int64{"apple": -15},
 		},
 		"two items in one commit": {
 			start:    stock,
 			replicas: 1,
 			faults:   2,
-			deliveries: []delivery{
+			deliveries: []handover{
 				{0, order("e1", "apple", 10)}, {0, order("e2", "pear", 5)}, {0, order("e2", "pear", 5)},
 			},
 			want: map[string]int64{"apple": 90, "pear": 95},
+		},
+		"one event with a time in its ID, two replicas": {
+			start:      stock,
+			replicas:   2,
+			faults:     2,
+			deliveries: []handover{{0, order("t", "apple", 10)}, {1, order("t", "apple", 10)}},
+			want:       map[string]int64{"apple": 90},
+		},
+		"the later event first, the earlier twice": {
+			start:    map[string]string{"apple": `{"quantity":100,"latest":"` + testID("tt") + `"}`},
+			replicas: 2,
+			faults:   1,
+			deliveries: []handover{
+				{0, order("ttt", "apple", 1)}, {0, order("t", "apple", 10)}, {1, order("t", "apple", 10)},
+			},
+			want: map[string]int64{"apple": 89},
+		},
+		"a record that keeps one ID": {
+			start:    map[string]string{"apple": `{"quantity":100,"latest":"` + testID("t") + " " + testID("tt") + " " + testID("ttt") + `"}`},
+			keep:     1,
+			replicas: 2,
+			faults:   2,
+			deliveries: []handover{
+				{0, order("tttt", "apple", 1)}, {1, order("tt", "apple", 10)},
+			},
+			want: map[string]int64{"apple": 99},
+		},
+		"two replicas that mark in the same span": {
+			start:    map[string]string{"apple": `{"quantity":100,"latest":"` + testID("t") + `"}`},
+			replicas: 2,
+			faults:   1,
+			deliveries: []handover{
+				{0, order("t1", "apple", 1)}, {1, order("t2", "apple", 10)},
+			},
+			want: map[string]int64{"apple": 89},
 		},
 		"two items in a store that saves all or nothing": {
 			start:    stock,
 			atomic:   true,
 			replicas: 1,
 			faults:   2,
-			deliveries: []delivery{
+			deliveries: []handover{
 				{0, order("e1", "apple", 10)}, {0, order("e2", "pear", 5)},
 			},
 			want: map[string]int64{"apple": 90, "pear": 95},
@@ -118,10 +165,6 @@ func (f flaky) save(ctx context.Context, writes []write) error {
 	return f.do(func() error { return f.store.save(ctx, writes) })
 }
 
-func (f flaky) mark(ctx context.Context, keys []string) error {
-	return f.do(func() error { return f.store.mark(ctx, keys) })
-}
-
 func TestConcurrentReplicasCountEveryEventOnce(t *testing.T) {
 	const replicas, events, items, times = 3, 120, 3, 3
 	testStores(t, func(t *testing.T, s store) {
@@ -143,7 +186,7 @@ func TestConcurrentReplicasCountEveryEventOnce(t *testing.T) {
 				wg.Go(func() {
 					// As Dapr does: again, and to whichever replica, until it succeeds.
 					for try := 0; ; try++ {
-						_, err := ledgers[(event+delivery+try)%replicas].count(t.Context(), o)
+						err := ledgers[(event+delivery+try)%replicas].count(t.Context(), o)[0].err
 						if err == nil {
 							return
 						}
@@ -170,15 +213,9 @@ func TestOutcomeSaysWhatTheStockWasAndIs(t *testing.T) {
 		l := newLedger(s)
 		o := orderPlaced{EventID: t.Name() + newItemID(t), ItemID: newItemID(t), Quantity: 10}
 
-		got, err := l.count(t.Context(), o)
-		is.NoErr(err)
-		is.Equal(got, outcome{before: 0, after: -10}) // an item never seen has 0
-		got, err = l.count(t.Context(), o)
-		is.NoErr(err)
-		is.Equal(got, outcome{repeated: true})
-		got, err = newLedger(s).count(t.Context(), o) // another replica knows only what is stored
-		is.NoErr(err)
-		is.Equal(got, outcome{repeated: true})
+		is.Equal(l.count(t.Context(), o), []result{{outcome{before: 0, after: -10}, nil}}) // an item never seen has 0
+		is.Equal(l.count(t.Context(), o), []result{{outcome{repeated: true}, nil}})
+		is.Equal(newLedger(s).count(t.Context(), o), []result{{outcome{repeated: true}, nil}}) // another replica knows only what is stored
 	})
 }
 
@@ -187,9 +224,8 @@ func TestOutcomeSaysWhatTheStockWasAndIs(t *testing.T) {
 func TestOwnSaveIsKnownAgainAfterItSeemedToFail(t *testing.T) {
 	is := is.New(t)
 	s := &failOnce{store: &memoryStore{}, after: true}
-	got, err := newLedger(s).count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: 10})
-	is.NoErr(err)
-	is.Equal(got, outcome{before: 0, after: -10})
+	got := newLedger(s).count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: 10})
+	is.Equal(got, []result{{outcome{before: 0, after: -10}, nil}})
 }
 
 // failOnce fails one save: after it took effect, or instead.
@@ -224,61 +260,157 @@ func TestSetSurvivesASaveThatSeemedToFail(t *testing.T) {
 
 // What one person sets must not undo what is counted meanwhile, nor forget which
 // events are in the stock.
-func TestSetKeepsPendingChanges(t *testing.T) {
+func TestSetKeepsWhatIsCounted(t *testing.T) {
 	is := is.New(t)
 	memory := &memoryStore{}
-	memory.put("apple", []byte(`{"quantity":90,"pending":["`+orderPlaced{EventID: "e1"}.changeID()+`"]}`))
+	memory.put("apple", []byte(`{"quantity":90,"latest":"`+orderPlaced{EventID: "e1"}.changeID()+`"}`))
 	l := newLedger(memory)
 	is.NoErr(l.set(t.Context(), "apple", 500))
-	got, err := l.count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: 10})
-	is.NoErr(err)
-	is.True(got.repeated)
+	got := l.count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: 10})
+	is.Equal(got, []result{{outcome{repeated: true}, nil}})
 	stock, err := l.stock(t.Context(), "apple")
 	is.NoErr(err)
 	is.Equal(stock, int64(500))
 }
 
-func TestRecordForgetsMarkedChanges(t *testing.T) {
-	testStores(t, func(t *testing.T, s store) {
-		is := is.New(t)
-		itemID := newItemID(t)
-		for i := range 50 { // two replicas in turn, so that each finds the other's changes
-			_, err := newLedger(s).count(t.Context(), orderPlaced{EventID: fmt.Sprint(itemID, i), ItemID: itemID, Quantity: 1})
-			is.NoErr(err)
+// storedRecord returns the record of an item.
+func storedRecord(t *testing.T, s store, itemID string) record {
+	t.Helper()
+	found, err := s.read(t.Context(), []string{itemKey(itemID)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := decodeRecord(found[itemKey(itemID)].value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// settled waits until a ledger writes no more markers.
+func (l *ledger) settled() {
+	for marking := true; marking; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		marking = l.marking != nil
+		l.mu.Unlock()
+	}
+}
+
+func TestRecordForgetsOldChangesAndStillKnowsThem(t *testing.T) {
+	for _, version := range []byte{'4', '7'} { // of the events' UUIDs
+		testStores(t, func(t *testing.T, s store) {
+			is := is.New(t)
+			itemID := newItemID(t)
+			run := fmt.Sprintf("%012x", time.Now().UnixNano()&(1<<48-1))
+			orders := make([]orderPlaced, 300)
+			for i := range orders {
+				id := fmt.Sprintf("%08x-%04x-%c000-8000-%s", i>>16, i*100&0xFFFF, version, run)
+				orders[i] = orderPlaced{EventID: id, ItemID: itemID, Quantity: 1}
+			}
+			replicas := []*ledger{newLedger(s), newLedger(s)}
+			for _, l := range replicas {
+				l.keep = func(int) int { return 5 }
+			}
+			for i, o := range orders {
+				l := replicas[i%2]
+				is.NoErr(l.count(t.Context(), o)[0].err)
+				l.settled()
+			}
+			r := storedRecord(t, s, itemID)
+			is.Equal(r.Quantity, int64(-300))
+			is.True(r.Marked != "") // it has forgotten some
+			for _, o := range orders {
+				is.Equal(newLedger(s).count(t.Context(), o), []result{{outcome{repeated: true}, nil}})
+			}
+			is.Equal(storedRecord(t, s, itemID).Quantity, int64(-300))
+		})
+	}
+}
+
+// meanwhile is a store in which something happens before the first marker is
+// written.
+type meanwhile struct {
+	store
+	once   sync.Once
+	happen func()
+}
+
+func (s *meanwhile) save(ctx context.Context, writes []write) error {
+	if writes[0].expires {
+		s.once.Do(s.happen)
+	}
+	return s.store.save(ctx, writes)
+}
+
+func TestReplicasThatWriteOneMarkerLoseNothingOfIt(t *testing.T) {
+	is := is.New(t)
+	order := func(i int) orderPlaced {
+		return orderPlaced{EventID: fmt.Sprintf("00000000-0010-7000-8000-%012d", i), ItemID: "apple", Quantity: 1}
+	}
+	memory := &memoryStore{}
+	other := newLedger(memory)
+	other.keep = func(int) int { return 0 }
+	slow := newLedger(&meanwhile{store: memory, happen: func() {
+		for i := range 2 { // the second takes the first out of the record
+			is.NoErr(other.count(t.Context(), order(i))[0].err)
+			other.settled()
 		}
-		found, err := s.read(t.Context(), []string{itemKey(itemID)})
-		is.NoErr(err)
-		r, err := decodeRecord(found[itemKey(itemID)].value)
-		is.NoErr(err)
-		is.Equal(r.Quantity, int64(-50))
-		is.Equal(len(r.Pending), 1) // the last one's
-	})
+	}})
+	slow.keep = other.keep
+	is.NoErr(slow.count(t.Context(), order(2))[0].err)
+	slow.settled()
+	for i := range 3 {
+		is.Equal(newLedger(memory).count(t.Context(), order(i)), []result{{outcome{repeated: true}, nil}})
+	}
+}
+
+// What one ledger has marked leaves the record with its next commit.
+func TestRecordStaysShort(t *testing.T) {
+	is := is.New(t)
+	memory := &memoryStore{}
+	l := newLedger(memory)
+	for i := range 1000 {
+		id := fmt.Sprintf("00000000-%04x-7000-8000-000000000000", i)
+		is.NoErr(l.count(t.Context(), orderPlaced{EventID: id, ItemID: "apple", Quantity: 1})[0].err)
+		l.settled()
+	}
+	is.True(storedRecord(t, memory, "apple").Latest.len() <= 4*keepIDs(1))
+	is.True(len(memory.values) < 50) // many changes share a marker
 }
 
 // unmarking is a store that does not take markers.
 type unmarking struct{ store }
 
-func (unmarking) mark(context.Context, []string) error { return errFailed }
+func (s unmarking) save(ctx context.Context, writes []write) error {
+	if writes[0].expires {
+		return errFailed
+	}
+	return s.store.save(ctx, writes)
+}
 
 func TestChangesCountOnceWhileMarkersCannotBeWritten(t *testing.T) {
 	is := is.New(t)
 	memory := &memoryStore{}
-	for i := range 2 * maxPending { // each of them twice
-		o := orderPlaced{EventID: fmt.Sprint(i / 2), ItemID: "apple", Quantity: 1}
-		got, err := newLedger(unmarking{memory}).count(t.Context(), o)
-		is.NoErr(err)
-		is.Equal(got.repeated, i%2 == 1)
+	l := newLedger(unmarking{memory})
+	orders := make([]orderPlaced, maxLatest)
+	for i := range orders {
+		orders[i] = orderPlaced{EventID: fmt.Sprint(i), ItemID: "apple", Quantity: 1}
 	}
+	for range 2 {
+		for _, r := range l.count(t.Context(), orders...) {
+			is.NoErr(r.err)
+		}
+	}
+	is.Equal(storedRecord(t, memory, "apple").Quantity, int64(-maxLatest))
+
 	o := orderPlaced{EventID: "one too many", ItemID: "apple", Quantity: 1}
-	_, err := newLedger(unmarking{memory}).count(t.Context(), o)
-	is.True(err != nil) // a record does not grow for ever
-	is.True(!errors.Is(err, errUncountable))
-	l := newLedger(memory)
-	_, err = l.count(t.Context(), o) // this commit only writes the markers
-	is.True(err != nil)
-	got, err := l.count(t.Context(), o)
-	is.NoErr(err)
-	is.Equal(got, outcome{before: -maxPending, after: -maxPending - 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	is.True(l.count(ctx, o)[0].err != nil) // a record does not grow for ever
+	is.Equal(storedRecord(t, memory, "apple").Quantity, int64(-maxLatest))
+
+	got := newLedger(memory).count(t.Context(), o) // by a ledger that can write markers
+	is.Equal(got, []result{{outcome{before: -maxLatest, after: -maxLatest - 1}, nil}})
 }
 
 func TestWaitingChangesAreCommittedTogether(t *testing.T) {
@@ -288,8 +420,7 @@ func TestWaitingChangesAreCommittedTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	count := func(i int) {
 		wg.Go(func() {
-			_, err := l.count(t.Context(), orderPlaced{EventID: fmt.Sprint(i), ItemID: "apple", Quantity: 1})
-			is.NoErr(err)
+			is.NoErr(l.count(t.Context(), orderPlaced{EventID: fmt.Sprint(i), ItemID: "apple", Quantity: 1})[0].err)
 		})
 	}
 	count(0)
@@ -350,7 +481,7 @@ func (s unreadable) read(ctx context.Context, keys []string) (map[string]stored,
 func TestStoreThatCannotBeReadFailsTheChange(t *testing.T) {
 	is := is.New(t)
 	l := newLedger(unreadable{store: &memoryStore{}})
-	_, err := l.count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: 1})
+	err := l.count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: 1})[0].err
 	is.True(errors.Is(err, errFailed))
 	is.True(!errors.Is(err, errUncountable)) // it is to be delivered again
 	is.True(errors.Is(l.set(t.Context(), "apple", 1), errFailed))
@@ -359,20 +490,15 @@ func TestStoreThatCannotBeReadFailsTheChange(t *testing.T) {
 }
 
 func TestOneItemThatCannotBeReadDoesNotHoldUpOthers(t *testing.T) {
-	for _, key := range []string{"apple", markerKey(orderPlaced{EventID: "apple"}.changeID())} {
+	apple := orderPlaced{EventID: "apple", ItemID: "apple", Quantity: 1}
+	pear := orderPlaced{EventID: "pear", ItemID: "pear", Quantity: 1}
+	for _, key := range []string{"apple", markerKeys("apple", apple.changeID())[0]} {
 		is := is.New(t)
-		l := newLedger(unreadable{&memoryStore{}, key})
-		entries := make(map[string]*entry)
-		var batch []*entry
-		for _, itemID := range []string{"apple", "pear"} {
-			o := orderPlaced{EventID: itemID, ItemID: itemID, Quantity: 1}
-			e := &entry{change: change{id: o.changeID(), itemID: itemID, quantity: 1}, ctx: t.Context(), done: make(chan result, 1)}
-			entries[itemID] = e
-			batch = append(batch, e)
-		}
-		l.commitBatch(batch)
-		is.True(errors.Is((<-entries["apple"].done).err, errFailed))
-		is.NoErr((<-entries["pear"].done).err)
+		memory := &memoryStore{}
+		memory.put("apple", []byte(`{"quantity":0,"marked":"`+apple.changeID()+`"}`)) // so that the marker must be read
+		got := newLedger(unreadable{memory, key}).count(t.Context(), apple, pear)
+		is.True(errors.Is(got[0].err, errFailed))
+		is.NoErr(got[1].err)
 	}
 }
 
@@ -388,7 +514,7 @@ func TestWhatIsStoredDecidesWhetherAnOrderCanBeCounted(t *testing.T) {
 		{stored: `-5`, quantity: 10, want: -15},
 		{stored: `1e2`, quantity: 10, want: 90},
 		{stored: `{"quantity":100}`, quantity: 10, want: 90},
-		{stored: `{"quantity":100,"pending":[],"added":"later"}`, quantity: 10, want: 90},
+		{stored: `{"quantity":100,"latest":"","added":"later"}`, quantity: 10, want: 90},
 		{stored: `-9007199254740990`, quantity: 1, want: -9007199254740991},
 		{stored: `-` + most, quantity: 1, uncountable: true},
 		{stored: most + `0`, quantity: 1, uncountable: true},
@@ -400,6 +526,7 @@ func TestWhatIsStoredDecidesWhetherAnOrderCanBeCounted(t *testing.T) {
 		{stored: `{}`, quantity: 1, uncountable: true},
 		{stored: `{"quantity":"100"}`, quantity: 1, uncountable: true},
 		{stored: `{"quantity":1.5}`, quantity: 1, uncountable: true},
+		{stored: `{"quantity":100,"latest":"no ID"}`, quantity: 1, uncountable: true},
 		{stored: `[100]`, quantity: 1, uncountable: true},
 		{stored: `not JSON`, quantity: 1, uncountable: true},
 	}
@@ -409,10 +536,10 @@ func TestWhatIsStoredDecidesWhetherAnOrderCanBeCounted(t *testing.T) {
 			memory := &memoryStore{}
 			memory.put("apple", []byte(tt.stored))
 			l := newLedger(memory)
-			got, err := l.count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: tt.quantity})
-			is.Equal(errors.Is(err, errUncountable), tt.uncountable)
+			got := l.count(t.Context(), orderPlaced{EventID: "e1", ItemID: "apple", Quantity: tt.quantity})[0]
+			is.Equal(errors.Is(got.err, errUncountable), tt.uncountable)
 			if !tt.uncountable {
-				is.NoErr(err)
+				is.NoErr(got.err)
 				is.Equal(got.after, tt.want)
 			}
 			is.NoErr(l.set(t.Context(), "apple", 7)) // a person can always put it right
@@ -425,12 +552,58 @@ func TestWhatIsStoredDecidesWhetherAnOrderCanBeCounted(t *testing.T) {
 
 func TestNoItemIDReachesTheKeyOfAnotherThing(t *testing.T) {
 	is := is.New(t)
-	marker := markerKey(orderPlaced{EventID: "e1"}.changeID())
-	keys := map[string]string{marker: "a marker"}
-	for _, itemID := range []string{"apple", "~", "~~", marker, "~" + marker, "~apple", "~~apple"} {
+	keys := make(map[string]string)
+	markers := append(markerKeys("apple", testID("t")), markerKeys("apple", testID("e1"))...)
+	for _, key := range markers {
+		keys[key] = "a marker"
+	}
+	for _, itemID := range append(markers, "apple", "~", "~~", "~"+markers[0], "~apple", "~~apple") {
 		key := itemKey(itemID)
 		is.Equal(keys[key], "") // is it free?
 		keys[key] = itemID
+	}
+}
+
+// Whoever looks for a marker looks where it was put.
+func TestMarkersAreWhereTheyAreLookedFor(t *testing.T) {
+	for span := range uint64(40) {
+		var ids []string
+		for _, name := range []string{"a", "b", "c"} {
+			ids = append(ids, newChangeID(0, []byte(name)), newChangeID(1e12, []byte(name)), newChangeID(1e12+1<<span, []byte(name)))
+		}
+		slices.Sort(ids)
+		placed := 0
+		for key, ids := range placeMarkers("apple", idSet("").with(ids)) {
+			for _, id := range ids {
+				placed++
+				if !slices.Contains(markerKeys("apple", id), key) {
+					t.Errorf("the marker of %s is at %s", id, key)
+				}
+			}
+		}
+		if placed != len(ids) {
+			t.Errorf("%d of %d IDs have a marker", placed, len(ids))
+		}
+	}
+}
+
+func TestTimeOfAUUID(t *testing.T) {
+	tests := map[string]uint64{
+		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f":  0x017F22E279B0, // the example of RFC 9562
+		"017F22E2-79B0-7CC3-98C4-DC0C0C07398F":  0x017F22E279B0,
+		"017f22e2-79b0-4cc3-98c4-dc0c0c07398f":  0,
+		"017f22e279b0-7cc3-98c4-dc0c0c07398f":   0,
+		"-17f22e2-79b0-7cc3-98c4-dc0c0c07398f":  0,
+		"+17f22e2-79b0-7cc3-98c4-dc0c0c07398f":  0,
+		"01_f22e2-79b0-7cc3-98c4-dc0c0c07398f":  0,
+		"order-1001-7":                          0,
+		"":                                      0,
+		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f ": 0,
+	}
+	for id, want := range tests {
+		is := is.New(t)
+		is.Equal(uuidTime(id), want) // of id
+		is.Equal(madeAt(orderPlaced{EventID: id}.changeID()), want)
 	}
 }
 
@@ -456,9 +629,8 @@ func TestQuantitiesStayExactToTheLimit(t *testing.T) {
 		l := newLedger(s)
 		itemID := newItemID(t)
 		is.NoErr(l.set(t.Context(), itemID, daprhttp.MaxInteger))
-		got, err := l.count(t.Context(), orderPlaced{EventID: itemID, ItemID: itemID, Quantity: daprhttp.MaxInteger - 1})
-		is.NoErr(err)
-		is.Equal(got, outcome{before: daprhttp.MaxInteger, after: 1})
+		got := l.count(t.Context(), orderPlaced{EventID: itemID, ItemID: itemID, Quantity: daprhttp.MaxInteger - 1})
+		is.Equal(got, []result{{outcome{before: daprhttp.MaxInteger, after: 1}, nil}})
 		is.NoErr(l.set(t.Context(), itemID, daprhttp.MaxInteger))
 		stock, err := l.stock(t.Context(), itemID)
 		is.NoErr(err)

@@ -58,5 +58,5 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	logger.Printf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
 	defer logger.Print("inventory-service has stopped")
 	stock := newLedger(daprStore{sidecar, markerTTL})
-	return daprhttp.Serve(ctx, ln, newServer(stock, getenv("APP_API_TOKEN"), logger), 20*time.Second)
+	return daprhttp.Serve(ctx, ln, newServer(stock, sidecar, getenv("APP_API_TOKEN"), logger), 20*time.Second)
 }

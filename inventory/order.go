@@ -2,10 +2,9 @@ package main
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"example.com/dapr-orders/daprhttp"
 )
@@ -72,9 +71,20 @@ func orderFrom(fields daprhttp.Object) (orderPlaced, error) {
 }
 
 // changeID returns what the ledger knows the event by. CloudEvents are the same
-// event if, and only if, they have the same source and id; a hash makes of the
-// two something short that any state store takes in a key.
+// event if, and only if, they have the same source and id.
 func (o orderPlaced) changeID() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(o.Source), o.Source, o.EventID))
-	return base64.RawURLEncoding.EncodeToString(sum[:16])
+	return newChangeID(uuidTime(o.EventID), fmt.Appendf(nil, "%d:%s%s", len(o.Source), o.Source, o.EventID))
+}
+
+// uuidTime returns when a UUID of version 7 was made, in milliseconds since 1970,
+// and 0 for any other text. See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
+func uuidTime(id string) uint64 {
+	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[14] != '7' {
+		return 0
+	}
+	ms, err := strconv.ParseUint(id[:8]+id[9:13], 16, 64)
+	if err != nil {
+		return 0
+	}
+	return ms
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"example.com/dapr-orders/daprhttp"
@@ -17,9 +16,13 @@ type record struct {
 	// is, and it is not for a subscriber to deny it.
 	Quantity int64 `json:"quantity"`
 
-	// Pending has the IDs of the changes that Quantity includes and whose
-	// markers may not be written yet.
-	Pending []string `json:"pending,omitempty"`
+	// Latest has the IDs of the changes that Quantity includes, but for those
+	// that were taken out because they have a marker.
+	Latest idSet `json:"latest,omitempty"`
+
+	// Marked is the greatest ID that was ever taken out of Latest. No change
+	// with a greater one has a marker and is not in Latest.
+	Marked string `json:"marked,omitempty"`
 
 	// Commit names the commit that wrote the record, so that its author knows
 	// it again after a save of which it never learned the end.
@@ -74,27 +77,14 @@ func (c change) apply(stock int64) (int64, error) {
 	return stock - c.quantity, nil
 }
 
-// has reports whether the record says that it includes a change.
-func (r record) has(id string) bool {
-	return slices.Contains(r.Pending, id)
-}
+// markerPrefix begins the keys of markers.
+const markerPrefix = "~"
 
-// itemKey returns the key of an item's record: its ID. IDs that begin with "~"
-// get one more, which keeps all others that do so free for markers.
+// itemKey returns the key of an item's record: its ID. IDs that begin like a
+// marker get one more "~", and no marker begins with two.
 func itemKey(itemID string) string {
-	if strings.HasPrefix(itemID, "~") {
-		return "~" + itemID
+	if strings.HasPrefix(itemID, markerPrefix) {
+		return markerPrefix + itemID
 	}
 	return itemID
-}
-
-// markerKey returns the key of the marker of a change. A change ID does not
-// begin with "~".
-func markerKey(changeID string) string {
-	return "~" + changeID
-}
-
-// changeOfMarker returns the ID of the change that a marker's key is for.
-func changeOfMarker(key string) string {
-	return strings.TrimPrefix(key, "~")
 }

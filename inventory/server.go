@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log"
 	"net/http"
 
@@ -19,7 +23,7 @@ const (
 // newServer returns the service: all its routes, behind the sidecar's token
 // when there is one. The health check needs no token, so that anything that
 // watches the process may ask.
-func newServer(l *ledger, appToken string, logger *log.Logger) http.Handler {
+func newServer(l *ledger, sidecar *daprhttp.Client, appToken string, logger *log.Logger) http.Handler {
 	app := http.NewServeMux()
 	// "..." because an item ID may have slashes, and a sidecar that is asked to
 	// invoke /inventory/a%2Fb asks for /inventory/a/b.
@@ -30,8 +34,11 @@ func newServer(l *ledger, appToken string, logger *log.Logger) http.Handler {
 		Topic:           topic,
 		Route:           "orders",
 		DeadLetterTopic: deadLetterTopic,
+		// A sidecar spends most of its time for an event on the request. It waits for
+		// more events no longer than a millisecond, the least that it knows.
+		BulkSubscribe: &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 100, MaxAwaitDurationMs: 1},
 	}))
-	app.Handle("POST /orders", handleOrderPlaced(l, logger))
+	app.Handle("POST /orders", orderHandler{l, sidecar, logger})
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
@@ -122,12 +129,128 @@ func badRequest(err error) int {
 	return http.StatusBadRequest
 }
 
-// handleOrderPlaced counts the order in a delivered event, and tells the sidecar
-// what to do with the event.
+// An orderHandler counts the orders in delivered events, and tells the sidecar
+// what to do with the events.
+type orderHandler struct {
+	ledger  *ledger
+	sidecar *daprhttp.Client
+	logger  *log.Logger
+}
+
+// ServeHTTP takes what may come to the route: an event, which only a sidecar
+// sends with the content type of CloudEvents; many of them, as the JSON of a bulk
+// delivery; or, from whoever tries it by hand, the bare order.
+func (h orderHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx := daprhttp.ContextWithTrace(r.Context(), r.Header)
+	if daprhttp.IsEventContentType(r.Header.Get("Content-Type")) {
+		body, err := daprhttp.ReadBody(r, maxBodyBytes)
+		h.serveOne(ctx, w, body, err, true)
+		return
+	}
+	// Only a bulk may be long. If it is none, what is short is read again.
+	var read bytes.Buffer
+	deliveries, err := h.readBulk(ctx, io.TeeReader(r.Body, &limitedWriter{&read, maxBodyBytes + 1}))
+	if err == nil {
+		h.serveBulk(ctx, w, deliveries)
+		return
+	}
+	r.Body = io.NopCloser(io.MultiReader(&read, r.Body))
+	body, err := daprhttp.ReadBody(r, maxBodyBytes)
+	h.serveOne(ctx, w, body, err, false)
+}
+
+// limitedWriter keeps the beginning of what is written to it.
+type limitedWriter struct {
+	to   *bytes.Buffer
+	left int
+}
+
+func (w *limitedWriter) Write(b []byte) (int, error) {
+	n := min(len(b), w.left)
+	w.left -= n
+	w.to.Write(b[:n])
+	return len(b), nil
+}
+
+// A delivery is an entry of a bulk on its way.
+type delivery struct {
+	daprhttp.BulkEntry
+	order  orderPlaced
+	status daprhttp.Status // empty until it is known
+}
+
+// readBulk reads a bulk delivery. What is no order is set aside at once, so that
+// it need not be kept in memory.
+func (h orderHandler) readBulk(ctx context.Context, body io.Reader) ([]delivery, error) {
+	var deliveries []delivery
+	for entry, err := range daprhttp.BulkEntries(body) {
+		if err != nil {
+			return nil, err
+		}
+		d := delivery{BulkEntry: entry}
+		if len(entry.Event) > maxBodyBytes {
+			err = fmt.Errorf("the event is longer than %d bytes", maxBodyBytes)
+		} else {
+			d.order, err = parseOrderPlaced(entry.Event, true)
+		}
+		if err != nil {
+			d.status = h.setAside(ctx, entry.Event, d.order, err)
+			d.Event = nil
+		}
+		deliveries = append(deliveries, d)
+	}
+	return deliveries, nil
+}
+
+// serveBulk counts the orders of a bulk, all together.
+func (h orderHandler) serveBulk(ctx context.Context, w http.ResponseWriter, deliveries []delivery) {
+	var orders []orderPlaced
+	for _, d := range deliveries {
+		if d.status == "" {
+			orders = append(orders, d.order)
+		}
+	}
+	results := h.ledger.count(ctx, orders...)
+
+	var lines bytes.Buffer // written together: one write for each would cost more than the counting
+	logger := log.New(&lines, h.logger.Prefix(), h.logger.Flags())
+	answer := daprhttp.BulkResponse{Statuses: make([]daprhttp.BulkStatus, len(deliveries))}
+	for i, d := range deliveries {
+		if d.status == "" {
+			result := results[0]
+			results = results[1:]
+			if errors.Is(result.err, errUncountable) {
+				d.status = h.setAside(ctx, d.Event, d.order, result.err)
+			} else {
+				d.status = logResult(logger, d.order, result)
+			}
+		}
+		answer.Statuses[i] = daprhttp.BulkStatus{EntryID: d.EntryID, Status: d.status}
+	}
+	_, _ = h.logger.Writer().Write(lines.Bytes())
+	daprhttp.WriteJSON(w, http.StatusOK, answer)
+}
+
+// setAside publishes an event that can't be counted to the dead-letter topic, as
+// it came. Of a bulk, a sidecar can't be trusted to do it: see BulkResponse.
+func (h orderHandler) setAside(ctx context.Context, event []byte, o orderPlaced, why error) daprhttp.Status {
+	logRefused(h.logger, o, why)
+	err := h.sidecar.Publish(ctx, pubsubName, deadLetterTopic, daprhttp.Message{
+		Data:     event,
+		Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"},
+	})
+	if err != nil {
+		h.logger.Printf("eventId=%q Failed to publish to the dead-letter topic: %v", o.EventID, err)
+		return daprhttp.StatusRetry
+	}
+	return daprhttp.StatusSuccess
+}
+
+// serveOne counts the order in one body.
 //
-// Only a sidecar sends the content type of CloudEvents, and only a sidecar knows
-// what DROP means. Whoever tries the route by hand gets plain HTTP statuses.
-func handleOrderPlaced(l *ledger, logger *log.Logger) http.Handler {
+// Only a sidecar knows what DROP means. Whoever tries the route by hand gets
+// plain HTTP statuses.
+func (h orderHandler) serveOne(ctx context.Context, w http.ResponseWriter, body []byte, err error, isEvent bool) {
 	type processed struct {
 		Status            daprhttp.Status `json:"status"`
 		Message           string          `json:"message"`
@@ -148,49 +271,64 @@ func handleOrderPlaced(l *ledger, logger *log.Logger) http.Handler {
 		Status daprhttp.Status `json:"status,omitempty"`
 		Error  string          `json:"error"`
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		isEvent := daprhttp.IsEventContentType(r.Header.Get("Content-Type"))
-		var o orderPlaced
-		body, err := daprhttp.ReadBody(r, maxBodyBytes)
-		switch {
-		case err == nil:
-			o, err = parseOrderPlaced(body, isEvent)
-		case !errors.Is(err, daprhttp.ErrBodyTooLarge): // which says nothing against the event
-			logger.Printf("Failed to process OrderPlaced event: %v", err)
-			daprhttp.WriteJSON(w, http.StatusInternalServerError, refused{daprhttp.StatusRetry, err.Error()})
-			return
-		}
-		if err != nil {
-			logger.Printf("eventId=%q Refused OrderPlaced event: %v", o.EventID, err)
-			if isEvent {
-				daprhttp.WriteJSON(w, http.StatusOK, refused{daprhttp.StatusDrop, err.Error()})
-			} else {
-				daprhttp.WriteJSON(w, badRequest(err), refused{Error: err.Error()})
-			}
-			return
-		}
-
-		counted, err := l.count(daprhttp.ContextWithTrace(r.Context(), r.Header), o)
-		switch {
-		case errors.Is(err, errUncountable) && isEvent:
-			logger.Printf("eventId=%q Refused OrderPlaced event. orderId=%s, itemId=%s: %v", o.EventID, o.OrderID, o.ItemID, err)
+	var o orderPlaced
+	switch {
+	case err == nil:
+		o, err = parseOrderPlaced(body, isEvent)
+	case !errors.Is(err, daprhttp.ErrBodyTooLarge): // which says nothing against the event
+		h.logger.Printf("Failed to process OrderPlaced event: %v", err)
+		daprhttp.WriteJSON(w, http.StatusInternalServerError, refused{daprhttp.StatusRetry, err.Error()})
+		return
+	}
+	if err != nil {
+		logRefused(h.logger, o, err)
+		if isEvent {
 			daprhttp.WriteJSON(w, http.StatusOK, refused{daprhttp.StatusDrop, err.Error()})
-		case err != nil:
-			logger.Printf("eventId=%q Failed to process OrderPlaced event. orderId=%s, itemId=%s: %v", o.EventID, o.OrderID, o.ItemID, err)
-			daprhttp.WriteJSON(w, http.StatusInternalServerError, refused{daprhttp.StatusRetry, err.Error()})
-		case counted.repeated:
-			logger.Printf("eventId=%q OrderPlaced event had been processed already. orderId=%s, itemId=%s", o.EventID, o.OrderID, o.ItemID)
-			daprhttp.WriteJSON(w, http.StatusOK, repeated{
-				daprhttp.StatusSuccess, "OrderPlaced event had been processed already",
-				o.OrderID, o.ItemID, o.Quantity,
-			})
-		default:
-			logger.Printf("eventId=%q Processed OrderPlaced event. orderId=%s, itemId=%s, ordered=%d, remaining=%d",
-				o.EventID, o.OrderID, o.ItemID, o.Quantity, counted.after)
-			daprhttp.WriteJSON(w, http.StatusOK, processed{
-				daprhttp.StatusSuccess, "Inventory updated from OrderPlaced event",
-				o.OrderID, o.ItemID, counted.before, o.Quantity, counted.after,
-			})
+		} else {
+			daprhttp.WriteJSON(w, badRequest(err), refused{Error: err.Error()})
 		}
-	})
+		return
+	}
+
+	counted := h.ledger.count(ctx, o)[0]
+	if errors.Is(counted.err, errUncountable) && isEvent {
+		logRefused(h.logger, o, counted.err)
+		daprhttp.WriteJSON(w, http.StatusOK, refused{daprhttp.StatusDrop, counted.err.Error()})
+		return
+	}
+	status := logResult(h.logger, o, counted)
+	switch {
+	case counted.err != nil:
+		daprhttp.WriteJSON(w, http.StatusInternalServerError, refused{status, counted.err.Error()})
+	case counted.repeated:
+		daprhttp.WriteJSON(w, http.StatusOK, repeated{
+			status, "OrderPlaced event had been processed already", o.OrderID, o.ItemID, o.Quantity,
+		})
+	default:
+		daprhttp.WriteJSON(w, http.StatusOK, processed{
+			status, "Inventory updated from OrderPlaced event",
+			o.OrderID, o.ItemID, counted.before, o.Quantity, counted.after,
+		})
+	}
+}
+
+// logResult logs what became of an order, and returns what that means for the
+// event.
+func logResult(logger *log.Logger, o orderPlaced, r result) daprhttp.Status {
+	switch {
+	case r.err != nil:
+		logger.Printf("eventId=%q Failed to process OrderPlaced event. orderId=%s, itemId=%s: %v", o.EventID, o.OrderID, o.ItemID, r.err)
+		return daprhttp.StatusRetry
+	case r.repeated:
+		logger.Printf("eventId=%q OrderPlaced event had been processed already. orderId=%s, itemId=%s", o.EventID, o.OrderID, o.ItemID)
+	default:
+		logger.Printf("eventId=%q Processed OrderPlaced event. orderId=%s, itemId=%s, ordered=%d, remaining=%d",
+			o.EventID, o.OrderID, o.ItemID, o.Quantity, r.after)
+	}
+	return daprhttp.StatusSuccess
+}
+
+// logRefused logs that an event can't be counted, however often it is delivered.
+func logRefused(logger *log.Logger, o orderPlaced, why error) {
+	logger.Printf("eventId=%q Refused OrderPlaced event. orderId=%s, itemId=%s: %v", o.EventID, o.OrderID, o.ItemID, why)
 }

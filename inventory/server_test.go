@@ -16,21 +16,33 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp"
 )
 
 const eventType = "application/cloudevents+json"
 
-// A service is the inventory service over a store in memory.
+// A service is the inventory service over a store in memory, beside a sidecar
+// that only takes dead letters.
 type service struct {
 	t       *testing.T
 	store   *memoryStore
 	handler http.Handler
 	logs    bytes.Buffer
+
+	published     []string // URL and body
+	publishStatus int
 }
 
 func newService(t *testing.T) *service {
-	s := &service{t: t, store: &memoryStore{}}
-	s.handler = newServer(newLedger(s.store), "", log.New(&s.logs, "", 0))
+	s := &service{t: t, store: &memoryStore{}, publishStatus: http.StatusNoContent}
+	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		s.published = append(s.published, r.URL.String()+" "+string(body))
+		w.WriteHeader(s.publishStatus)
+	}))
+	t.Cleanup(sidecar.Close)
+	s.handler = newServer(newLedger(s.store), &daprhttp.Client{Endpoint: sidecar.URL}, "", log.New(&s.logs, "", 0))
 	return s
 }
 
@@ -196,7 +208,7 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 func TestStoreThatFailsMeansRetry(t *testing.T) {
 	is := is.New(t)
 	var logs bytes.Buffer
-	h := newServer(newLedger(unreadable{store: &memoryStore{}}), "", log.New(&logs, "", 0))
+	h := newServer(newLedger(unreadable{store: &memoryStore{}}), nil, "", log.New(&logs, "", 0))
 	s := &service{t: t, handler: h}
 	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`)
 	is.Equal(status, 500)
@@ -301,12 +313,12 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 	is := is.New(t)
 	status, body := newService(t).do("GET", "/dapr/subscribe", "", "")
 	is.Equal(status, 200)
-	is.Equal(body, `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"}]`)
+	is.Equal(body, `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter","bulkSubscribe":{"enabled":true,"maxMessagesCount":100,"maxAwaitDurationMs":1}}]`)
 }
 
 func TestTokenIsDemanded(t *testing.T) {
 	memory := &memoryStore{}
-	s := &service{t: t, handler: newServer(newLedger(memory), "secret", log.New(io.Discard, "", 0))}
+	s := &service{t: t, handler: newServer(newLedger(memory), nil, "secret", log.New(io.Discard, "", 0))}
 	got := make(map[string]int)
 	for _, request := range []string{"GET /inventory/item1", "POST /inventory/item1", "GET /dapr/subscribe", "POST /orders", "GET /healthz"} {
 		method, path, _ := strings.Cut(request, " ")
@@ -346,4 +358,62 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, want)
 		}
 	}
+}
+
+// A bulk is events of which each is counted, or set aside, and has a status.
+func TestBulkDelivery(t *testing.T) {
+	is := is.New(t)
+	s := newService(t)
+	order := func(id, itemID string) string {
+		return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":"t","data":{"orderId":%q,"itemId":%q,"quantity":1}}`, id, id, itemID)
+	}
+	s.store.put("broken", []byte(`"a dozen"`))
+	entries := []struct{ event, wantStatus string }{
+		{order("e1", "item1"), "SUCCESS"},
+		{`{"specversion":"1.0","id":"e2","source":"s","type":"t","data":"no order"}`, "SUCCESS"}, // set aside
+		{order("e3", "item2"), "SUCCESS"},
+		{order("e1", "item1"), "SUCCESS"}, // again
+		{`{"note":"` + strings.Repeat("x", maxBodyBytes) + `"}`, "SUCCESS"},
+		{order("e4", "broken"), "SUCCESS"},
+		{order("e5", "item1"), "SUCCESS"},
+	}
+	var bulk, want []string
+	for i, e := range entries {
+		bulk = append(bulk, fmt.Sprintf(`{"contentType":"application/cloudevents+json","entryId":"n%d","event":%s,"metadata":{}}`, i, e.event))
+		want = append(want, fmt.Sprintf(`{"entryId":"n%d","status":%q}`, i, e.wantStatus))
+	}
+	body := `{"entries":[` + strings.Join(bulk, ",") + `],"id":"b","metadata":{"pubsubName":"pubsub"},"pubsubname":"pubsub","topic":"OrderPlaced","type":"com.dapr.event.sent.bulk"}`
+	status, got := s.do("POST", "/orders", "application/json", body)
+	is.Equal(status, 200)
+	is.Equal(got, `{"statuses":[`+strings.Join(want, ",")+`]}`)
+	for itemID, want := range map[string]string{"item1": "-2", "item2": "-1"} {
+		_, got := s.do("GET", "/inventory/"+itemID, "", "")
+		is.Equal(got, fmt.Sprintf(`{"itemId":%q,"quantity":%s}`, itemID, want))
+	}
+	is.Equal(s.published, []string{ // as they came
+		"/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + entries[1].event,
+		"/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + entries[4].event,
+		"/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + entries[5].event,
+	})
+	is.Equal(strings.Count(s.logs.String(), " Processed OrderPlaced event. "), 3)
+	is.Equal(strings.Count(s.logs.String(), " Refused OrderPlaced event. "), 3)
+}
+
+// What can't be set aside for the moment must come again.
+func TestBulkEntryIsRetriedWhileTheDeadLetterTopicIsAway(t *testing.T) {
+	is := is.New(t)
+	s := newService(t)
+	s.publishStatus = http.StatusInternalServerError
+	status, got := s.do("POST", "/orders", "application/json", `{"entries":[{"entryId":"n1","event":[]}]}`)
+	is.Equal(status, 200)
+	is.Equal(got, `{"statuses":[{"entryId":"n1","status":"RETRY"}]}`)
+}
+
+func TestBulkEntriesAreRetriedWhileTheStoreIsAway(t *testing.T) {
+	is := is.New(t)
+	s := &service{t: t, handler: newServer(newLedger(unreadable{store: &memoryStore{}}), nil, "", log.New(io.Discard, "", 0))}
+	status, got := s.do("POST", "/orders", "application/json",
+		`{"entries":[{"entryId":"n1","event":{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}}]}`)
+	is.Equal(status, 200)
+	is.Equal(got, `{"statuses":[{"entryId":"n1","status":"RETRY"}]}`)
 }

@@ -16,12 +16,9 @@ type store interface {
 	// those, may be left out.
 	read(ctx context.Context, keys []string) (map[string]stored, error)
 
-	// save writes each value if its key still has the ETag it was read with,
-	// or still has nothing. An error tells nothing of what was written.
+	// save writes values, each only if its key still has the ETag it was read
+	// with, or still has nothing. An error tells nothing of what was written.
 	save(ctx context.Context, writes []write) error
-
-	// mark writes keys that expire. After an error some of them may be written.
-	mark(ctx context.Context, keys []string) error
 }
 
 // stored is what a store has under a key.
@@ -31,11 +28,13 @@ type stored struct {
 	err   error // the key could not be read, though others were
 }
 
-// A write is a record on its way into the store.
+// A write is a value on its way into the store.
 type write struct {
-	key    string
-	etag   string // of the value that it replaces; empty when there is none
-	record record
+	key     string
+	etag    string // of the value that it replaces; empty when there is none
+	value   any
+	expires bool // some time after it was last written
+	always  bool // written whatever the key has
 }
 
 const stateStoreName = "statestore"
@@ -77,20 +76,14 @@ func (s daprStore) save(ctx context.Context, writes []write) error {
 	items := make([]daprhttp.StateItem, len(writes))
 	for i, w := range writes {
 		items[i] = daprhttp.StateItem{
-			Key: w.key, Value: w.record, ETag: w.etag,
+			Key: w.key, Value: w.value, ETag: w.etag,
 			Options: daprhttp.StateOptions{Concurrency: daprhttp.FirstWrite, Consistency: daprhttp.Strong},
 		}
-	}
-	return s.sidecar.SaveState(ctx, stateStoreName, items...)
-}
-
-func (s daprStore) mark(ctx context.Context, keys []string) error {
-	items := make([]daprhttp.StateItem, len(keys))
-	for i, key := range keys {
-		items[i] = daprhttp.StateItem{
-			Key: key, Value: true,
-			Metadata: daprhttp.TTL(int(s.markerTTL.Seconds())),
-			Options:  daprhttp.StateOptions{Consistency: daprhttp.Strong},
+		if w.always {
+			items[i].Options.Concurrency = ""
+		}
+		if w.expires {
+			items[i].Metadata = daprhttp.TTL(int(s.markerTTL.Seconds()))
 		}
 	}
 	return s.sidecar.SaveState(ctx, stateStoreName, items...)

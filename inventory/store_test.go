@@ -50,11 +50,11 @@ func (s *memoryStore) save(_ context.Context, writes []write) error {
 		if _, ok := s.values[w.key]; ok {
 			current = strconv.Itoa(s.etags[w.key])
 		}
-		if current != w.etag {
+		if current != w.etag && !w.always {
 			failed = errFailed
 			continue
 		}
-		value, err := json.Marshal(w.record)
+		value, err := json.Marshal(w.value)
 		if err != nil {
 			panic(err)
 		}
@@ -64,15 +64,6 @@ func (s *memoryStore) save(_ context.Context, writes []write) error {
 		s.values, s.etags = values, etags
 	}
 	return failed
-}
-
-func (s *memoryStore) mark(_ context.Context, keys []string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, key := range keys {
-		s.put(key, []byte("true"))
-	}
-	return nil
 }
 
 // put stores a value under a new ETag.

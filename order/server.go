@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"time"
 
 	"example.com/dapr-orders/daprhttp"
 )
@@ -88,7 +89,7 @@ func readOrder(r *http.Request) (order, string, error) {
 	const header = "Idempotency-Key"
 	switch keys := r.Header.Values(header); len(keys) {
 	case 0:
-		return o, rand.Text(), nil
+		return o, newEventID(), nil
 	case 1:
 		if err := daprhttp.CheckKey(keys[0]); err != nil {
 			return order{}, "", fmt.Errorf("the header %s %w", header, err)
@@ -97,4 +98,20 @@ func readOrder(r *http.Request) (order, string, error) {
 	default:
 		return order{}, "", fmt.Errorf("the header %s must be given once", header)
 	}
+}
+
+// newEventID returns a UUID of version 7. It begins with the time, which lets a
+// subscriber that remembers many events keep those of a moment together.
+//
+// See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
+func newEventID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	ms := time.Now().UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6] = id[6]&0x0F | 0x70 // version
+	id[8] = id[8]&0x3F | 0x80 // variant
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -399,4 +401,24 @@ func freePort(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return port
+}
+
+// Subscribers rely on the form: a UUID of version 7 tells when it was made.
+func TestNewEventIDsAreUUIDsThatBeginWithTheTime(t *testing.T) {
+	is := is.New(t)
+	form := regexp.MustCompile(`^([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	seen := make(map[string]bool)
+	for range 1000 {
+		before := time.Now().UnixMilli()
+		id := newEventID()
+		parts := form.FindStringSubmatch(id)
+		if parts == nil {
+			t.Fatalf("%s is no UUID of version 7", id)
+		}
+		ms, err := strconv.ParseInt(parts[1]+parts[2], 16, 64)
+		is.NoErr(err)
+		is.True(before <= ms && ms <= time.Now().UnixMilli())
+		is.True(!seen[id])
+		seen[id] = true
+	}
 }
