@@ -262,7 +262,7 @@ func copyLate(to io.Writer, from io.Reader, delay time.Duration) {
 // and when it answers again nothing has been lost.
 func TestUnhealthyAppPausesDeliveries(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{})
+	s := startSystem(t, systemOptions{healthCheck: true})
 	app := s.inventory[0]
 	s.setStock("item1", 100)
 	s.place("order-1", "item1", 1)
@@ -304,4 +304,32 @@ func TestUnhealthyAppPausesDeliveries(t *testing.T) {
 	s.waitForStock("item1", 100-placed)
 	s.drained("inventory-service")
 	s.waitForStock("item1", 100-placed)
+}
+
+// A subscriber that answers nothing for long while many events wait, and then goes
+// on, gets all of them, whether or not its sidecar has noticed.
+func TestFrozenServiceWakesUpWithManyEventsWaiting(t *testing.T) {
+	for name, healthCheck := range map[string]bool{"with a health check": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startSystem(t, systemOptions{healthCheck: healthCheck})
+			const orders = 3000
+			app := s.inventory[0]
+			s.setStock("item1", orders)
+			must(t, app.Service.Freeze())
+			inParallel(orders, 16, func(i int) { s.place(fmt.Sprint("order-", i), "item1", 1) })
+			if healthCheck {
+				waitFor(t, time.Minute, func() error {
+					if !strings.Contains(app.Sidecar.Log(), "App entered un-healthy status") {
+						return fmt.Errorf("the sidecar has not noticed that the app is not healthy")
+					}
+					return nil
+				})
+			}
+			must(t, app.Service.Thaw())
+			s.waitForStock("item1", 0)
+			s.drained("inventory-service")
+			s.waitForStock("item1", 0)
+		})
+	}
 }

@@ -109,6 +109,7 @@ type systemOptions struct {
 	separateState bool      // a Redis for the state store alone
 	tokens        bool      // both ways
 	config        string    // a file with a Dapr Configuration
+	healthCheck   bool      // the sidecars check the apps' health
 	logs          io.Writer // takes every line that services and sidecars write; may be nil
 
 	// admit is a subscriber beside the inventory service, as components/pubsub.yaml
@@ -150,6 +151,9 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		DaprAPIToken: s.daprToken, AppAPIToken: s.appAPIToken,
 		Config: o.config,
 		Output: s.watch,
+	}
+	if o.healthCheck {
+		s.options.SidecarArgs = []string{"--enable-app-health-check"}
 	}
 
 	apps := make([]*stack.App, 1+max(o.replicas, 1))

@@ -519,6 +519,8 @@ func (l *ledger) writeMarkers(ctx context.Context, changes map[string]idSet) err
 
 // decodeMarker reads a stored marker. What is none has nothing in it.
 func decodeMarker(value []byte) (marker idSet) {
-	_ = json.Unmarshal(value, &marker)
+	if err := json.Unmarshal(value, &marker); err != nil || !marker.valid() {
+		return ""
+	}
 	return marker
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ func decodeRecord(value []byte) (record, error) {
 		return record{}, nil
 	}
 	var quantity float64
-	if err := json.Unmarshal(value, &quantity); err == nil && string(value) != "null" {
+	isObject := bytes.HasPrefix(value, []byte("{")) // which needs no look as a number
+	if !isObject && string(value) != "null" && json.Unmarshal(value, &quantity) == nil {
 		if quantity != math.Trunc(quantity) || math.Abs(quantity) > daprhttp.MaxInteger {
 			return record{}, fmt.Errorf("%w: the stored stock %s is not an integer up to %d", errUncountable, value, int64(daprhttp.MaxInteger))
 		}
@@ -51,7 +53,7 @@ func decodeRecord(value []byte) (record, error) {
 		Quantity *int64 `json:"quantity"`
 	}
 	err := json.Unmarshal(value, &r)
-	if err != nil || r.Quantity == nil || *r.Quantity > daprhttp.MaxInteger || *r.Quantity < -daprhttp.MaxInteger {
+	if err != nil || !r.Latest.valid() || r.Quantity == nil || *r.Quantity > daprhttp.MaxInteger || *r.Quantity < -daprhttp.MaxInteger {
 		return record{}, fmt.Errorf("%w: what is stored for the item is not a stock record", errUncountable)
 	}
 	r.record.Quantity = *r.Quantity

@@ -29,21 +29,40 @@ func newServer(l *ledger, sidecar *daprhttp.Client, appToken string, logger *log
 	// invoke /inventory/a%2Fb asks for /inventory/a/b.
 	app.Handle("GET /inventory/{itemId...}", handleGetStock(l, logger))
 	app.Handle("POST /inventory/{itemId...}", handleSetStock(l, logger))
-	app.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
-		PubsubName:      pubsubName,
-		Topic:           topic,
-		Route:           "orders",
-		DeadLetterTopic: deadLetterTopic,
-		// A sidecar spends most of its time for an event on the request. It waits for
-		// more events no longer than a millisecond, the least that it knows.
-		BulkSubscribe: &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 100, MaxAwaitDurationMs: 1},
-	}))
+	app.Handle("GET /dapr/subscribe", handleSubscribe(sidecar, logger))
 	app.Handle("POST /orders", orderHandler{l, sidecar, logger})
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("/", daprhttp.RequireAppToken(appToken, app))
 	return mux
+}
+
+// handleSubscribe tells the sidecar what to deliver, and how.
+//
+// A sidecar spends most of its time for an event on the request, so it is asked
+// to deliver many with one, and to wait for more no longer than a millisecond,
+// the least that it knows. Not so a sidecar that checks the app's health: when an
+// app that has been unhealthy is well again, Dapr 1.18 never ends the deliveries
+// in bulk that were under way, and after enough of them delivers nothing more.
+func handleSubscribe(sidecar *daprhttp.Client, logger *log.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		subscription := daprhttp.Subscription{
+			PubsubName:      pubsubName,
+			Topic:           topic,
+			Route:           "orders",
+			DeadLetterTopic: deadLetterTopic,
+		}
+		switch metadata, err := sidecar.Metadata(r.Context()); {
+		case err != nil:
+			logger.Printf("Events are delivered one by one: the sidecar does not say whether it checks the app's health: %v", err)
+		case metadata.AppConnection.Health != nil:
+			logger.Print("Events are delivered one by one, since the sidecar checks the app's health")
+		default:
+			subscription.BulkSubscribe = &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 200, MaxAwaitDurationMs: 1}
+		}
+		daprhttp.SubscribeHandler(subscription).ServeHTTP(w, r)
+	})
 }
 
 type stockResponse struct {

@@ -23,13 +23,14 @@ import (
 const eventType = "application/cloudevents+json"
 
 // A service is the inventory service over a store in memory, beside a sidecar
-// that only takes dead letters.
+// that only tells of itself and takes dead letters.
 type service struct {
 	t       *testing.T
 	store   *memoryStore
 	handler http.Handler
 	logs    bytes.Buffer
 
+	metadata      string   // what the sidecar tells of itself
 	published     []string // URL and body
 	publishStatus int
 }
@@ -37,6 +38,13 @@ type service struct {
 func newService(t *testing.T) *service {
 	s := &service{t: t, store: &memoryStore{}, publishStatus: http.StatusNoContent}
 	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1.0/metadata" {
+			if s.metadata == "" {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			_, _ = io.WriteString(w, s.metadata)
+			return
+		}
 		body, _ := io.ReadAll(r.Body)
 		s.published = append(s.published, r.URL.String()+" "+string(body))
 		w.WriteHeader(s.publishStatus)
@@ -310,10 +318,24 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 }
 
 func TestSubscriptionIsDeclared(t *testing.T) {
-	is := is.New(t)
-	status, body := newService(t).do("GET", "/dapr/subscribe", "", "")
-	is.Equal(status, 200)
-	is.Equal(body, `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter","bulkSubscribe":{"enabled":true,"maxMessagesCount":100,"maxAwaitDurationMs":1}}]`)
+	const oneByOne = `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"}]`
+	tests := map[string]string{ // what the sidecar tells of itself
+		`{"appConnectionProperties":{"port":5001}}`: `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter",` +
+			`"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}}]`,
+		`{"appConnectionProperties":{"port":5001,"health":{"healthCheckPath":"/healthz"}}}`: oneByOne,
+		``:        oneByOne,
+		`no JSON`: oneByOne,
+	}
+	for metadata, want := range tests {
+		t.Run(metadata, func(t *testing.T) {
+			is := is.New(t)
+			s := newService(t)
+			s.metadata = metadata
+			status, body := s.do("GET", "/dapr/subscribe", "", "")
+			is.Equal(status, 200)
+			is.Equal(body, want)
+		})
+	}
 }
 
 func TestTokenIsDemanded(t *testing.T) {

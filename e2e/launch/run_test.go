@@ -60,7 +60,7 @@ func TestReadmeStartsTheSameSystem(t *testing.T) {
 		{"inventory", "inventory-service", s.inventoryPort, s.inventoryDaprPort},
 		{"order", "order-service", s.orderPort, s.orderDaprPort},
 	} {
-		want := fmt.Sprintf("    cd %s\n    dapr run --app-id %s --app-port %d --dapr-http-port %d --resources-path ../components --enable-app-health-check -- go run .\n",
+		want := fmt.Sprintf("    cd %s\n    dapr run --app-id %s --app-port %d --dapr-http-port %d --resources-path ../components -- go run .\n",
 			app.folder, app.id, app.port, app.daprPort)
 		if !strings.Contains(string(readme), want) {
 			t.Errorf("the README does not say\n%s", want)

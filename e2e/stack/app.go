@@ -111,9 +111,6 @@ func (a *App) sidecarArgs() ([]string, error) {
 		}
 		args = append(args, flag, strconv.Itoa(port))
 	}
-	if a.o.Program != "" { // the services answer GET /healthz
-		args = append(args, "--enable-app-health-check")
-	}
 	if a.o.Config != "" {
 		args = append(args, "--config", a.o.Config)
 	}
