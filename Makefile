@@ -1,13 +1,14 @@
 # make run    start everything and place an order; Ctrl-C stops it
 # make test   everything that can be checked, the end-to-end tests included
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
+# make bench  measure it against other ways, and write the table into the README
 # make fuzz   every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
 
 MODULES  := daprhttp order inventory e2e
 PACKAGES := $(MODULES:%=./%/...)
 
-.PHONY: run test daprd unit e2e check vuln soak fuzz
+.PHONY: run test daprd unit e2e check vuln soak bench fuzz
 
 # The launcher is built and then started on its own, not with `go run`, so that
 # Ctrl-C reaches it and no one else has to pass it on.
@@ -60,6 +61,11 @@ SOAK ?= 2m
 soak: .run/bin/launch
 	.run/bin/launch setup
 	go test -tags soak -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e -soak.for $(SOAK) $(if $(SEED),-soak.seed $(SEED))
+
+# BENCH="-rounds 1 -write=false" is a quick look.
+bench: .run/bin/launch
+	.run/bin/launch setup
+	go run ./e2e/bench $(BENCH)
 
 FUZZ ?= 30s
 fuzz:
