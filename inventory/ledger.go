@@ -184,9 +184,9 @@ func (l *ledger) commitWaiting() {
 	}
 }
 
-// retry commits entries again, a little later, and hands back
-// those that have been tried for long. Waits are random, so that replicas that
-// met do not meet again.
+// retry commits entries again, a little later, and hands back those that have
+// been tried for long. Waits are random, so that replicas that met do not meet
+// again.
 func (l *ledger) retry(entries []*entry, err error) {
 	var again []*entry
 	for _, e := range entries {
