@@ -289,8 +289,9 @@ func (l *ledger) readRecords(ctx context.Context, items map[string]*item) {
 			continue
 		}
 		it.etag = s.etag
-		if it.stored, err = decodeRecord(s.value); err != nil {
-			it.keepSets(err) // a record that can't be read can still be replaced
+		var unreadable error // of this item alone
+		if it.stored, unreadable = decodeRecord(s.value); unreadable != nil {
+			it.keepSets(unreadable) // a record that can't be read can still be replaced
 		}
 	}
 }
