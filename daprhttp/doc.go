@@ -6,7 +6,7 @@
 //
 // A [Client] speaks to the sidecar (daprd) that runs beside the program. The
 // sidecar speaks back to the program over HTTP too: it reads the program's
-// subscriptions ([Subscription], [SubscribeHandler]), delivers events
-// ([DecodeEvent], [Status]) and proves who it is with a token
-// ([RequireAppToken]).
+// subscriptions ([Subscription], [SubscribeHandler]), delivers events, one
+// ([DecodeEvent], [Status]) or many at a time ([BulkEntries], [BulkResponse]),
+// and proves who it is with a token ([RequireAppToken]).
 package daprhttp

@@ -19,16 +19,32 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A side is a subscriber, of one sort or another.
-type side struct {
-	program string
-	env     []string
+// A side is a subscriber: the inventory service, or one that e2e/bench/subscriber
+// knows by this name.
+type side string
+
+const (
+	inventory side = "inventory"
+	nothing   side = "nothing"
+	show      side = "show"
+	bulk      side = "bulk"
+	usual     side = "usual"
+)
+
+// program returns the name of the side's program.
+func (s side) program() string {
+	if s == inventory {
+		return "inventory"
+	}
+	return "subscriber"
 }
+
+// counts reports whether the side keeps a stock.
+func (s side) counts() bool { return s == inventory || s == usual }
 
 // A rig is a running system of which one side is measured.
 type rig struct {
 	b           *bench
-	side        side
 	dir         string
 	redis       *stack.Redis
 	publisher   *stack.App // the order service
@@ -45,7 +61,7 @@ type rig struct {
 // start starts a Redis, the order service, and replicas of a subscriber, each
 // with its sidecar.
 func (b *bench) start(ctx context.Context, s side, replicas int) (r *rig, err error) {
-	r = &rig{b: b, side: s, seen: make(map[string]time.Time)}
+	r = &rig{b: b, seen: make(map[string]time.Time)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.stop())
@@ -77,7 +93,7 @@ func (b *bench) start(ctx context.Context, s side, replicas int) (r *rig, err er
 			return r, err
 		}
 		app, err := stack.StartApp(ctx, stack.AppOptions{
-			ID: "inventory-service", Program: filepath.Join(b.bin, s.program), Env: s.env, Daprd: b.daprd, Resources: components,
+			ID: "inventory-service", Program: filepath.Join(b.bin, s.program()), Env: []string{"SUBSCRIBER=" + string(s)}, Daprd: b.daprd, Resources: components,
 			SidecarArgs: args("--metrics-port", metrics),
 			Output:      r.watch,
 		})
@@ -209,7 +225,7 @@ func (b *bench) count(ctx context.Context, s side, replicas, items int) (c count
 		service: after.service - before.service, sidecar: after.sidecar - before.sidecar, redis: after.redis - before.redis,
 		calls: after.calls - before.calls,
 	}
-	if s.program != "nothing" {
+	if s.counts() {
 		stock, err := r.stock(items)
 		if err != nil {
 			return c, err
