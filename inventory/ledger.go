@@ -448,36 +448,38 @@ func (l *ledger) markOldest(ctx context.Context, items map[string]*item) {
 			l.unmarked[itemID] = it.next.Latest.first(have - keep)
 		}
 	}
-	if l.marking == nil && len(l.unmarked) > 0 {
-		l.marking, l.unmarked = l.unmarked, make(map[string]idSet)
+	if l.marking == nil && l.nextToMark() {
 		go l.mark(ctx)
 	}
+}
+
+// nextToMark makes what is to be marked what is being marked, and reports whether
+// there is any. The caller holds l.mu.
+func (l *ledger) nextToMark() bool {
+	l.marking = nil
+	if len(l.unmarked) > 0 {
+		l.marking, l.unmarked = l.unmarked, make(map[string]idSet)
+	}
+	return l.marking != nil
 }
 
 // mark writes markers until there are none to write. What can't be written now is
 // written when the item is committed again: until then the IDs stay in its record.
 func (l *ledger) mark(ctx context.Context) {
-	for {
+	for more := true; more; {
 		l.mu.Lock()
 		marking := l.marking
 		l.mu.Unlock()
 		err := l.writeMarkers(ctx, marking)
-		for _, ids := range marking {
-			if err == nil {
+		if err == nil {
+			for _, ids := range marking {
 				l.remember(slices.Collect(ids.all())...)
 			}
 		}
 		l.mu.Lock()
 		l.markErr = err
-		l.marking = nil
-		if len(l.unmarked) > 0 {
-			l.marking, l.unmarked = l.unmarked, make(map[string]idSet)
-		}
-		done := l.marking == nil
+		more = l.nextToMark()
 		l.mu.Unlock()
-		if done {
-			return
-		}
 	}
 }
 
