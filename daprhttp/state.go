@@ -198,7 +198,7 @@ func Delete(key, etag string) StateOperation {
 }
 
 // StateTransaction carries out operations in their order, on stores that have
-// transactions. How much "all or nothing" means is up to the store: on Redis,
+// transactions. How much "all or nothing" means is up to the store: on some,
 // operations before and after a failed one stay done.
 //
 //	POST /v1.0/state/<storename>/transaction

@@ -17,10 +17,14 @@ import (
 	"example.com/dapr-orders/daprhttp"
 )
 
-func TestConcurrentOrdersOverThreeReplicasAllCount(t *testing.T) {
+func TestPromiseConcurrentOrdersOverThreeReplicasAllCount(t *testing.T) {
 	t.Parallel()
+	concurrent.prove(t, testConcurrentOrders)
+}
+
+func testConcurrentOrders(t *testing.T, b backend) string {
 	const orders = 2000
-	s := startSystem(t, systemOptions{replicas: 3})
+	s := startSystem(t, systemOptions{backend: b, replicas: 3})
 	s.setStock("item1", 10000)
 	inParallel(orders, 32, func(i int) {
 		s.place("order-"+strconv.Itoa(i), "item1", 1)
@@ -40,12 +44,17 @@ func TestConcurrentOrdersOverThreeReplicasAllCount(t *testing.T) {
 			t.Errorf("%s is in the logs %d times", orderID, len(times))
 		}
 	}
+	return fmt.Sprintf("%d of %d counted", len(s.processed), orders)
 }
 
-func TestRedeliveredEventCountsOnce(t *testing.T) {
+func TestPromiseRedeliveredEventCountsOnce(t *testing.T) {
 	t.Parallel()
+	redelivered.prove(t, testRedelivery)
+}
+
+func testRedelivery(t *testing.T, b backend) string {
 	const times = 25
-	s := startSystem(t, systemOptions{replicas: 2})
+	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	s.setStock("item1", 100)
 	event := daprhttp.Message{
 		Data:     []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
@@ -73,6 +82,7 @@ func TestRedeliveredEventCountsOnce(t *testing.T) {
 		}
 	}
 	s.waitForStock("item1", 90)
+	return fmt.Sprintf("%d deliveries, counted once", 2*times+len(s.inventory))
 }
 
 func TestIdempotencyKeyMakesARepeatedRequestCountOnce(t *testing.T) {
@@ -168,11 +178,15 @@ func TestSecondSubscriberReceivesEveryEvent(t *testing.T) {
 	}
 }
 
-// TestLedgerOverARealSidecar runs the inventory service's own tests of the
-// ledger, which know a store in memory, over a sidecar and Redis.
-func TestLedgerOverARealSidecar(t *testing.T) {
+// TestPromiseLedgerOverARealSidecar runs the inventory service's own tests of the
+// ledger, which know a store in memory, over a sidecar and a real store.
+func TestPromiseLedgerOverARealSidecar(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{})
+	ledgerTests.prove(t, testLedger)
+}
+
+func testLedger(t *testing.T, b backend) string {
+	s := startSystem(t, systemOptions{backend: b})
 	tests := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "/sidecar$", ".")
 	tests.Dir = root + "/inventory"
 	tests.Env = append(os.Environ(), "LEDGER_SIDECAR="+s.inventory[0].DaprURL(""))
@@ -181,5 +195,5 @@ func TestLedgerOverARealSidecar(t *testing.T) {
 	if err != nil || !strings.Contains(string(output), "/sidecar") {
 		t.Fatalf("the ledger's tests over a sidecar: %v\n%s", err, output)
 	}
-	t.Logf("%d tests of the ledger passed over a sidecar", passed)
+	return fmt.Sprintf("%d tests passed", passed)
 }

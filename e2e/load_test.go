@@ -109,8 +109,8 @@ func (l *load) numAccepted() int {
 }
 
 // endsExact stops the load and waits until every order that was accepted is
-// counted, and nothing else is.
-func (l *load) endsExact(t *testing.T) {
+// counted, and nothing else is. It returns how many.
+func (l *load) endsExact(t *testing.T) string {
 	t.Helper()
 	close(l.stopping)
 	l.workers.Wait()
@@ -122,6 +122,7 @@ func (l *load) endsExact(t *testing.T) {
 		t.Errorf("%d orders are in the dead-letter topic, though nothing was wrong with them", n)
 	}
 	t.Logf("%d orders accepted and counted; %d answers were refusals", accepted, l.refused.Load())
+	return fmt.Sprintf("%d of %d counted", accepted, accepted)
 }
 
 // latest returns the longest time from accepted to counted, as the log says.

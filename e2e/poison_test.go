@@ -18,17 +18,21 @@ const deadLetterTopic = "OrderPlaced-dead-letter"
 // deadLetters returns how many events the dead-letter topic has.
 func (s *system) deadLetters() int {
 	s.t.Helper()
-	n, err := s.broker.Do("XLEN", deadLetterTopic)
+	n, err := s.broker.Len(deadLetterTopic)
 	must(s.t, err)
-	return int(n.(int64))
+	return n
 }
 
 // What can never be counted goes to the dead-letter topic, once each and at once,
 // and the orders between are counted.
-func TestPoisonGoesToTheDeadLetterTopicOnceEach(t *testing.T) {
+func TestPromisePoisonGoesToTheDeadLetterTopicOnceEach(t *testing.T) {
 	t.Parallel()
+	poison.prove(t, testPoison)
+}
+
+func testPoison(t *testing.T, b backend) string {
 	is := is.New(t)
-	s := startSystem(t, systemOptions{replicas: 2})
+	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	s.setStock("item1", 100)
 	must(t, s.sidecar(s.inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "broken", Value: "a dozen"}))
 
@@ -69,6 +73,7 @@ func TestPoisonGoesToTheDeadLetterTopicOnceEach(t *testing.T) {
 		is.True(!strings.Contains(app.Service.Log(), "an order, please")) // no event's body in a log
 		is.True(!strings.Contains(app.Service.Log(), "xxxx"))
 	}
+	return fmt.Sprintf("%d of %d", s.deadLetters(), len(poison))
 }
 
 // TestReadmeDeadLetters types the README's commands for dead letters: it looks at
@@ -90,9 +95,9 @@ func TestReadmeDeadLetters(t *testing.T) {
 		return nil
 	})
 
-	_, port, _ := strings.Cut(s.broker.Addr, ":")
+	_, port, _ := strings.Cut(s.redis().Addr, ":")
 	ours := strings.NewReplacer(
-		"redis-cli ", fmt.Sprintf("redis-cli -p %s -n %d ", port, s.broker.DB),
+		"redis-cli ", fmt.Sprintf("redis-cli -p %s -n %d ", port, s.redis().DB),
 		"localhost:3501", fmt.Sprintf("localhost:%d", s.order.DaprPort),
 	)
 	dir := t.TempDir()

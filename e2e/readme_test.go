@@ -34,14 +34,18 @@ func blocks(t *testing.T, language string) []string {
 	return found
 }
 
-// TestReadmeWalkthrough types every bash command of the README, one after
+// TestPromiseReadmeWalkthrough types every bash command of the README, one after
 // another, and compares the answers with those shown.
-func TestReadmeWalkthrough(t *testing.T) {
+func TestPromiseReadmeWalkthrough(t *testing.T) {
 	t.Parallel()
+	walkthrough.prove(t, testWalkthrough)
+}
+
+func testWalkthrough(t *testing.T, b backend) string {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Fatal("the walkthrough needs curl: install it with your system's package manager")
 	}
-	s := startSystem(t, systemOptions{})
+	s := startSystem(t, systemOptions{backend: b})
 	ours := strings.NewReplacer( // nothing else in a command is changed
 		"localhost:5001", fmt.Sprintf("localhost:%d", s.inventory[0].Port),
 		"localhost:5002", fmt.Sprintf("localhost:%d", s.order.Port),
@@ -75,6 +79,7 @@ func TestReadmeWalkthrough(t *testing.T) {
 			t.Errorf("%s (-README +got):\n%s", block, diff)
 		}
 	}
+	return fmt.Sprintf("%d commands", strings.Count(strings.Join(commands, ""), "\n"))
 }
 
 // What the quick start shows, the walkthrough shows too.

@@ -88,7 +88,7 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		pause(3 * time.Second)
 		must(t, a.StartSidecar(t.Context()))
 	}
-	killRedis := func(r *stack.Redis) {
+	killServer := func(r server) {
 		r.Kill()
 		pause(8 * time.Second)
 		must(t, r.Restart(t.Context()))
@@ -112,11 +112,11 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		},
 		"order service killed":          func() { killService(s.order) },
 		"order sidecar killed":          func() { killSidecar(s.order) },
-		"state store killed":            func() { killRedis(s.state) },
-		"state store frozen":            func() { freeze(s.state.Process, 8*time.Second) },
-		"broker killed":                 func() { killRedis(s.broker) },
-		"broker frozen":                 func() { freeze(s.broker.Process, 8*time.Second) },
-		"broker and state store killed": func() { s.state.Kill(); killRedis(s.broker); must(t, s.state.Restart(t.Context())) },
+		"state store killed":            func() { killServer(s.state) },
+		"state store frozen":            func() { freeze(s.state.(*stack.Redis).Process, 8*time.Second) },
+		"broker killed":                 func() { killServer(s.broker) },
+		"broker frozen":                 func() { freeze(s.redis().Process, 8*time.Second) },
+		"broker and state store killed": func() { s.state.Kill(); killServer(s.broker); must(t, s.state.Restart(t.Context())) },
 	}
 }
 

@@ -37,7 +37,14 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "the end-to-end tests can't start:", err)
 			return 1
 		}
-		return m.Run()
+		code := m.Run()
+		if code == 0 && *promisesFile != "" {
+			if err := writePromises(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return code
 	}())
 }
 
@@ -52,7 +59,7 @@ func prepare() (err error) {
 	if err := stack.BuildServices(ctx, root, bin); err != nil {
 		return err
 	}
-	if err := stack.InstallRedis(ctx, os.Stderr); err != nil {
+	if err := stack.RedisServer.Install(ctx, os.Stderr); err != nil {
 		if ping := (&stack.Redis{Addr: stack.DefaultRedisAddr}).Ping(); ping != nil {
 			return err
 		}
@@ -66,12 +73,12 @@ func prepare() (err error) {
 // borrow is true where tests have to share a Redis that runs already.
 var borrow bool
 
-// A system is a running whole: Redis, the order service, replicas of the
+// A system is a running whole: a broker, a state store, the order service, replicas of the
 // inventory service, and all their sidecars.
 type system struct {
 	t           *testing.T
-	broker      *stack.Redis
-	state       *stack.Redis
+	broker      broker
+	state       server
 	order       *stack.App
 	inventory   []*stack.App
 	options     stack.AppOptions // what every app of the system has in common
@@ -105,8 +112,9 @@ func (s *system) watch(name, line string) {
 
 // systemOptions say how a system differs from the one in the README.
 type systemOptions struct {
+	backend       backend   // the default one if it has no name
 	replicas      int       // of the inventory service; 0 means 1
-	separateState bool      // a Redis for the state store alone
+	separateState bool      // a server for the state store alone
 	tokens        bool      // both ways
 	config        string    // a file with a Dapr Configuration
 	healthCheck   bool      // the sidecars check the apps' health
@@ -127,20 +135,25 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s := &system{t: t, broker: startRedis(t, ctx), logs: o.logs, processed: make(map[string][]time.Time)}
+	if o.backend.name == "" {
+		o.backend = backends[0]
+	}
+	s := &system{t: t, broker: o.backend.broker(t, ctx), logs: o.logs, processed: make(map[string][]time.Time)}
 	s.state = s.broker
-	if o.separateState {
+	if o.backend.state != nil {
+		s.state = o.backend.state(t, ctx)
+	} else if o.separateState {
 		s.state = startRedis(t, ctx)
 	}
 	if o.tokens {
 		s.daprToken, s.appAPIToken = "token for the sidecar", "token for the app"
 	}
 	resources := filepath.Join(t.TempDir(), "components")
-	state := s.state
+	var state stack.Server = s.state
 	if o.proxyState != nil {
-		state = &stack.Redis{Addr: o.proxyState(s.state.Addr)}
+		state = &stack.Redis{Addr: o.proxyState(s.state.(*stack.Redis).Addr)}
 	}
-	if err := stack.WriteComponents(root, resources, s.broker, state); err != nil {
+	if err := stack.WriteComponents(filepath.Join(root, o.backend.folder), resources, s.broker, state); err != nil {
 		t.Fatal(err)
 	}
 	if o.admit != "" {
@@ -189,6 +202,9 @@ func edit(t *testing.T, file, old, new string) {
 		t.Fatal(err)
 	}
 }
+
+// redis returns the broker of a system on the default backend.
+func (s *system) redis() *stack.Redis { return s.broker.(*stack.Redis) }
 
 // startApp starts one more app of the system: one of the services, or, without a
 // program, a sidecar for what listens on port in the test itself.
@@ -244,11 +260,7 @@ func startRedis(t *testing.T, ctx context.Context) *stack.Redis {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := r.Stop(10 * time.Second); err != nil {
-			t.Error(err)
-		}
-	})
+	stopAfter(t, r)
 	return r
 }
 

@@ -18,7 +18,7 @@ import (
 // memoryStore is a state store in memory that is as unhelpful as real ones are:
 // it writes some of many values and fails with the same error for everything.
 type memoryStore struct {
-	atomic bool // as PostgreSQL: of many writes all take effect or none
+	atomic bool // of many writes all take effect or none, as in stores that save in a transaction
 
 	mu     sync.Mutex
 	values map[string][]byte

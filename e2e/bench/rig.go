@@ -78,7 +78,7 @@ func (b *bench) start(ctx context.Context, s side, replicas int) (r *rig, err er
 		return r, err
 	}
 	components := filepath.Join(r.dir, "components")
-	if err := stack.WriteComponents(b.root, components, r.redis, r.redis); err != nil {
+	if err := stack.WriteComponents(filepath.Join(b.root, "components"), components, r.redis, r.redis); err != nil {
 		return r, err
 	}
 	r.publisher, err = stack.StartApp(ctx, stack.AppOptions{

@@ -5,7 +5,8 @@
 //	launch run     what `make run` does
 //	launch daprd   print the path of the sidecar that is used, building it first
 //	               where there is none
-//	launch setup   get ready what the end-to-end tests need: the sidecar and Redis
+//	launch setup   get ready what the end-to-end tests need: the sidecar, and the
+//	               servers of every backend
 package main
 
 import (
@@ -43,9 +44,12 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 	case "run":
 		return theSystem(root, getenv).run(ctx, stdout)
 	case "setup":
-		// Where Redis can't be installed, the tests may find one that runs.
-		if err := stack.InstallRedis(ctx, stdout); err != nil {
-			fmt.Fprintln(stdout, err)
+		// What can't be installed, the tests that need it say again; for Redis they
+		// may find one that runs.
+		for _, server := range []stack.Program{stack.RedisServer, stack.RabbitMQServer, stack.PostgreSQLServer} {
+			if err := server.Install(ctx, stdout); err != nil {
+				fmt.Fprintln(stdout, err)
+			}
 		}
 		_, err := stack.Daprd(ctx, root, stdout)
 		return err

@@ -90,7 +90,7 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 func (s system) startRedis(ctx context.Context, out *console) (*stack.Redis, error) {
 	addr := fmt.Sprintf("localhost:%d", s.redisPort)
 	if stack.PortIsFree(s.redisPort) {
-		if err := stack.InstallRedis(ctx, out); err != nil {
+		if err := stack.RedisServer.Install(ctx, out); err != nil {
 			return nil, err
 		}
 	}

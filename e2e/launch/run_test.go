@@ -33,7 +33,7 @@ func testSystem(t *testing.T, env map[string]string) system {
 	s.work = t.TempDir()
 	s.resources = filepath.Join(s.work, "components")
 	redis := &stack.Redis{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.redisPort))}
-	if err := stack.WriteComponents(root, s.resources, redis, redis); err != nil {
+	if err := stack.WriteComponents(filepath.Join(root, "components"), s.resources, redis, redis); err != nil {
 		t.Fatal(err)
 	}
 	return s

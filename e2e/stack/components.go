@@ -1,20 +1,25 @@
 package stack
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
-// WriteComponents copies the project's component files into dir, with another
-// Redis in the place of the default one: broker for pub/sub, state for the state
-// store. All else in them stays as users have it.
-func WriteComponents(root, dir string, broker, state *Redis) error {
+// A Server is what a component file names.
+type Server interface {
+	// In returns the text of a component file with this server in the place of
+	// the one that the project's files name.
+	In(component string) string
+}
+
+// WriteComponents copies the component files in a folder of the project into
+// dir, with the broker and the state store that are to be used in the place of
+// those that they name. All else in them stays as users have it.
+func WriteComponents(folder, dir string, broker, state Server) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(root, "components", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil {
 		return err
 	}
@@ -23,13 +28,11 @@ func WriteComponents(root, dir string, broker, state *Redis) error {
 		if err != nil {
 			return err
 		}
-		redis := broker
+		server := broker
 		if filepath.Base(file) == "statestore.yaml" {
-			redis = state
+			server = state
 		}
-		out := strings.ReplaceAll(string(text), `"`+DefaultRedisAddr+`"`,
-			fmt.Sprintf("%q\n    - name: redisDB\n      value: %q", redis.Addr, fmt.Sprint(redis.DB)))
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(out), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(server.In(string(text))), 0o644); err != nil {
 			return err
 		}
 	}

@@ -34,6 +34,8 @@ type Command struct {
 	Env  []string // beside this process's own, as "NAME=value"
 	Dir  string
 
+	prepare func(*exec.Cmd) // may change the command; may be nil
+
 	// Output takes every line as it is written. It may be nil.
 	Output func(line string)
 }
@@ -48,6 +50,9 @@ func Start(c Command) (*Process, error) {
 	p.cmd.Dir = c.Dir
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	setProcessGroup(p.cmd)
+	if c.prepare != nil {
+		c.prepare(p.cmd)
+	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s did not start: %w", c.Name, err)
 	}
@@ -99,10 +104,15 @@ func (p *Process) Kill() {
 // Stop asks the program to end, as kill does, and waits until it has. One that
 // has not ended after the grace is killed, and an error says so.
 func (p *Process) Stop(grace time.Duration) error {
+	return p.end(terminationSignal, grace)
+}
+
+// end is Stop with a signal of choice.
+func (p *Process) end(signal os.Signal, grace time.Duration) error {
 	if p.Ended() != nil {
 		return nil
 	}
-	if err := terminate(p.cmd.Process); err != nil && p.Ended() == nil {
+	if err := p.cmd.Process.Signal(signal); err != nil && p.Ended() == nil {
 		p.Kill()
 		return err
 	}

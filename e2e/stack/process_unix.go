@@ -12,9 +12,8 @@ func setProcessGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 }
 
-func terminate(p *os.Process) error {
-	return p.Signal(syscall.SIGTERM)
-}
+// terminationSignal asks a program to end.
+var terminationSignal os.Signal = syscall.SIGTERM
 
 // killGroup kills a program and those that it has started itself, as the build
 // of the sidecar starts compilers.

@@ -7,9 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +29,7 @@ type Redis struct {
 // data in dir, and waits until it answers. What was acknowledged is still there
 // when the server is killed and started again.
 func StartRedis(ctx context.Context, dir string, port int, output func(line string)) (*Redis, error) {
-	program, err := redisServer()
+	program, err := RedisServer.find()
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +76,22 @@ func BorrowRedis(addr string) (r *Redis, release func(), err error) {
 		}
 	}
 	return nil, nil, fmt.Errorf("the Redis at %s has no empty database among 1 to 15", addr)
+}
+
+// In returns the text of a component file with this server in the place of the
+// one that the project's files name.
+func (r *Redis) In(component string) string {
+	return strings.ReplaceAll(component, `"`+DefaultRedisAddr+`"`,
+		fmt.Sprintf("%q\n    - name: redisDB\n      value: %q", r.Addr, fmt.Sprint(r.DB)))
+}
+
+// Len returns how many entries a stream has, those that were handled included.
+func (r *Redis) Len(stream string) (int, error) {
+	n, err := r.Do("XLEN", stream)
+	if err != nil {
+		return 0, err
+	}
+	return int(n.(int64)), nil
 }
 
 // Ping returns nil if the server answers and has its data loaded.
@@ -226,76 +239,4 @@ func readAnswer(answers *bufio.Reader) (any, error) {
 		}
 	}
 	return list, nil
-}
-
-// InstallRedis makes sure that there is a Redis server to start. Where it may,
-// it installs one with the system's package manager; where it may not, its error
-// is the command that does.
-func InstallRedis(ctx context.Context, progress io.Writer) error {
-	if _, err := redisServer(); err == nil {
-		return nil
-	}
-	_, install := redisPackage()
-	if runtime.GOOS != "darwin" && os.Geteuid() != 0 {
-		install = nil // a package manager of the system wants its administrator
-	}
-	if install == nil {
-		_, err := redisServer()
-		return err
-	}
-	for _, command := range install {
-		fmt.Fprintf(progress, "Installing Redis: %s\n", strings.Join(command, " "))
-		c := exec.CommandContext(ctx, command[0], command[1:]...)
-		if output, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s failed (%w):\n%s", strings.Join(command, " "), err, tail(string(output), 10))
-		}
-	}
-	_, err := redisServer()
-	return err
-}
-
-// redisServer returns the program of the Redis server, under the name of Redis or
-// of Valkey, which many systems have in its place. The error says how to get it.
-func redisServer() (string, error) {
-	for _, name := range []string{"redis-server", "valkey-server"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-		if path := filepath.Join("/usr/sbin", name); isFile(path) {
-			return path, nil
-		}
-	}
-	advice, _ := redisPackage()
-	return "", fmt.Errorf("there is no redis-server on this machine: %s", advice)
-}
-
-// redisPackage returns how to install Redis on this system, in words and in
-// commands.
-func redisPackage() (advice string, commands [][]string) {
-	managers := []struct {
-		program  string
-		commands [][]string
-	}{
-		{"apt-get", [][]string{{"apt-get", "update"}, {"apt-get", "install", "-y", "redis-server"}}},
-		{"dnf", [][]string{{"dnf", "install", "-y", "/usr/bin/redis-server"}}},
-		{"apk", [][]string{{"apk", "add", "redis"}}},
-		{"pacman", [][]string{{"pacman", "-S", "--noconfirm", "valkey"}}},
-		{"zypper", [][]string{{"zypper", "--non-interactive", "install", "redis"}}},
-		{"brew", [][]string{{"brew", "install", "redis"}}},
-	}
-	for _, m := range managers {
-		if _, err := exec.LookPath(m.program); err != nil {
-			continue
-		}
-		sudo := "sudo "
-		if m.program == "brew" {
-			sudo = ""
-		}
-		var words []string
-		for _, c := range m.commands {
-			words = append(words, sudo+strings.Join(c, " "))
-		}
-		return "install it with `" + strings.Join(words, " && ") + "`, or run `dapr init`, which starts one", m.commands
-	}
-	return "run `dapr init`, which starts one in Docker, or see https://redis.io/docs/latest/operate/oss_and_stack/install/", nil
 }

@@ -1,0 +1,145 @@
+//go:build unix
+
+package stack
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A PostgreSQL is a PostgreSQL server with a data folder and a port of its own.
+type PostgreSQL struct {
+	*Process
+
+	program, dir string
+	port         int
+}
+
+// StartPostgreSQL starts a PostgreSQL server on a free port of the loopback
+// interface, with its data in a new folder, and waits until it takes connections.
+func StartPostgreSQL(ctx context.Context) (*PostgreSQL, error) {
+	program, err := PostgreSQLServer.find()
+	if err != nil {
+		return nil, err
+	}
+	p := &PostgreSQL{program: program}
+	if p.port, err = FreePort(); err != nil {
+		return nil, err
+	}
+	if p.dir, err = os.MkdirTemp("", "dapr-orders-postgresql"); err != nil {
+		return nil, err
+	}
+	if err = os.Chmod(p.dir, 0o700); err == nil && os.Geteuid() == 0 {
+		var uid, gid int
+		if uid, gid, err = serverUser(); err == nil {
+			err = os.Chown(p.dir, uid, gid)
+		}
+	}
+	if err == nil {
+		initdb := exec.CommandContext(ctx, filepath.Join(filepath.Dir(program), "initdb"),
+			"--pgdata", p.dir, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+		asServer(initdb)
+		var output []byte
+		if output, err = initdb.CombinedOutput(); err != nil {
+			err = fmt.Errorf("initdb: %w\n%s", err, tail(string(output), 10))
+		}
+	}
+	if err == nil {
+		err = p.Restart(ctx)
+	}
+	if err != nil {
+		_ = p.Stop(time.Second)
+		return nil, err
+	}
+	return p, nil
+}
+
+// Restart starts the server, or starts it again after it was killed.
+func (p *PostgreSQL) Restart(ctx context.Context) error {
+	process, err := Start(Command{
+		Name:    "PostgreSQL",
+		Path:    p.program,
+		Args:    []string{"-D", p.dir, "-p", strconv.Itoa(p.port), "-h", "127.0.0.1", "-c", "unix_socket_directories="},
+		prepare: asServer,
+	})
+	if err != nil {
+		return err
+	}
+	p.Process = process
+	return process.WaitReady(ctx, func(ctx context.Context) error {
+		_, err := p.Query(ctx, "select 1")
+		return err
+	})
+}
+
+// Kill ends the server at once, without writing anything out. It is what
+// `pg_ctl stop -m immediate` does: the processes of a server that is killed with
+// -9 would live on for a moment and keep it from starting again.
+func (p *PostgreSQL) Kill() {
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		p.Process.Kill()
+	}
+	<-p.Done()
+}
+
+// Stop ends the server and deletes its data.
+func (p *PostgreSQL) Stop(grace time.Duration) error {
+	defer os.RemoveAll(p.dir)
+	if p.Process == nil || p.Ended() != nil {
+		return nil
+	}
+	return p.Process.end(syscall.SIGINT, grace) // SIGTERM would wait for its clients to go
+}
+
+// In returns the text of a component file with this server in the place of the
+// one that the project's files name.
+func (p *PostgreSQL) In(component string) string {
+	return strings.ReplaceAll(component, "port=5432", "port="+strconv.Itoa(p.port))
+}
+
+// Query runs SQL in psql and returns what it prints.
+func (p *PostgreSQL) Query(ctx context.Context, sql string) (string, error) {
+	psql := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "psql"),
+		"-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-XAtqc", sql)
+	output, err := psql.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("psql: %w: %s", err, output)
+	}
+	return strings.TrimSpace(string(output)), nil
+}
+
+// asServer lets a command run as a user other than root, as whom PostgreSQL
+// refuses to run.
+func asServer(c *exec.Cmd) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	if uid, gid, err := serverUser(); err == nil { // if not, PostgreSQL says so
+		if c.SysProcAttr == nil {
+			c.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+}
+
+// serverUser returns the user whom the package of PostgreSQL has made.
+func serverUser() (uid, gid int, err error) {
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return 0, 0, err
+	}
+	uid, err = strconv.Atoi(u.Uid)
+	if err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(u.Gid)
+	return uid, gid, err
+}

@@ -1,0 +1,167 @@
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A RabbitMQ is a RabbitMQ server of one node, apart from any other on this
+// machine: it has a data folder, ports and an Erlang port mapper of its own.
+type RabbitMQ struct {
+	*Process
+
+	program string // rabbitmq-server; rabbitmqctl is beside it
+	port    int
+	env     []string
+	mapper  *Process
+}
+
+// StartRabbitMQ starts a RabbitMQ server on free ports of the loopback interface,
+// with its data in dir, and waits until it takes connections. definitions is a file
+// of exchanges, queues and bindings that it is given.
+func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, error) {
+	program, err := RabbitMQServer.find()
+	if err != nil {
+		return nil, err
+	}
+	r := &RabbitMQ{program: program}
+	var distribution, mapper int
+	for _, port := range []*int{&r.port, &distribution, &mapper} {
+		if *port, err = FreePort(); err != nil {
+			return nil, err
+		}
+	}
+	for name, text := range map[string]string{"plugins": "[].\n", "none": "", "rabbitmq.conf": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	r.env = []string{
+		"HOME=" + dir, // where Erlang keeps the cookie by which rabbitmqctl is let in
+		"ERL_EPMD_PORT=" + strconv.Itoa(mapper),
+		"ERL_EPMD_ADDRESS=127.0.0.1",
+		fmt.Sprintf("RABBITMQ_NODENAME=orders-%d@localhost", r.port),
+		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
+		"RABBITMQ_NODE_PORT=" + strconv.Itoa(r.port),
+		"RABBITMQ_DIST_PORT=" + strconv.Itoa(distribution),
+		"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "data"),
+		"RABBITMQ_LOG_BASE=" + filepath.Join(dir, "log"),
+		"RABBITMQ_LOGS=-",
+		"RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "none"),
+		"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"),
+		"RABBITMQ_GENERATED_CONFIG_DIR=" + filepath.Join(dir, "generated"),
+		"RABBITMQ_SCHEMA_DIR=" + filepath.Join(dir, "schema"),
+		"RABBITMQ_FEATURE_FLAGS_FILE=" + filepath.Join(dir, "feature-flags"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "plugins"),
+	}
+	// Erlang would start the port mapper by itself and leave it running.
+	if r.mapper, err = Start(Command{Name: "the Erlang port mapper", Path: "epmd", Env: r.env}); err != nil {
+		return nil, err
+	}
+	if err := r.mapper.WaitReady(ctx, tcpReady(mapper)); err != nil {
+		return nil, err
+	}
+	if err := r.Restart(ctx); err != nil {
+		_ = r.Stop(time.Second)
+		return nil, err
+	}
+	if _, err := r.control(ctx, "import_definitions", definitions); err != nil {
+		_ = r.Stop(time.Second)
+		return nil, err
+	}
+	return r, nil
+}
+
+// Restart starts the server, or starts it again after it was killed.
+func (r *RabbitMQ) Restart(ctx context.Context) error {
+	p, err := Start(Command{Name: "RabbitMQ", Path: r.program, Env: r.env})
+	if err != nil {
+		return err
+	}
+	r.Process = p
+	return p.WaitReady(ctx, tcpReady(r.port))
+}
+
+// Stop ends the server and its port mapper.
+func (r *RabbitMQ) Stop(grace time.Duration) error {
+	defer r.mapper.Kill()
+	if r.Process == nil {
+		return nil
+	}
+	return r.Process.Stop(grace)
+}
+
+// In returns the text of a component file with this server in the place of the
+// one that the project's files name.
+func (r *RabbitMQ) In(component string) string {
+	return strings.ReplaceAll(component, "localhost:5672", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)))
+}
+
+// Drained returns nil once an app has nothing left of a topic: no message waiting,
+// none delivered and not acknowledged.
+func (r *RabbitMQ) Drained(topic, appID string) error {
+	return r.empty(appID + "-" + topic)
+}
+
+func (r *RabbitMQ) empty(queue string) error {
+	n, err := r.Len(queue)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("queue %s: %d messages are waiting or not acknowledged", queue, n)
+	}
+	return err
+}
+
+// Len returns how many messages a queue has, those included that were delivered
+// and are not acknowledged.
+func (r *RabbitMQ) Len(queue string) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	answer, err := r.control(ctx, "--silent", "--formatter", "json", "list_queues", "name", "messages")
+	if err != nil {
+		return 0, err
+	}
+	var queues []struct {
+		Name     string
+		Messages int
+	}
+	if err := json.Unmarshal(answer, &queues); err != nil {
+		return 0, fmt.Errorf("rabbitmqctl list_queues: %w", err)
+	}
+	for _, q := range queues {
+		if q.Name == queue {
+			return q.Messages, nil
+		}
+	}
+	return 0, fmt.Errorf("there is no queue %s", queue)
+}
+
+// control runs rabbitmqctl for this server.
+func (r *RabbitMQ) control(ctx context.Context, args ...string) ([]byte, error) {
+	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(r.program), "rabbitmqctl"), args...)
+	c.Env = append(os.Environ(), r.env...)
+	output, err := c.Output()
+	if err != nil {
+		return nil, fmt.Errorf("rabbitmqctl %s: %w: %s", strings.Join(args, " "), err, output)
+	}
+	return output, nil
+}
+
+// tcpReady returns a readiness check: something accepts connections on a port of
+// the loopback interface.
+func tcpReady(port int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+}
