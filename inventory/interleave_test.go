@@ -60,7 +60,7 @@ const (
 	dieAfter          // the process dies when the store has done what it was told
 	failBefore        // the call fails, and the store never heard of it
 	failAfter         // the call fails, though it took effect
-	failPartly        // the call fails, with one of many writes done
+	failPartly        // the call fails, with one of many writes done; a read finds nothing and does not fail
 	faultsTotal       // how many there are
 )
 
@@ -114,16 +114,32 @@ func (r *replica) call(what string, do func(part bool) error) error {
 		_ = do(false)
 		return errFailed
 	case failPartly:
-		_ = do(true)
-		return errFailed
+		return do(true)
 	default:
 		return do(false)
 	}
 }
 
 func (r *replica) read(ctx context.Context, keys []string) (found map[string]stored, err error) {
-	err = r.call("reads "+describe(keys), func(bool) error {
+	err = r.call("reads "+describe(keys), func(part bool) error {
+		if part {
+			return nil
+		}
 		found, err = r.store.read(ctx, keys)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+func (r *replica) find(ctx context.Context, keys []string) (found map[string]stored, err error) {
+	err = r.call("finds "+describe(keys), func(part bool) error {
+		if part {
+			return errFailed
+		}
+		found, err = r.store.find(ctx, keys)
 		return err
 	})
 	if err != nil {
@@ -139,7 +155,8 @@ func (r *replica) save(ctx context.Context, writes []write) error {
 	}
 	return r.call("saves "+describe(keys), func(part bool) error {
 		if part {
-			writes = writes[:len(writes)/2]
+			_ = r.store.save(ctx, writes[:len(writes)/2])
+			return errFailed
 		}
 		return r.store.save(ctx, writes)
 	})

@@ -24,7 +24,7 @@ import (
 //
 //  1. reads the record and its ETag,
 //  2. for a change whose ID is not greater than all that were ever taken out of the
-//     record, which few are, then reads the marker,
+//     record, which few are, then looks for the marker,
 //  3. leaves out the changes that stand in the record or have a marker, lowers
 //     the quantity by the others, adds their IDs, takes out IDs whose markers are
 //     known to be written, and saves the record against its ETag. When that has
@@ -41,6 +41,9 @@ import (
 // changed since, and then he can't save it. Whoever dies before 3 has done nothing.
 // Whoever dies after 3 leaves IDs in the record, where they do no harm, and
 // whoever commits next writes their markers.
+//
+// Only the search for markers must miss nothing. A record that was not seen, or
+// seen as it was before, makes a save that fails.
 //
 // None of that needs the time in an ID to be right, nor IDs to arrive in their
 // order: a change that comes later than those made after it costs a read, no more.
@@ -104,8 +107,8 @@ func (l *ledger) set(ctx context.Context, itemID string, quantity int64) error {
 // stock returns an item's stock. It is 0 for an item never seen.
 func (l *ledger) stock(ctx context.Context, itemID string) (int64, error) {
 	key := itemKey(itemID)
-	found, err := l.store.read(ctx, []string{key})
-	if err != nil {
+	found, err := l.store.find(ctx, []string{key})
+	if err := errors.Join(err, found[key].err); err != nil {
 		return 0, err
 	}
 	r, err := decodeRecord(found[key].value)
@@ -326,7 +329,8 @@ func (l *ledger) readMarkers(ctx context.Context, items map[string]*item) {
 		return
 	}
 	slices.Sort(keys)
-	found, err := l.store.read(ctx, slices.Compact(keys))
+	// A marker that is missed is a change that counts twice.
+	found, err := l.store.find(ctx, slices.Compact(keys))
 	for e, keys := range late {
 		if items[e.itemID] == nil {
 			continue // it failed with another entry

@@ -478,6 +478,10 @@ func (s unreadable) read(ctx context.Context, keys []string) (map[string]stored,
 	return found, err
 }
 
+func (s unreadable) find(ctx context.Context, keys []string) (map[string]stored, error) {
+	return s.read(ctx, keys)
+}
+
 func TestStoreThatCannotBeReadFailsTheChange(t *testing.T) {
 	is := is.New(t)
 	l := newLedger(unreadable{store: &memoryStore{}})

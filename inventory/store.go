@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -12,9 +14,14 @@ import (
 // A store is what the ledger needs of a state store: reads, a compare-and-swap
 // of one key, and writes that expire.
 type store interface {
-	// read returns what is stored under keys. Keys that have nothing, and only
-	// those, may be left out.
+	// read returns what is stored under keys, in one go. It may be out of date
+	// and may miss what is there, as bulk reads of some stores do: it is good for
+	// a save, which fails if it is wrong.
 	read(ctx context.Context, keys []string) (map[string]stored, error)
+
+	// find returns what is stored under keys and misses nothing that was
+	// acknowledged before.
+	find(ctx context.Context, keys []string) (map[string]stored, error)
 
 	// save writes values, each only if its key still has the ETag it was read
 	// with, or still has nothing. An error tells nothing of what was written.
@@ -46,28 +53,48 @@ type daprStore struct {
 }
 
 func (s daprStore) read(ctx context.Context, keys []string) (map[string]stored, error) {
-	found := make(map[string]stored, len(keys))
-	if len(keys) > 1 {
-		values, err := s.sidecar.GetBulkState(ctx, stateStoreName, keys, daprhttp.GetBulkStateOptions{})
-		for _, v := range values {
-			if v.Error != "" {
-				found[v.Key] = stored{err: errors.New(v.Error)}
-			} else {
-				found[v.Key] = stored{v.Value, v.ETag, nil}
-			}
-		}
-		var notJSON *json.SyntaxError
-		if !errors.As(err, &notJSON) {
-			return found, err
-		}
-		// One value that is no JSON spoils the answer for all: read each alone.
+	if len(keys) == 1 {
+		return s.find(ctx, keys)
 	}
-	for _, key := range keys {
-		v, err := s.sidecar.GetState(ctx, stateStoreName, key, daprhttp.GetStateOptions{Consistency: daprhttp.Strong})
-		if err != nil {
-			return nil, err
+	values, err := s.sidecar.GetBulkState(ctx, stateStoreName, keys, daprhttp.GetBulkStateOptions{})
+	var notJSON *json.SyntaxError
+	if errors.As(err, &notJSON) {
+		// One value that is no JSON spoils the answer for all: read each alone.
+		return s.find(ctx, keys)
+	}
+	found := make(map[string]stored, len(keys))
+	for _, v := range values {
+		if v.Error != "" {
+			found[v.Key] = stored{err: errors.New(v.Error)}
+		} else {
+			found[v.Key] = stored{v.Value, v.ETag, nil}
 		}
-		found[key] = stored{v.Value, v.ETag, nil}
+	}
+	return found, err
+}
+
+// maxFinds is how many keys are read at the same time.
+const maxFinds = 16
+
+// find reads each key alone: in a bulk, there is no asking for strong
+// consistency, and stores have been seen whose bulk read, when it broke off,
+// said of the rest that it was not there.
+func (s daprStore) find(ctx context.Context, keys []string) (map[string]stored, error) {
+	values := make([]stored, len(keys))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(len(keys), maxFinds) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(keys)); i = next.Add(1) - 1 {
+				v, err := s.sidecar.GetState(ctx, stateStoreName, keys[i], daprhttp.GetStateOptions{Consistency: daprhttp.Strong})
+				values[i] = stored{v.Value, v.ETag, err}
+			}
+		})
+	}
+	wg.Wait()
+	found := make(map[string]stored, len(keys))
+	for i, key := range keys {
+		found[key] = values[i]
 	}
 	return found, nil
 }

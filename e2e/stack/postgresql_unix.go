@@ -3,7 +3,9 @@
 package stack
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -107,13 +109,38 @@ func (p *PostgreSQL) In(component string) string {
 
 // Query runs SQL in psql and returns what it prints.
 func (p *PostgreSQL) Query(ctx context.Context, sql string) (string, error) {
-	psql := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "psql"),
-		"-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-XAtqc", sql)
-	output, err := psql.CombinedOutput()
+	output, err := p.psql(ctx, "-c", sql).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("psql: %w: %s", err, output)
 	}
 	return strings.TrimSpace(string(output)), nil
+}
+
+// Lock keeps everyone from a table until release.
+func (p *PostgreSQL) Lock(ctx context.Context, table string) (release func() error, err error) {
+	psql := p.psql(ctx)
+	statements, err := psql.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	answers, err := psql.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := psql.Start(); err != nil {
+		return nil, err
+	}
+	release = func() error { statements.Close(); return psql.Wait() }
+	fmt.Fprintf(statements, "set statement_timeout = 0; begin; lock table %s in access exclusive mode; select 'locked';\n", table)
+	if answer, err := bufio.NewReader(answers).ReadString('\n'); err != nil || answer != "locked\n" {
+		return nil, errors.Join(fmt.Errorf("the table %s can't be locked: psql answered %q", table, answer), err, release())
+	}
+	return release, nil
+}
+
+func (p *PostgreSQL) psql(ctx context.Context, args ...string) *exec.Cmd {
+	args = append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-XAtq"}, args...)
+	return exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "psql"), args...)
 }
 
 // asServer lets a command run as a user other than root, as whom PostgreSQL
