@@ -41,8 +41,8 @@ type backend struct {
 	broker func(*testing.T, context.Context) broker
 	state  func(*testing.T, context.Context) server
 
-	// What the backend lacks, as the table of promises says it.
-	lacks map[string]string
+	// orderEnv is what the order service is told, as "NAME=value".
+	orderEnv []string
 }
 
 // The backends, of which the first is the one that `dapr init` starts.
@@ -67,6 +67,7 @@ var backends = []backend{
 			stopAfter(t, p)
 			return p
 		},
+		orderEnv: []string{"PUBLISH_TWICE=true"},
 	},
 	{
 		name:   "Redis + SQLite",

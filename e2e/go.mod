@@ -9,3 +9,5 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/matryer/is v1.4.1
 )
+
+require go.yaml.in/yaml/v3 v3.0.4

@@ -85,6 +85,7 @@ type system struct {
 	daprToken   string
 	appAPIToken string
 
+	orderEnv   []string     // of the order service
 	logs       io.Writer    // may be nil
 	deliveries atomic.Int64 // of which the logs tell
 
@@ -138,7 +139,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	if o.backend.name == "" {
 		o.backend = backends[0]
 	}
-	s := &system{t: t, broker: o.backend.broker(t, ctx), logs: o.logs, processed: make(map[string][]time.Time)}
+	s := &system{t: t, broker: o.backend.broker(t, ctx), orderEnv: o.backend.orderEnv, logs: o.logs, processed: make(map[string][]time.Time)}
 	s.state = s.broker
 	if o.backend.state != nil {
 		s.state = o.backend.state(t, ctx)
@@ -213,6 +214,9 @@ func (s *system) startApp(ctx context.Context, id, program string, port int) *st
 	o.ID, o.Port = id, port
 	if program != "" {
 		o.Program = filepath.Join(bin, program)
+	}
+	if program == "order" {
+		o.Env = s.orderEnv
 	}
 	app, err := stack.StartApp(ctx, o)
 	if err != nil {

@@ -561,9 +561,11 @@ func TestNoItemIDReachesTheKeyOfAnotherThing(t *testing.T) {
 	for _, key := range markers {
 		keys[key] = "a marker"
 	}
-	for _, itemID := range append(markers, "apple", "~", "~~", "~"+markers[0], "~apple", "~~apple") {
+	for _, itemID := range append(markers, "apple", "~", "~~", "~"+markers[0], "~apple", "~~apple",
+		"a/b", "a~2Fb", "~a/b", "~~a~2Fb", `a\b`, "a?b", "a#b", "~/", "~2F") {
 		key := itemKey(itemID)
 		is.Equal(keys[key], "") // is it free?
+		is.True(!strings.ContainsAny(key, `/\?#`))
 		keys[key] = itemID
 	}
 }

@@ -8,8 +8,9 @@
 //	GET  /healthz
 //
 // It reads PORT or APP_PORT (5001), APP_HOST (127.0.0.1), DAPR_HTTP_ENDPOINT or
-// DAPR_HTTP_PORT (3500), DAPR_API_TOKEN, APP_API_TOKEN and MARKER_TTL (24h), the
-// time for which a repeated event is recognised.
+// DAPR_HTTP_PORT (3500), DAPR_API_TOKEN, APP_API_TOKEN, MARKER_TTL (24h), the time
+// for which a repeated event is recognised, and STATE_CONSISTENCY (strong), which
+// with "default" leaves the consistency of state calls to the state store.
 package main
 
 import (
@@ -50,6 +51,14 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil || markerTTL < time.Second {
 		return fmt.Errorf("MARKER_TTL is %q: it must be a duration of a second or more, such as 24h", getenv("MARKER_TTL"))
 	}
+	consistency := daprhttp.Strong
+	switch asked := getenv("STATE_CONSISTENCY"); asked {
+	case "", "strong":
+	case "default":
+		consistency = ""
+	default:
+		return fmt.Errorf("STATE_CONSISTENCY is %q: it must be strong, or default", asked)
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
@@ -57,6 +66,6 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	logger := log.New(stdout, "", log.LstdFlags)
 	logger.Printf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
 	defer logger.Print("inventory-service has stopped")
-	stock := newLedger(daprStore{sidecar, markerTTL})
+	stock := newLedger(daprStore{sidecar, markerTTL, consistency})
 	return daprhttp.Serve(ctx, ln, newServer(stock, sidecar, getenv("APP_API_TOKEN"), logger), 20*time.Second)
 }

@@ -82,11 +82,14 @@ func (c change) apply(stock int64) (int64, error) {
 // markerPrefix begins the keys of markers.
 const markerPrefix = "~"
 
-// itemKey returns the key of an item's record: its ID. IDs that begin like a
-// marker get one more "~", and no marker begins with two.
+// itemKey returns the key of an item's record: its ID, unless that begins like a
+// marker or has a character that not every store takes in a key. Then it begins
+// with two "~", as no marker does, and has these characters escaped.
 func itemKey(itemID string) string {
-	if strings.HasPrefix(itemID, markerPrefix) {
-		return markerPrefix + itemID
+	if strings.HasPrefix(itemID, markerPrefix) || strings.ContainsAny(itemID, `/\?#`) {
+		return markerPrefix + markerPrefix + keyEscapes.Replace(itemID)
 	}
 	return itemID
 }
+
+var keyEscapes = strings.NewReplacer("~", "~7E", "/", "~2F", `\`, "~5C", "?", "~3F", "#", "~23")

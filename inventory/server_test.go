@@ -367,7 +367,7 @@ func TestTokenIsDemanded(t *testing.T) {
 
 func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 	for _, tt := range []struct{ name, value string }{
-		{"PORT", "http"}, {"APP_PORT", "70000"}, {"DAPR_HTTP_PORT", "x"}, {"DAPR_HTTP_ENDPOINT", "localhost"}, {"MARKER_TTL", "a day"}, {"MARKER_TTL", "0s"},
+		{"PORT", "http"}, {"APP_PORT", "70000"}, {"DAPR_HTTP_PORT", "x"}, {"DAPR_HTTP_ENDPOINT", "localhost"}, {"MARKER_TTL", "a day"}, {"MARKER_TTL", "0s"}, {"STATE_CONSISTENCY", "weak"},
 	} {
 		getenv := func(name string) string {
 			if name == tt.name {

@@ -50,6 +50,10 @@ const stateStoreName = "statestore"
 type daprStore struct {
 	sidecar   *daprhttp.Client
 	markerTTL time.Duration
+
+	// consistency is what reads and writes ask for: strong, but for a store that
+	// gives more when it is not asked.
+	consistency daprhttp.Consistency
 }
 
 func (s daprStore) read(ctx context.Context, keys []string) (map[string]stored, error) {
@@ -86,7 +90,7 @@ func (s daprStore) find(ctx context.Context, keys []string) (map[string]stored, 
 	for range min(len(keys), maxFinds) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(keys)); i = next.Add(1) - 1 {
-				v, err := s.sidecar.GetState(ctx, stateStoreName, keys[i], daprhttp.GetStateOptions{Consistency: daprhttp.Strong})
+				v, err := s.sidecar.GetState(ctx, stateStoreName, keys[i], daprhttp.GetStateOptions{Consistency: s.consistency})
 				values[i] = stored{v.Value, v.ETag, err}
 			}
 		})
@@ -104,7 +108,7 @@ func (s daprStore) save(ctx context.Context, writes []write) error {
 	for i, w := range writes {
 		items[i] = daprhttp.StateItem{
 			Key: w.key, Value: w.value, ETag: w.etag,
-			Options: daprhttp.StateOptions{Concurrency: daprhttp.FirstWrite, Consistency: daprhttp.Strong},
+			Options: daprhttp.StateOptions{Concurrency: daprhttp.FirstWrite, Consistency: s.consistency},
 		}
 		if w.always {
 			items[i].Options.Concurrency = ""

@@ -93,7 +93,7 @@ func testStores(t *testing.T, f func(t *testing.T, s store)) {
 	t.Run("atomic memory", func(t *testing.T) { f(t, &memoryStore{atomic: true}) })
 	if endpoint := os.Getenv("LEDGER_SIDECAR"); endpoint != "" {
 		t.Run("sidecar", func(t *testing.T) {
-			f(t, daprStore{&daprhttp.Client{Endpoint: endpoint, APIToken: os.Getenv("DAPR_API_TOKEN")}, time.Hour})
+			f(t, daprStore{&daprhttp.Client{Endpoint: endpoint, APIToken: os.Getenv("DAPR_API_TOKEN")}, time.Hour, daprhttp.Strong})
 		})
 	}
 }

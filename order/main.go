@@ -5,7 +5,9 @@
 //	GET  /healthz
 //
 // It reads PORT or APP_PORT (5002), APP_HOST (127.0.0.1), DAPR_HTTP_ENDPOINT or
-// DAPR_HTTP_PORT (3501), DAPR_API_TOKEN and APP_API_TOKEN.
+// DAPR_HTTP_PORT (3501), DAPR_API_TOKEN, APP_API_TOKEN and PUBLISH_TWICE (false),
+// which publishes each event two times, one after the other, for a broker whose
+// word that it has an event can't be relied on.
 package main
 
 import (
@@ -41,6 +43,10 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
+	times, err := publishTimes(getenv("PUBLISH_TWICE"))
+	if err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
@@ -48,5 +54,17 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	logger := log.New(stdout, "", log.LstdFlags)
 	logger.Printf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
 	defer logger.Print("order-service has stopped")
-	return daprhttp.Serve(ctx, ln, newServer(sidecar, getenv("APP_API_TOKEN"), logger), 20*time.Second)
+	return daprhttp.Serve(ctx, ln, newServer(sidecar, times, getenv("APP_API_TOKEN"), logger), 20*time.Second)
+}
+
+// publishTimes returns how often each event is published.
+func publishTimes(twice string) (int, error) {
+	switch twice {
+	case "", "false":
+		return 1, nil
+	case "true":
+		return 2, nil
+	default:
+		return 0, fmt.Errorf("PUBLISH_TWICE is %q: it must be true or false", twice)
+	}
 }

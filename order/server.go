@@ -19,12 +19,12 @@ const (
 	maxBodyBytes = 64 << 10
 )
 
-// newServer returns the service: all its routes, behind the sidecar's token
-// when there is one. The health check needs no token, so that anything that
+// newServer returns the service, which publishes each event so many times: all
+// its routes, behind the sidecar's token when there is one. The health check needs no token, so that anything that
 // watches the process may ask.
-func newServer(sidecar *daprhttp.Client, appToken string, logger *log.Logger) http.Handler {
+func newServer(sidecar *daprhttp.Client, times int, appToken string, logger *log.Logger) http.Handler {
 	app := http.NewServeMux()
-	app.Handle("POST /order", handlePlaceOrder(sidecar, logger))
+	app.Handle("POST /order", handlePlaceOrder(sidecar, times, logger))
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
@@ -32,8 +32,9 @@ func newServer(sidecar *daprhttp.Client, appToken string, logger *log.Logger) ht
 	return mux
 }
 
-// handlePlaceOrder publishes the order in the request as an OrderPlaced event.
-func handlePlaceOrder(sidecar *daprhttp.Client, logger *log.Logger) http.Handler {
+// handlePlaceOrder publishes the order in the request as an OrderPlaced event. One
+// that is published several times has the same id each time, and counts once.
+func handlePlaceOrder(sidecar *daprhttp.Client, times int, logger *log.Logger) http.Handler {
 	type response struct {
 		Message string `json:"message"`
 		Event   order  `json:"event"`
@@ -56,13 +57,19 @@ func handlePlaceOrder(sidecar *daprhttp.Client, logger *log.Logger) http.Handler
 		if err != nil {
 			panic(err) // two strings and an integer always have a JSON
 		}
-		err = sidecar.Publish(daprhttp.ContextWithTrace(r.Context(), r.Header), pubsubName, topic, daprhttp.Message{
+		event := daprhttp.Message{
 			Data: data,
 			Metadata: map[string]string{
 				daprhttp.MetadataEventID:   eventID,
 				daprhttp.MetadataEventType: topic,
 			},
-		})
+		}
+		ctx := daprhttp.ContextWithTrace(r.Context(), r.Header)
+		for range times {
+			if err = sidecar.Publish(ctx, pubsubName, topic, event); err != nil {
+				break
+			}
+		}
 		if err != nil {
 			logger.Printf("eventId=%q Failed to publish OrderPlaced event. orderId=%s: %v", eventID, o.OrderID, err)
 			daprhttp.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to publish OrderPlaced event", err.Error()})

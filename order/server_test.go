@@ -57,7 +57,7 @@ func newFakeSidecar(t *testing.T) *fakeSidecar {
 }
 
 func (f *fakeSidecar) server(logs io.Writer) http.Handler {
-	return newServer(&daprhttp.Client{Endpoint: f.URL}, "", log.New(logs, "", 0))
+	return newServer(&daprhttp.Client{Endpoint: f.URL}, 1, "", log.New(logs, "", 0))
 }
 
 func post(h http.Handler, body string, header http.Header) *httptest.ResponseRecorder {
@@ -105,6 +105,29 @@ func TestEachOrderWithoutKeyIsAnEventOfItsOwn(t *testing.T) {
 	}
 	is.Equal(len(ids), 3)
 	is.True(!ids[""])
+}
+
+// Published twice, it is one event, and both times must succeed.
+func TestEventThatIsPublishedTwiceHasOneID(t *testing.T) {
+	is := is.New(t)
+	f := newFakeSidecar(t)
+	h := newServer(&daprhttp.Client{Endpoint: f.URL}, 2, "", log.New(io.Discard, "", 0))
+	const body = `{"orderId":"order-1001","itemId":"item1","quantity":10}`
+	is.Equal(post(h, body, nil).Code, 200)
+	is.Equal(len(f.published), 2)
+	is.Equal(cmp.Diff(f.published[0], f.published[1]), "")
+	for failing := range 2 {
+		f.published = nil
+		f.answer = func(w http.ResponseWriter) {
+			if len(f.published) > failing {
+				w.WriteHeader(http.StatusInternalServerError)
+			} else {
+				w.WriteHeader(http.StatusNoContent)
+			}
+		}
+		is.Equal(post(h, body, nil).Code, 500)
+		is.Equal(len(f.published), failing+1)
+	}
 }
 
 func TestLegalOrdersArePublishedUnchanged(t *testing.T) {
@@ -288,7 +311,7 @@ func TestUnreachableSidecarIsReported(t *testing.T) {
 func TestTokenIsDemanded(t *testing.T) {
 	is := is.New(t)
 	f := newFakeSidecar(t)
-	h := newServer(&daprhttp.Client{Endpoint: f.URL}, "secret", log.New(io.Discard, "", 0))
+	h := newServer(&daprhttp.Client{Endpoint: f.URL}, 1, "secret", log.New(io.Discard, "", 0))
 	const good = `{"orderId":"o","itemId":"i","quantity":1}`
 	is.Equal(post(h, good, nil).Code, 401)
 	is.Equal(post(h, good, http.Header{"Dapr-Api-Token": {"wrong"}}).Code, 401)
@@ -374,6 +397,7 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 		{"APP_PORT", "70000", "APP_PORT is \"70000\""},
 		{"DAPR_HTTP_PORT", "-1", "DAPR_HTTP_PORT is \"-1\""},
 		{"DAPR_HTTP_ENDPOINT", "localhost:3500", "DAPR_HTTP_ENDPOINT is \"localhost:3500\""},
+		{"PUBLISH_TWICE", "yes", "PUBLISH_TWICE is \"yes\""},
 		{"PORT", taken, "set PORT to another port"},
 	}
 	for _, tt := range tests {
