@@ -8,6 +8,5 @@ require (
 	example.com/dapr-orders/daprhttp v0.0.0-00010101000000-000000000000
 	github.com/google/go-cmp v0.7.0
 	github.com/matryer/is v1.4.1
+	go.yaml.in/yaml/v3 v3.0.4
 )
-
-require go.yaml.in/yaml/v3 v3.0.4
