@@ -1,5 +1,6 @@
 # make run    start everything and place an order; Ctrl-C stops it
 # make test   everything that can be checked, the end-to-end tests included
+# make test-backends  every promise on every backend, and the README's table of it
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
 # make bench  measure it against other ways, and write the table into the README
 # make fuzz   every fuzz target for half a minute, or FUZZ=10m
@@ -8,7 +9,7 @@
 MODULES  := daprhttp order inventory e2e
 PACKAGES := $(MODULES:%=./%/...)
 
-.PHONY: run test daprd unit e2e check vuln soak bench fuzz
+.PHONY: run test test-backends daprd unit e2e check vuln soak bench fuzz
 
 # The launcher is built and then started on its own, not with `go run`, so that
 # Ctrl-C reaches it and no one else has to pass it on.
@@ -56,6 +57,14 @@ unit:
 e2e: .run/bin/launch
 	.run/bin/launch setup
 	go test -count=1 -p 1 -timeout 20m ./e2e/...
+
+# The figures in the README are of one run; the rest of its table must be what is
+# printed here.
+test-backends: .run/bin/launch
+	.run/bin/launch setup
+	@rm -f .run/promises.md
+	go test -count=1 -timeout 30m -run '^TestPromise' ./e2e -promises $(CURDIR)/.run/promises.md; \
+		status=$$?; cat .run/promises.md; exit $$status
 
 SOAK ?= 2m
 soak: .run/bin/launch

@@ -228,3 +228,28 @@ func TestNoBackendIsNamedInTheServices(t *testing.T) {
 		}
 	}
 }
+
+// The services run with the component files that `dapr init` leaves, too. What is
+// weaker then is what the README says: an order that can't be counted at once is
+// not tried again, and goes to the dead-letter topic.
+func TestDefaultComponentsOfDaprInit(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	b := backends[0]
+	b.folder = "e2e/testdata/dapr-init"
+	testWalkthrough(t, b)
+
+	const orders = 20
+	s := startSystem(t, systemOptions{backend: b, separateState: true})
+	s.setStock("item1", orders)
+	s.state.Kill()
+	inParallel(orders, 4, func(i int) { s.place(fmt.Sprint("order-", i), "item1", 1) })
+	s.drained("inventory-service")
+	must(t, s.state.Restart(t.Context()))
+	var stock int
+	waitFor(t, time.Minute, func() (err error) { stock, err = s.stock("item1"); return err })
+	t.Logf("%d of %d orders counted, %d in the dead-letter topic", orders-stock, orders, s.deadLetters())
+	if counted := orders - stock; counted+s.deadLetters() != orders {
+		t.Errorf("of %d orders %d are counted and %d in the dead-letter topic", orders, counted, s.deadLetters())
+	}
+}

@@ -106,34 +106,34 @@ func (s system) startRedis(ctx context.Context, out *console) (*stack.Redis, err
 	return nil, nil
 }
 
+// apps returns what is to be started: both services, whose programs are in bin.
+func (s system) apps(bin string) []stack.AppOptions {
+	both := stack.AppOptions{
+		Resources:    s.resources,
+		DaprAPIToken: s.daprAPIToken,
+		AppAPIToken:  s.appAPIToken,
+	}
+	inventory, order := both, both
+	inventory.ID, inventory.Program = "inventory-service", filepath.Join(bin, "inventory")
+	inventory.Port, inventory.DaprPort = s.inventoryPort, s.inventoryDaprPort
+	order.ID, order.Program = "order-service", filepath.Join(bin, "order")
+	order.Port, order.DaprPort = s.orderPort, s.orderDaprPort
+	return []stack.AppOptions{inventory, order}
+}
+
 // startApps starts both services at the same time. It returns those that did
 // start, with an error when one did not.
 func (s system) startApps(ctx context.Context, daprd, bin string, out *console) ([]*stack.App, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	options := make([]stack.AppOptions, 2)
-	for i := range options {
-		options[i] = stack.AppOptions{
-			Daprd:        daprd,
-			Resources:    s.resources,
-			DaprAPIToken: s.daprAPIToken,
-			AppAPIToken:  s.appAPIToken,
-			Output:       out.process,
-		}
-	}
-	inventory, order := &options[0], &options[1]
-	inventory.ID, inventory.Program = "inventory-service", filepath.Join(bin, "inventory")
-	inventory.Port, inventory.DaprPort = s.inventoryPort, s.inventoryDaprPort
-	order.ID, order.Program = "order-service", filepath.Join(bin, "order")
-	order.Port, order.DaprPort = s.orderPort, s.orderDaprPort
-
 	var (
 		mu     sync.Mutex
 		apps   []*stack.App
 		failed error
 		wg     sync.WaitGroup
 	)
-	for _, o := range options {
+	for _, o := range s.apps(bin) {
+		o.Daprd, o.Output = daprd, out.process
 		wg.Go(func() {
 			app, err := stack.StartApp(ctx, o)
 			mu.Lock()

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -65,6 +68,52 @@ func TestReadmeStartsTheSameSystem(t *testing.T) {
 		if !strings.Contains(string(readme), want) {
 			t.Errorf("the README does not say\n%s", want)
 		}
+	}
+}
+
+// What `dapr run -f` starts is what `make run` starts. The names of the fields are
+// those of https://docs.dapr.io/developing-applications/local-development/multi-app-dapr-run/multi-app-template/.
+func TestRunFileStartsTheSameSystem(t *testing.T) {
+	root, err := stack.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, "components", "run")
+	text, err := os.ReadFile(filepath.Join(dir, "dapr.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Version int
+		Common  struct {
+			ResourcesPath string `yaml:"resourcesPath"`
+		}
+		Apps []struct {
+			AppID        string `yaml:"appID"`
+			AppDirPath   string `yaml:"appDirPath"`
+			AppPort      int    `yaml:"appPort"`
+			DaprHTTPPort int    `yaml:"daprHTTPPort"`
+			Command      []string
+		}
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&file); err != nil {
+		t.Fatal(err)
+	}
+	if file.Version != 1 {
+		t.Errorf("the run file has version %d, want 1", file.Version)
+	}
+	var got, want [][]string
+	for _, app := range file.Apps {
+		got = append(got, []string{app.AppID, filepath.Join(dir, app.AppDirPath), strconv.Itoa(app.AppPort), strconv.Itoa(app.DaprHTTPPort),
+			filepath.Join(dir, file.Common.ResourcesPath), strings.Join(app.Command, " ")})
+	}
+	for _, app := range theSystem(root, func(string) string { return "" }).apps(root) {
+		want = append(want, []string{app.ID, app.Program, strconv.Itoa(app.Port), strconv.Itoa(app.DaprPort), app.Resources, "go run ."})
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the run file differs from what make run starts (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// TestReadmeTroubleshooting makes each mistake that the README explains, and looks
+// for what it says one sees.
+func TestReadmeTroubleshooting(t *testing.T) {
+	t.Parallel()
+	const order = `{"orderId":"order-1001","itemId":"item1","quantity":10}`
+	// placeOrder returns what the order service answers.
+	placeOrder := func(s *system, app *stack.App) string {
+		return s.send("POST", app.URL("/order"), order, nil).body
+	}
+	// refuses returns why a sidecar does not start.
+	refuses := func(resources string) string {
+		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: daprd, Resources: resources})
+		return fmt.Sprint(err)
+	}
+	for _, mistake := range []struct {
+		see  string // what the README has
+		make func(t *testing.T) (seen string)
+	}{
+		{"error connecting to redis at localhost:6379", func(t *testing.T) string {
+			port, err := stack.FreePort()
+			must(t, err)
+			nobody := &stack.Redis{Addr: "localhost:" + strconv.Itoa(port)}
+			resources := t.TempDir()
+			must(t, stack.WriteComponents(filepath.Join(root, "components"), resources, nobody, nobody))
+			return strings.ReplaceAll(refuses(resources), strconv.Itoa(port), "6379")
+		}},
+		{"failed to add target ../componentz: no such file or directory", func(t *testing.T) string {
+			return refuses("../componentz")
+		}},
+		{"listen tcp 127.0.0.1:5002: bind: address already in use (set PORT to another port, or stop the program that has this one)", func(t *testing.T) string {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			must(t, err)
+			defer ln.Close()
+			port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(bin, "order"), Env: []string{"PORT=" + port}})
+			must(t, err)
+			<-p.Done()
+			return strings.ReplaceAll(p.Log(), port, "5002")
+		}},
+		{"dial tcp 127.0.0.1:3501: connect: connection refused", func(t *testing.T) string {
+			s := startSystem(t, systemOptions{})
+			must(t, s.order.Sidecar.Stop(20*time.Second))
+			return strings.ReplaceAll(placeOrder(s, s.order), strconv.Itoa(s.order.DaprPort), "3501")
+		}},
+		{"curl: (7) Failed to connect to localhost port 5001", func(t *testing.T) string {
+			s := startSystem(t, systemOptions{})
+			must(t, s.inventory[0].Service.Stop(20*time.Second))
+			s.place("order-1001", "item1", 10)
+			port := strconv.Itoa(s.inventory[0].Port)
+			seen, _ := exec.CommandContext(t.Context(), "curl", "-sS", "http://localhost:"+port+"/inventory/item1").CombinedOutput()
+			must(t, s.inventory[0].StartService(t.Context()))
+			s.waitForStock("item1", -10) // as the README promises
+			return strings.ReplaceAll(string(seen), port, "5001")
+		}},
+		{"pubsub pubsub is not found", func(t *testing.T) string {
+			s := startSystem(t, systemOptions{})
+			s.options.Resources = t.TempDir()
+			must(t, stack.WriteComponents(filepath.Join(root, "components"), s.options.Resources, s.broker, s.state))
+			edit(t, filepath.Join(s.options.Resources, "pubsub.yaml"), "  name: pubsub\n", "  name: pubsubs\n")
+			return placeOrder(s, s.startApp(t.Context(), "order-service", "order", 0))
+		}},
+		{"topic OrderPlaced is not allowed for app id orders-service", func(t *testing.T) string {
+			s := startSystem(t, systemOptions{})
+			return placeOrder(s, s.startApp(t.Context(), "orders-service", "order", 0))
+		}},
+		{"subscription to topic 'OrderPlaced' on pubsub 'pubsub' is not allowed", func(t *testing.T) string {
+			s := startSystem(t, systemOptions{})
+			s.options.ID, s.options.Program = "inventory", filepath.Join(bin, "inventory")
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			_, err := stack.StartApp(ctx, s.options) // never has its subscription
+			return fmt.Sprint(err)
+		}},
+		{`{"error":"the header dapr-api-token is missing or wrong"}`, func(t *testing.T) string {
+			s := startSystem(t, systemOptions{tokens: true})
+			s.appAPIToken = ""
+			return placeOrder(s, s.order)
+		}},
+		{"invalid api token", func(t *testing.T) string {
+			s := startSystem(t, systemOptions{tokens: true})
+			s.order.Service.Kill()
+			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(bin, "order"), Env: []string{
+				"PORT=" + strconv.Itoa(s.order.Port), "DAPR_HTTP_PORT=" + strconv.Itoa(s.order.DaprPort), "DAPR_API_TOKEN=a wrong one"}})
+			must(t, err)
+			defer p.Kill()
+			waitFor(t, time.Minute, func() error {
+				_, err := s.trySend("GET", s.order.URL("/healthz"), "", nil)
+				return err
+			})
+			return placeOrder(s, s.order)
+		}},
+	} {
+		t.Run(mistake.see[:min(40, len(mistake.see))], func(t *testing.T) {
+			if !strings.Contains(readme(t), "`"+mistake.see) {
+				t.Errorf("the README does not explain %s", mistake.see)
+			}
+			if seen := mistake.make(t); !strings.Contains(seen, mistake.see) {
+				t.Errorf("seen was\n%s\nand not %s", seen, mistake.see)
+			}
+		})
+	}
+}
