@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -114,6 +115,58 @@ func TestRunFileStartsTheSameSystem(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the run file differs from what make run starts (-want +got):\n%s", diff)
+	}
+}
+
+// The Kubernetes manifest has the same apps, on the same ports.
+func TestKubernetesManifestHasTheSameApps(t *testing.T) {
+	root, err := stack.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := os.Open(filepath.Join(root, "components", "kubernetes", "apps.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manifest.Close()
+	got := make(map[string]string)
+	for decoder := yaml.NewDecoder(manifest); ; {
+		var object struct {
+			Kind string
+			Spec struct {
+				Template struct {
+					Metadata struct{ Annotations map[string]string }
+					Spec     struct {
+						Containers []struct {
+							Env   []struct{ Name, Value string }
+							Ports []struct {
+								ContainerPort int `yaml:"containerPort"`
+							}
+						}
+					}
+				}
+			}
+		}
+		if err := decoder.Decode(&object); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if object.Kind != "Deployment" {
+			continue
+		}
+		annotations, container := object.Spec.Template.Metadata.Annotations, object.Spec.Template.Spec.Containers[0]
+		if annotations["dapr.io/enabled"] != "true" || strconv.Itoa(container.Ports[0].ContainerPort) != annotations["dapr.io/app-port"] {
+			t.Errorf("%v does not fit the port %d", annotations, container.Ports[0].ContainerPort)
+		}
+		got[annotations["dapr.io/app-id"]] = annotations["dapr.io/app-port"]
+	}
+	want := make(map[string]string)
+	for _, app := range theSystem(root, func(string) string { return "" }).apps(root) {
+		want[app.ID] = strconv.Itoa(app.Port)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("apps and their ports (-launcher +manifest):\n%s", diff)
 	}
 }
 
