@@ -65,10 +65,11 @@ type ledger struct {
 }
 
 const (
-	maxBatch  = 256
-	maxMarked = 1 << 15
-	maxLatest = 1 << 12          // IDs in a record; beyond, markers must be written first
-	giveUp    = 10 * time.Second // when a change is handed back, to be delivered again
+	maxBatch   = 256
+	maxMarked  = 1 << 15
+	maxLatest  = 1 << 12          // IDs in a record; beyond, markers must be written first
+	maxMarkers = 32               // written at the same time
+	giveUp     = 10 * time.Second // when a change is handed back, to be delivered again
 )
 
 // keepIDs keeps a record of an item that is seldom ordered short, and that of a
@@ -475,11 +476,6 @@ func (l *ledger) mark(ctx context.Context) {
 		marking := l.marking
 		l.mu.Unlock()
 		err := l.writeMarkers(ctx, marking)
-		if err == nil {
-			for _, ids := range marking {
-				l.remember(slices.Collect(ids.all())...)
-			}
-		}
 		l.mu.Lock()
 		l.markErr = err
 		more = l.nextToMark()
@@ -487,16 +483,30 @@ func (l *ledger) mark(ctx context.Context) {
 	}
 }
 
-// writeMarkers adds the IDs of changes to items to the markers in the store.
+// writeMarkers adds the IDs of changes to items to the markers in the store, some
+// at a time: what is written stays so when the rest can't be.
 func (l *ledger) writeMarkers(ctx context.Context, changes map[string]idSet) error {
 	placed := make(map[string][]string)
 	for itemID, ids := range changes {
 		maps.Copy(placed, placeMarkers(itemID, ids))
 	}
+	for keys := range slices.Chunk(slices.Sorted(maps.Keys(placed)), maxMarkers) {
+		if err := l.writeMarkersOf(ctx, keys, placed); err != nil {
+			return err
+		}
+		for _, key := range keys {
+			l.remember(placed[key]...)
+		}
+	}
+	return nil
+}
+
+// writeMarkersOf writes the markers under keys, to which IDs are to be added.
+func (l *ledger) writeMarkersOf(ctx context.Context, keys []string, placed map[string][]string) error {
 	var writes []write
 	var shared []string
-	for key, ids := range placed {
-		if len(ids) == 1 && key == markerPrefix+ids[0] {
+	for _, key := range keys {
+		if ids := placed[key]; len(ids) == 1 && key == markerPrefix+ids[0] {
 			writes = append(writes, write{key: key, value: ids[0], expires: true, always: true})
 		} else {
 			shared = append(shared, key)
@@ -512,9 +522,14 @@ func (l *ledger) writeMarkers(ctx context.Context, changes map[string]idSet) err
 				return err
 			}
 			marker := decodeMarker(found[key].value)
-			ids := slices.DeleteFunc(placed[key], marker.has)
-			if len(ids) > 0 {
-				writes = append(writes, write{key: key, etag: found[key].etag, value: marker.with(ids), expires: true})
+			var missing []string
+			for _, id := range placed[key] {
+				if !marker.has(id) {
+					missing = append(missing, id)
+				}
+			}
+			if len(missing) > 0 {
+				writes = append(writes, write{key: key, etag: found[key].etag, value: marker.with(missing), expires: true})
 			}
 		}
 	}

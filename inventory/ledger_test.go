@@ -594,6 +594,38 @@ func TestMarkersAreWhereTheyAreLookedFor(t *testing.T) {
 	}
 }
 
+// onceWritable is a store that takes one save.
+type onceWritable struct {
+	*memoryStore
+	saves int
+}
+
+func (s *onceWritable) save(ctx context.Context, writes []write) error {
+	if s.saves++; s.saves > 1 {
+		return errFailed
+	}
+	return s.memoryStore.save(ctx, writes)
+}
+
+// A slow store that can't take all markers in time must not be given the same ones
+// again and again, and ever more of them.
+func TestMarkersThatWereWrittenNeedNotBeWrittenAgain(t *testing.T) {
+	is := is.New(t)
+	var ids []string
+	for i := range maxMarkers + 10 {
+		ids = append(ids, newChangeID(0, []byte{byte(i)}))
+	}
+	l := newLedger(&onceWritable{memoryStore: &memoryStore{}})
+	err := l.writeMarkers(t.Context(), map[string]idSet{"apple": idSet("").with(ids)})
+	is.True(errors.Is(err, errFailed))
+	is.Equal(len(l.marked), maxMarkers)
+	for id := range l.marked {
+		found, err := l.store.find(t.Context(), markerKeys("apple", id))
+		is.NoErr(err)
+		is.True(decodeMarker(found[markerPrefix+id].value).has(id))
+	}
+}
+
 func TestTimeOfAUUID(t *testing.T) {
 	tests := map[string]uint64{
 		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f":  0x017F22E279B0, // the example of RFC 9562
