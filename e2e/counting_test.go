@@ -191,7 +191,7 @@ func testLedger(t *testing.T, b backend) string {
 	tests.Dir = root + "/inventory"
 	tests.Env = append(os.Environ(), "LEDGER_SIDECAR="+s.inventory[0].DaprURL(""))
 	output, err := tests.CombinedOutput()
-	passed := strings.Count(string(output), "--- PASS: Test")
+	passed := strings.Count(string(output), "/sidecar (")
 	if err != nil || !strings.Contains(string(output), "/sidecar") {
 		t.Fatalf("the ledger's tests over a sidecar: %v\n%s", err, output)
 	}
