@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os/exec"
@@ -81,13 +80,16 @@ func TestReadmeTroubleshooting(t *testing.T) {
 		}},
 		{"subscription to topic 'OrderPlaced' on pubsub 'pubsub' is not allowed", func(t *testing.T) string {
 			s := startSystem(t, systemOptions{})
-			s.options.ID, s.options.Program = "inventory", filepath.Join(bin, "inventory")
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
-			_, err := stack.StartApp(ctx, s.options) // never has its subscription
-			return fmt.Sprint(err)
+			app := s.startApp(t.Context(), "inventory", "inventory", 0)
+			waitFor(t, time.Minute, func() error { // the sidecar may say it a moment after it is ready
+				if !strings.Contains(app.Sidecar.Log(), "not allowed") {
+					return fmt.Errorf("the sidecar has not said why it does not subscribe")
+				}
+				return nil
+			})
+			return app.Sidecar.Log()
 		}},
-		{`{"error":"the header dapr-api-token is missing or wrong"}`, func(t *testing.T) string {
+		{`{"error":"the header dapr-api-token must hold the token in APP_API_TOKEN"}`, func(t *testing.T) string {
 			s := startSystem(t, systemOptions{tokens: true})
 			s.appAPIToken = ""
 			return placeOrder(s, s.order)
