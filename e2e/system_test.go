@@ -73,8 +73,8 @@ func prepare() (err error) {
 // borrow is true where tests have to share a Redis that runs already.
 var borrow bool
 
-// A system is a running whole: a broker, a state store, the order service, replicas of the
-// inventory service, and all their sidecars.
+// A system is a running whole: a broker, a state store, the order service,
+// replicas of the inventory service, and all their sidecars.
 type system struct {
 	t           *testing.T
 	broker      broker

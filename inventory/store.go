@@ -77,13 +77,17 @@ func (s daprStore) read(ctx context.Context, keys []string) (map[string]stored, 
 	return found, err
 }
 
-// maxFinds is how many keys are read at the same time.
-const maxFinds = 16
+const (
+	maxFinds = 16               // keys read at the same time
+	findTime = 10 * time.Second // for all of them
+)
 
 // find reads each key alone: in a bulk, there is no asking for strong
 // consistency, and stores have been seen whose bulk read, when it broke off,
 // said of the rest that it was not there.
 func (s daprStore) find(ctx context.Context, keys []string) (map[string]stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, findTime)
+	defer cancel()
 	values := make([]stored, len(keys))
 	var next atomic.Int64
 	var wg sync.WaitGroup
