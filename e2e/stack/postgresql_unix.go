@@ -39,21 +39,7 @@ func StartPostgreSQL(ctx context.Context) (*PostgreSQL, error) {
 	if p.dir, err = os.MkdirTemp("", "dapr-orders-postgresql"); err != nil {
 		return nil, err
 	}
-	if err = os.Chmod(p.dir, 0o700); err == nil && os.Geteuid() == 0 {
-		var uid, gid int
-		if uid, gid, err = serverUser(); err == nil {
-			err = os.Chown(p.dir, uid, gid)
-		}
-	}
-	if err == nil {
-		initdb := exec.CommandContext(ctx, filepath.Join(filepath.Dir(program), "initdb"),
-			"--pgdata", p.dir, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
-		asServer(initdb)
-		var output []byte
-		if output, err = initdb.CombinedOutput(); err != nil {
-			err = fmt.Errorf("initdb: %w\n%s", err, tail(string(output), 10))
-		}
-	}
+	err = p.create(ctx)
 	if err == nil {
 		err = p.Restart(ctx)
 	}
@@ -62,6 +48,26 @@ func StartPostgreSQL(ctx context.Context) (*PostgreSQL, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// create makes the data folder one of PostgreSQL's.
+func (p *PostgreSQL) create(ctx context.Context) error {
+	if os.Geteuid() == 0 {
+		uid, gid, err := serverUser()
+		if err != nil {
+			return err
+		}
+		if err := os.Chown(p.dir, uid, gid); err != nil {
+			return err
+		}
+	}
+	initdb := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "initdb"),
+		"--pgdata", p.dir, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+	asServer(initdb)
+	if output, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, tail(string(output), 10))
+	}
+	return nil
 }
 
 // Restart starts the server, or starts it again after it was killed.

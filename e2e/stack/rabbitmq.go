@@ -66,14 +66,14 @@ func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, err
 	if r.mapper, err = Start(Command{Name: "the Erlang port mapper", Path: "epmd", Env: r.env}); err != nil {
 		return nil, err
 	}
-	if err := r.mapper.WaitReady(ctx, tcpReady(mapper)); err != nil {
-		return nil, err
+	err = r.mapper.WaitReady(ctx, tcpReady(mapper))
+	if err == nil {
+		err = r.Restart(ctx)
 	}
-	if err := r.Restart(ctx); err != nil {
-		_ = r.Stop(time.Second)
-		return nil, err
+	if err == nil {
+		_, err = r.control(ctx, "import_definitions", definitions)
 	}
-	if _, err := r.control(ctx, "import_definitions", definitions); err != nil {
+	if err != nil {
 		_ = r.Stop(time.Second)
 		return nil, err
 	}
