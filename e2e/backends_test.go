@@ -111,34 +111,34 @@ type promise struct {
 	core bool
 }
 
-// kept has what was seen: by promise and name of the backend.
-var kept struct {
+// kept has what was seen.
+var kept = struct {
 	sync.Mutex
-	figures map[promise]map[string]string
+	figures map[proof]string
+}{figures: make(map[proof]string)}
+
+// A proof is of a promise, on the backend of a name.
+type proof struct {
+	promise promise
+	backend string
 }
 
-// prove proves a promise on one backend after another. The proof returns what it
-// has seen, in a few words.
-func (p promise) prove(t *testing.T, proof func(t *testing.T, b backend) string) {
+// prove proves a promise on one backend after another, by a test that returns what
+// it has seen, in a few words.
+func (p promise) prove(t *testing.T, test func(t *testing.T, b backend) string) {
 	for i, b := range backends {
 		if i > 0 && !p.core && *promisesFile == "" {
 			continue
 		}
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			figures := proof(t, b)
+			figures := test(t, b)
 			if t.Failed() {
 				return
 			}
 			kept.Lock()
 			defer kept.Unlock()
-			if kept.figures == nil {
-				kept.figures = make(map[promise]map[string]string)
-			}
-			if kept.figures[p] == nil {
-				kept.figures[p] = make(map[string]string)
-			}
-			kept.figures[p][b.name] = figures
+			kept.figures[proof{p, b.name}] = figures
 		})
 	}
 }
@@ -156,7 +156,7 @@ func promisesTable() string {
 	for _, p := range promises {
 		fmt.Fprintf(&b, "| %s |", p.text)
 		for _, backend := range backends {
-			figures := kept.figures[p][backend.name]
+			figures := kept.figures[proof{p, backend.name}]
 			if figures == "" {
 				figures = "NOT PROVEN"
 			}

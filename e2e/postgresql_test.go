@@ -29,11 +29,9 @@ func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 	must(t, err)
 
 	// An inventory service for whose search for a marker the table is locked, once.
-	o := s.options
-	o.ID, o.Program = "inventory-service", bin+"/inventory"
-	o.DaprPort, err = stack.FreePort()
+	s.options.DaprPort, err = stack.FreePort()
 	must(t, err)
-	sidecar, err := url.Parse(fmt.Sprintf("http://127.0.0.1:%d", o.DaprPort))
+	sidecar, err := url.Parse(fmt.Sprintf("http://127.0.0.1:%d", s.options.DaprPort))
 	must(t, err)
 	forward := httputil.NewSingleHostReverseProxy(sidecar)
 	var armed atomic.Bool
@@ -59,15 +57,12 @@ func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 		}
 		forward.ServeHTTP(w, r)
 	}))
-	defer proxy.Close()
-	o.Env = []string{"DAPR_HTTP_ENDPOINT=" + proxy.URL}
-	app, err := stack.StartApp(t.Context(), o)
-	must(t, err)
-	defer func() {
-		if err := app.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	t.Cleanup(proxy.Close)
+	s.options.Env = []string{"DAPR_HTTP_ENDPOINT=" + proxy.URL}
+	app := s.startApp(t.Context(), "inventory-service", "inventory", 0)
+	if t.Failed() {
+		return
+	}
 
 	deliver := func(eventID string) string {
 		body := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"order-service","type":"OrderPlaced","data":{"orderId":"o","itemId":"item1","quantity":1}}`, eventID)

@@ -120,26 +120,22 @@ func (r *replica) call(what string, do func(part bool) error) error {
 	}
 }
 
-func (r *replica) read(ctx context.Context, keys []string) (found map[string]stored, err error) {
-	err = r.call("reads "+describe(keys), func(part bool) error {
-		if part {
-			return nil
-		}
-		found, err = r.store.read(ctx, keys)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return found, nil
+func (r *replica) read(ctx context.Context, keys []string) (map[string]stored, error) {
+	return r.get("reads ", keys, nil, func() (map[string]stored, error) { return r.store.read(ctx, keys) })
 }
 
-func (r *replica) find(ctx context.Context, keys []string) (found map[string]stored, err error) {
-	err = r.call("finds "+describe(keys), func(part bool) error {
+func (r *replica) find(ctx context.Context, keys []string) (map[string]stored, error) {
+	return r.get("finds ", keys, errFailed, func() (map[string]stored, error) { return r.store.find(ctx, keys) })
+}
+
+// get is a call that reads. When it is cut short it finds nothing, and says so by
+// the error partly, if at all.
+func (r *replica) get(what string, keys []string, partly error, do func() (map[string]stored, error)) (found map[string]stored, err error) {
+	err = r.call(what+describe(keys), func(part bool) error {
 		if part {
-			return errFailed
+			return partly
 		}
-		found, err = r.store.find(ctx, keys)
+		found, err = do()
 		return err
 	})
 	if err != nil {

@@ -18,7 +18,7 @@ type Program struct {
 	commands []string          // its names, the best first
 	folders  []string          // patterns of where it may be, beside the PATH
 	packages map[string]string // by package manager
-	advice   string            // for systems without one of these
+	advice   string            // another way, for systems without one of these above all
 }
 
 // The servers that the project starts.
@@ -125,7 +125,7 @@ func (p Program) install() (words string, commands [][]string) {
 			}
 			lines = append(lines, line)
 		}
-		return "install it with `" + strings.Join(lines, " && ") + "`", commands
+		return "install it with `" + strings.Join(lines, " && ") + "`, or " + p.advice, commands
 	}
 	return p.advice, nil
 }

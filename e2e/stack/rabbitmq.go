@@ -108,10 +108,7 @@ func (r *RabbitMQ) In(component string) string {
 // Drained returns nil once an app has nothing left of a topic: no message waiting,
 // none delivered and not acknowledged.
 func (r *RabbitMQ) Drained(topic, appID string) error {
-	return r.empty(appID + "-" + topic)
-}
-
-func (r *RabbitMQ) empty(queue string) error {
+	queue := appID + "-" + topic
 	n, err := r.Len(queue)
 	if err == nil && n > 0 {
 		err = fmt.Errorf("queue %s: %d messages are waiting or not acknowledged", queue, n)
