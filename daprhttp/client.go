@@ -100,6 +100,28 @@ func portFromEnv(getenv func(string) string, name string, defaultPort int) (int,
 	return port, nil
 }
 
+// AppAddr returns the address at which the program listens for its sidecar:
+// the port in PORT, or else in APP_PORT (which `dapr run --app-port` sets), or
+// else defaultPort; on the host in APP_HOST, or else on 127.0.0.1, since a
+// sidecar runs on the same machine. getenv is usually [os.Getenv].
+//
+// The error says which variable is wrong and what it may hold.
+func AppAddr(getenv func(string) string, defaultPort int) (string, error) {
+	name := "PORT"
+	if getenv(name) == "" {
+		name = "APP_PORT"
+	}
+	port, err := portFromEnv(getenv, name, defaultPort)
+	if err != nil {
+		return "", err
+	}
+	host := getenv("APP_HOST")
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
 // An Error is the sidecar's answer to a call that it did not carry out. Find it
 // with [errors.As].
 //

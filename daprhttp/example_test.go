@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // A program that `dapr run` has started finds its sidecar by itself.
@@ -127,9 +128,9 @@ func Example_subscriber() {
 	}))
 	mux.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
 		answer := func(s daprhttp.Status) {
-			daprhttp.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": s})
+			web.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": s})
 		}
-		body, err := daprhttp.ReadBody(r, 64<<10)
+		body, err := web.ReadBody(r, 64<<10)
 		if err != nil {
 			answer(daprhttp.StatusDrop)
 			return
@@ -194,7 +195,7 @@ func ExampleBulkEntries() {
 			}
 			answer.Statuses = append(answer.Statuses, daprhttp.BulkStatus{EntryID: entry.EntryID, Status: status})
 		}
-		daprhttp.WriteJSON(w, http.StatusOK, answer)
+		web.WriteJSON(w, http.StatusOK, answer)
 	}
 
 	// What the sidecar sends, and what it is answered.

@@ -1,16 +1,11 @@
 package daprhttp
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
@@ -132,73 +127,6 @@ func TestRequireAppToken(t *testing.T) {
 	}
 }
 
-func TestReadBody(t *testing.T) {
-	is := is.New(t)
-	body, err := ReadBody(httptest.NewRequest("POST", "/", strings.NewReader("12345")), 5)
-	is.NoErr(err)
-	is.Equal(string(body), "12345")
-
-	rest := strings.NewReader("123456" + strings.Repeat("x", 1<<20))
-	_, err = ReadBody(httptest.NewRequest("POST", "/", rest), 5)
-	is.True(errors.Is(err, ErrBodyTooLarge))
-	is.Equal(rest.Len(), 0) // read to its end, so that the sender gets to see the answer
-
-	_, err = ReadBody(httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("1"), broken{})), 5)
-	is.True(err != nil)
-	is.True(!errors.Is(err, ErrBodyTooLarge))
-}
-
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
-func TestObject(t *testing.T) {
-	is := is.New(t)
-	o, err := DecodeObject([]byte(`{"key":"a\\ud800 \ud83d\ude00","n":5,"none":null,"empty":"","Key":"b","escape":"\\\\u\\ud83d"}`))
-	is.NoErr(err)
-	is.True(o.Has("key"))
-	is.True(!o.Has("KEY"))
-	is.True(!o.Has("none"))
-	for field, want := range map[string]string{"key": `a\ud800 😀`, "none": "", "missing": "", "empty": "", "escape": `\\u\ud83d`} {
-		got, err := o.Key(field)
-		is.NoErr(err)
-		is.Equal(got, want)
-	}
-	n, err := o.Integer("n")
-	is.NoErr(err)
-	is.Equal(n, int64(5))
-	for _, field := range []string{"none", "missing"} {
-		n, err := o.Integer(field)
-		is.NoErr(err)
-		is.Equal(n, int64(0))
-	}
-}
-
-// What CheckKey lets through, and it alone, comes back from JSON as it went in.
-func TestCheckKey(t *testing.T) {
-	for _, key := range []string{"a", "a/b", "a b", "%", "📦", "|", "...", "\uFFFD", strings.Repeat("x", 256)} {
-		if err := CheckKey(key); err != nil {
-			t.Errorf("%q: %v", key, err)
-		}
-		raw, err := json.Marshal(map[string]string{"key": key})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, err := DecodeObject(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := o.Key("key"); err != nil || got != key {
-			t.Errorf("%q: came back as %q, %v", key, got, err)
-		}
-	}
-	for _, key := range []string{"", ".", "..", "a||b", "a\x00", "\x7f", "\u0080", "\xff", strings.Repeat("x", 257)} {
-		if CheckKey(key) == nil {
-			t.Errorf("%q: no error", key)
-		}
-	}
-}
-
 func TestAppAddr(t *testing.T) {
 	for _, tt := range []struct {
 		env  map[string]string
@@ -217,86 +145,4 @@ func TestAppAddr(t *testing.T) {
 			t.Errorf("%v: got %q, %v, want %q", tt.env, got, err, tt.want)
 		}
 	}
-}
-
-func TestServeReportsWhatItCouldNotFinish(t *testing.T) {
-	is := is.New(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	is.NoErr(err)
-	ctx, stop := context.WithCancel(t.Context())
-	hang := make(chan struct{})
-	defer close(hang)
-	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stop(); <-hang })
-	go func() { _, _ = http.Get("http://" + ln.Addr().String()) }()
-	err = Serve(ctx, ln, h, time.Millisecond)
-	is.True(errors.Is(err, context.DeadlineExceeded))
-	is.True(strings.Contains(err.Error(), "still under way"))
-}
-
-func TestServeReportsAListenerThatFails(t *testing.T) {
-	is := is.New(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	is.NoErr(err)
-	is.NoErr(ln.Close())
-	is.True(Serve(t.Context(), ln, http.NotFoundHandler(), time.Second) != nil)
-}
-
-// Clients that open connections and say little are cut off, and the others get
-// their answers.
-func TestServeOutlastsSlowClients(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	is.NoErr(err)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- Serve(ctx, ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, err := io.Copy(io.Discard, r.Body)
-			if err != nil {
-				w.WriteHeader(http.StatusRequestTimeout)
-			}
-		}), time.Second)
-	}()
-	beginnings := []string{
-		"", // half open: never a byte
-		"POST / HTTP/1.1\r\nHost: x\r\nA-Header-That-Never-",
-		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na body that never",
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", // and no other request after the first
-	}
-	var slow []net.Conn
-	for i := range maxConnections {
-		conn, err := net.Dial("tcp", ln.Addr().String())
-		is.NoErr(err)
-		defer conn.Close()
-		_, err = io.WriteString(conn, beginnings[i%len(beginnings)])
-		is.NoErr(err)
-		slow = append(slow, conn)
-	}
-	resp, err := (&http.Client{Timeout: time.Minute}).Get("http://" + ln.Addr().String())
-	is.NoErr(err)
-	is.NoErr(resp.Body.Close())
-	is.Equal(resp.StatusCode, 200)
-	for _, conn := range slow { // the server closes every one of them
-		is.NoErr(conn.SetReadDeadline(time.Now().Add(time.Minute)))
-		_, err := io.Copy(io.Discard, conn)
-		var timeout net.Error
-		is.True(!errors.As(err, &timeout) || !timeout.Timeout())
-	}
-	stop()
-	is.NoErr(<-ended)
-}
-
-func TestServeAnswersAHeaderThatIsTooLarge(t *testing.T) {
-	is := is.New(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	is.NoErr(err)
-	go func() { _ = Serve(t.Context(), ln, http.NotFoundHandler(), time.Second) }()
-	req, err := http.NewRequest("GET", "http://"+ln.Addr().String(), nil)
-	is.NoErr(err)
-	req.Header.Set("X", strings.Repeat("x", 128<<10))
-	resp, err := http.DefaultClient.Do(req)
-	is.NoErr(err)
-	is.NoErr(resp.Body.Close())
-	is.Equal(resp.StatusCode, http.StatusRequestHeaderFieldsTooLarge)
 }

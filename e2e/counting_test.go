@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -178,22 +179,22 @@ func TestSecondSubscriberReceivesEveryEvent(t *testing.T) {
 	}
 }
 
-// TestPromiseLedgerOverARealSidecar runs the inventory service's own tests of the
-// ledger, which know a store in memory, over a sidecar and a real store.
-func TestPromiseLedgerOverARealSidecar(t *testing.T) {
+// TestPromiseOnceOverARealSidecar runs the tests of package once, which know a store
+// in memory, over a sidecar and a real store.
+func TestPromiseOnceOverARealSidecar(t *testing.T) {
 	t.Parallel()
-	ledgerTests.prove(t, testLedger)
+	onceTests.prove(t, testOnce)
 }
 
-func testLedger(t *testing.T, b backend) string {
+func testOnce(t *testing.T, b backend) string {
 	s := startSystem(t, systemOptions{backend: b})
 	tests := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "/sidecar$", ".")
-	tests.Dir = root + "/inventory"
-	tests.Env = append(os.Environ(), "LEDGER_SIDECAR="+s.inventory[0].DaprURL(""))
+	tests.Dir = filepath.Join(root, "daprhttp", "once")
+	tests.Env = append(os.Environ(), "ONCE_SIDECAR="+s.inventory[0].DaprURL(""))
 	output, err := tests.CombinedOutput()
 	passed := strings.Count(string(output), "/sidecar (")
 	if err != nil || !strings.Contains(string(output), "/sidecar") {
-		t.Fatalf("the ledger's tests over a sidecar: %v\n%s", err, output)
+		t.Fatalf("the tests of package once over a sidecar: %v\n%s", err, output)
 	}
 	return fmt.Sprintf("%d tests passed", passed)
 }

@@ -89,7 +89,7 @@ func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 			t.Fatalf("event %d: %s", placed, status)
 		}
 		v, err := s.sidecar(app).GetState(t.Context(), "statestore", "item1", daprhttp.GetStateOptions{})
-		if err == nil && !bytes.Contains(v.Value, []byte(`"marked"`)) {
+		if err == nil && !bytes.Contains(v.Value, []byte(`"watermark"`)) {
 			err = fmt.Errorf("the record still has all IDs after %d events", placed)
 		}
 		return err

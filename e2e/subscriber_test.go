@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -37,7 +38,7 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 		PubsubName: "pubsub", Topic: topic, Route: "/events",
 	}))
 	mux.Handle("POST /events", daprhttp.RequireAppToken(s.appAPIToken, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := daprhttp.ReadBody(r, 1<<20)
+		body, err := web.ReadBody(r, 1<<20)
 		var event daprhttp.Event
 		if err == nil {
 			event, err = daprhttp.DecodeEvent(body)
@@ -48,7 +49,7 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 		sub.mu.Lock()
 		sub.received = append(sub.received, event)
 		sub.mu.Unlock()
-		daprhttp.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
+		web.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
 	})))
 	server := httptest.NewServer(mux)
 	s.t.Cleanup(server.Close)

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/once"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 func main() {
@@ -51,13 +53,9 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil || markerTTL < time.Second {
 		return fmt.Errorf("MARKER_TTL is %q: it must be a duration of a second or more, such as 24h", getenv("MARKER_TTL"))
 	}
-	consistency := daprhttp.Strong
-	switch asked := getenv("STATE_CONSISTENCY"); asked {
-	case "", "strong":
-	case "default":
-		consistency = ""
-	default:
-		return fmt.Errorf("STATE_CONSISTENCY is %q: it must be strong, or default", asked)
+	consistency := cmp.Or(getenv("STATE_CONSISTENCY"), "strong")
+	if consistency != "strong" && consistency != "default" {
+		return fmt.Errorf("STATE_CONSISTENCY is %q: it must be strong, or default", consistency)
 	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -66,6 +64,6 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	logger := log.New(stdout, "", log.LstdFlags)
 	logger.Printf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
 	defer logger.Print("inventory-service has stopped")
-	stock := newLedger(daprStore{sidecar, markerTTL, consistency})
-	return daprhttp.Serve(ctx, ln, newServer(stock, sidecar, getenv("APP_API_TOKEN"), logger), 20*time.Second)
+	stocks := once.New[stock](sidecar, "statestore", once.Options{MarkerTTL: markerTTL, DefaultConsistency: consistency == "default"})
+	return web.Serve(ctx, ln, newServer(stocks, sidecar, getenv("APP_API_TOKEN"), logger), 20*time.Second)
 }

@@ -4,9 +4,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/once"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // An orderPlaced is what the service reads of an OrderPlaced event.
@@ -24,7 +25,7 @@ type orderPlaced struct {
 // nothing tells two of them apart. Errors are meant for whoever sent it.
 func parseOrderPlaced(body []byte, mustBeEvent bool) (orderPlaced, error) {
 	if !mustBeEvent {
-		fields, err := daprhttp.DecodeObject(body)
+		fields, err := web.DecodeObject(body)
 		if err != nil {
 			return orderPlaced{}, err
 		}
@@ -38,7 +39,7 @@ func parseOrderPlaced(body []byte, mustBeEvent bool) (orderPlaced, error) {
 	if err != nil {
 		return orderPlaced{}, err
 	}
-	fields, err := daprhttp.DecodeObject(event.Data)
+	fields, err := web.DecodeObject(event.Data)
 	if err != nil {
 		return orderPlaced{}, fmt.Errorf("the event's data is no order: %w", err)
 	}
@@ -47,7 +48,7 @@ func parseOrderPlaced(body []byte, mustBeEvent bool) (orderPlaced, error) {
 	return o, err
 }
 
-func orderFrom(fields daprhttp.Object) (orderPlaced, error) {
+func orderFrom(fields web.Object) (orderPlaced, error) {
 	var o orderPlaced
 	var err error
 	if o.OrderID, err = fields.Key("orderId"); err != nil {
@@ -70,21 +71,11 @@ func orderFrom(fields daprhttp.Object) (orderPlaced, error) {
 	return o, nil
 }
 
-// changeID returns what the ledger knows the event by. CloudEvents are the same
-// event if, and only if, they have the same source and id.
-func (o orderPlaced) changeID() string {
-	return newChangeID(uuidTime(o.EventID), fmt.Appendf(nil, "%d:%s%s", len(o.Source), o.Source, o.EventID))
-}
-
-// uuidTime returns when a UUID of version 7 was made, in milliseconds since 1970,
-// and 0 for any other text. See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
-func uuidTime(id string) uint64 {
-	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[14] != '7' {
-		return 0
+// change returns what the order does to the stock.
+func (o orderPlaced) change() once.Change[stock] {
+	return once.Change[stock]{
+		Key:   o.ItemID,
+		ID:    once.EventID(o.Source, o.EventID),
+		Apply: func(s stock) (stock, error) { return s.less(o.Quantity) },
 	}
-	ms, err := strconv.ParseUint(id[:8]+id[9:13], 16, 64)
-	if err != nil {
-		return 0
-	}
-	return ms
 }

@@ -8,8 +8,11 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/once"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 const (
@@ -23,14 +26,14 @@ const (
 // newServer returns the service: all its routes, behind the sidecar's token
 // when there is one. The health check needs no token, so that anything that
 // watches the process may ask.
-func newServer(l *ledger, sidecar *daprhttp.Client, appToken string, logger *log.Logger) http.Handler {
+func newServer(stocks *once.Inbox[stock], sidecar *daprhttp.Client, appToken string, logger *log.Logger) http.Handler {
 	app := http.NewServeMux()
 	// "..." because an item ID may have slashes, and a sidecar that is asked to
 	// invoke /inventory/a%2Fb asks for /inventory/a/b.
-	app.Handle("GET /inventory/{itemId...}", handleGetStock(l, logger))
-	app.Handle("POST /inventory/{itemId...}", handleSetStock(l, logger))
+	app.Handle("GET /inventory/{itemId...}", handleGetStock(stocks, logger))
+	app.Handle("POST /inventory/{itemId...}", handleSetStock(stocks, logger))
 	app.Handle("GET /dapr/subscribe", handleSubscribe(sidecar, logger))
-	app.Handle("POST /orders", orderHandler{l, sidecar, logger})
+	app.Handle("POST /orders", orderHandler{stocks, sidecar, logger})
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
@@ -67,7 +70,7 @@ func handleSubscribe(sidecar *daprhttp.Client, logger *log.Logger) http.Handler 
 
 type stockResponse struct {
 	ItemID   string `json:"itemId"`
-	Quantity int64  `json:"quantity"`
+	Quantity stock  `json:"quantity"`
 }
 
 type failure struct {
@@ -75,24 +78,24 @@ type failure struct {
 }
 
 // handleGetStock answers with the stock of an item.
-func handleGetStock(l *ledger, logger *log.Logger) http.Handler {
+func handleGetStock(stocks *once.Inbox[stock], logger *log.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		itemID, ok := pathItemID(w, r)
 		if !ok {
 			return
 		}
-		quantity, err := l.stock(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID)
+		quantity, err := stocks.Get(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID)
 		if err != nil {
 			logger.Printf("Failed to read inventory quantity. itemId=%s: %v", itemID, err)
-			daprhttp.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to read inventory quantity"})
+			web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to read inventory quantity"})
 			return
 		}
-		daprhttp.WriteJSON(w, http.StatusOK, stockResponse{itemID, quantity})
+		web.WriteJSON(w, http.StatusOK, stockResponse{itemID, quantity})
 	})
 }
 
 // handleSetStock sets the stock of an item.
-func handleSetStock(l *ledger, logger *log.Logger) http.Handler {
+func handleSetStock(stocks *once.Inbox[stock], logger *log.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		itemID, ok := pathItemID(w, r)
 		if !ok {
@@ -100,16 +103,16 @@ func handleSetStock(l *ledger, logger *log.Logger) http.Handler {
 		}
 		quantity, err := readQuantity(r)
 		if err != nil {
-			daprhttp.WriteJSON(w, badRequest(err), failure{err.Error()})
+			web.WriteJSON(w, badRequest(err), failure{err.Error()})
 			return
 		}
-		if err := l.set(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID, quantity); err != nil {
+		if err := stocks.Set(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID, stock(quantity)); err != nil {
 			logger.Printf("Failed to save inventory quantity. itemId=%s, quantity=%d: %v", itemID, quantity, err)
-			daprhttp.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to save inventory quantity"})
+			web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to save inventory quantity"})
 			return
 		}
 		logger.Printf("Set inventory quantity. itemId=%s, quantity=%d", itemID, quantity)
-		daprhttp.WriteJSON(w, http.StatusOK, stockResponse{itemID, quantity})
+		web.WriteJSON(w, http.StatusOK, stockResponse{itemID, stock(quantity)})
 	})
 }
 
@@ -118,7 +121,7 @@ func handleSetStock(l *ledger, logger *log.Logger) http.Handler {
 func pathItemID(w http.ResponseWriter, r *http.Request) (string, bool) {
 	itemID := r.PathValue("itemId")
 	if err := daprhttp.CheckKey(itemID); err != nil {
-		daprhttp.WriteJSON(w, http.StatusBadRequest, failure{"itemId " + err.Error()})
+		web.WriteJSON(w, http.StatusBadRequest, failure{"itemId " + err.Error()})
 		return "", false
 	}
 	return itemID, true
@@ -126,11 +129,11 @@ func pathItemID(w http.ResponseWriter, r *http.Request) (string, bool) {
 
 // readQuantity reads {"quantity":100}.
 func readQuantity(r *http.Request) (int64, error) {
-	body, err := daprhttp.ReadBody(r, maxBodyBytes)
+	body, err := web.ReadBody(r, maxBodyBytes)
 	if err != nil {
 		return 0, err
 	}
-	fields, err := daprhttp.DecodeObject(body)
+	fields, err := web.DecodeObject(body)
 	if err != nil {
 		return 0, err
 	}
@@ -142,7 +145,7 @@ func readQuantity(r *http.Request) (int64, error) {
 
 // badRequest returns the status for a request that can't be read.
 func badRequest(err error) int {
-	if errors.Is(err, daprhttp.ErrBodyTooLarge) {
+	if errors.Is(err, web.ErrBodyTooLarge) {
 		return http.StatusRequestEntityTooLarge
 	}
 	return http.StatusBadRequest
@@ -151,7 +154,7 @@ func badRequest(err error) int {
 // An orderHandler counts the orders in delivered events, and tells the sidecar
 // what to do with the events.
 type orderHandler struct {
-	ledger  *ledger
+	stocks  *once.Inbox[stock]
 	sidecar *daprhttp.Client
 	logger  *log.Logger
 }
@@ -162,7 +165,7 @@ type orderHandler struct {
 func (h orderHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := daprhttp.ContextWithTrace(r.Context(), r.Header)
 	if daprhttp.IsEventContentType(r.Header.Get("Content-Type")) {
-		body, err := daprhttp.ReadBody(r, maxBodyBytes)
+		body, err := web.ReadBody(r, maxBodyBytes)
 		h.serveOne(ctx, w, body, err, true)
 		return
 	}
@@ -174,7 +177,7 @@ func (h orderHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(io.MultiReader(&read, r.Body))
-	body, err := daprhttp.ReadBody(r, maxBodyBytes)
+	body, err := web.ReadBody(r, maxBodyBytes)
 	h.serveOne(ctx, w, body, err, false)
 }
 
@@ -189,6 +192,22 @@ func (w *limitedWriter) Write(b []byte) (int, error) {
 	w.left -= n
 	w.to.Write(b[:n])
 	return len(b), nil
+}
+
+// countTime bounds how long a delivery waits for its orders to be counted. A sidecar
+// that gets no answer delivers them again.
+const countTime = 30 * time.Second
+
+// count counts orders, each once. It goes on when the sidecar that brought them has
+// gone: others would count them, but later.
+func (h orderHandler) count(ctx context.Context, orders ...orderPlaced) []once.Result[stock] {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), countTime)
+	defer cancel()
+	changes := make([]once.Change[stock], len(orders))
+	for i, o := range orders {
+		changes[i] = o.change()
+	}
+	return h.stocks.Apply(ctx, changes...)
 }
 
 // A delivery is an entry of a bulk on its way.
@@ -229,7 +248,7 @@ func (h orderHandler) serveBulk(ctx context.Context, w http.ResponseWriter, deli
 			orders = append(orders, d.order)
 		}
 	}
-	results := h.ledger.count(ctx, orders...)
+	results := h.count(ctx, orders...)
 
 	var lines bytes.Buffer // written together: one write for each would cost more than the counting
 	logger := log.New(&lines, h.logger.Prefix(), h.logger.Flags())
@@ -238,8 +257,8 @@ func (h orderHandler) serveBulk(ctx context.Context, w http.ResponseWriter, deli
 		if d.status == "" {
 			result := results[0]
 			results = results[1:]
-			if errors.Is(result.err, errUncountable) {
-				d.status = h.setAside(ctx, d.Event, d.order, result.err)
+			if errors.Is(result.Err, once.ErrFinal) {
+				d.status = h.setAside(ctx, d.Event, d.order, result.Err)
 			} else {
 				d.status = logResult(logger, d.order, result)
 			}
@@ -247,7 +266,7 @@ func (h orderHandler) serveBulk(ctx context.Context, w http.ResponseWriter, deli
 		answer.Statuses[i] = daprhttp.BulkStatus{EntryID: d.EntryID, Status: d.status}
 	}
 	_, _ = h.logger.Writer().Write(lines.Bytes())
-	daprhttp.WriteJSON(w, http.StatusOK, answer)
+	web.WriteJSON(w, http.StatusOK, answer)
 }
 
 // setAside publishes an event that can't be counted to the dead-letter topic, as
@@ -275,9 +294,9 @@ func (h orderHandler) serveOne(ctx context.Context, w http.ResponseWriter, body 
 		Message           string          `json:"message"`
 		OrderID           string          `json:"orderId"`
 		ItemID            string          `json:"itemId"`
-		PreviousQuantity  int64           `json:"previousQuantity"`
+		PreviousQuantity  stock           `json:"previousQuantity"`
 		OrderedQuantity   int64           `json:"orderedQuantity"`
-		RemainingQuantity int64           `json:"remainingQuantity"`
+		RemainingQuantity stock           `json:"remainingQuantity"`
 	}
 	type repeated struct {
 		Status          daprhttp.Status `json:"status"`
@@ -294,55 +313,55 @@ func (h orderHandler) serveOne(ctx context.Context, w http.ResponseWriter, body 
 	switch {
 	case err == nil:
 		o, err = parseOrderPlaced(body, isEvent)
-	case !errors.Is(err, daprhttp.ErrBodyTooLarge): // which says nothing against the event
+	case !errors.Is(err, web.ErrBodyTooLarge): // which says nothing against the event
 		h.logger.Printf("Failed to process OrderPlaced event: %v", err)
-		daprhttp.WriteJSON(w, http.StatusInternalServerError, refused{daprhttp.StatusRetry, err.Error()})
+		web.WriteJSON(w, http.StatusInternalServerError, refused{daprhttp.StatusRetry, err.Error()})
 		return
 	}
 	if err != nil {
 		logRefused(h.logger, o, err)
 		if isEvent {
-			daprhttp.WriteJSON(w, http.StatusOK, refused{daprhttp.StatusDrop, err.Error()})
+			web.WriteJSON(w, http.StatusOK, refused{daprhttp.StatusDrop, err.Error()})
 		} else {
-			daprhttp.WriteJSON(w, badRequest(err), refused{Error: err.Error()})
+			web.WriteJSON(w, badRequest(err), refused{Error: err.Error()})
 		}
 		return
 	}
 
-	counted := h.ledger.count(ctx, o)[0]
-	if errors.Is(counted.err, errUncountable) && isEvent {
-		logRefused(h.logger, o, counted.err)
-		daprhttp.WriteJSON(w, http.StatusOK, refused{daprhttp.StatusDrop, counted.err.Error()})
+	counted := h.count(ctx, o)[0]
+	if errors.Is(counted.Err, once.ErrFinal) && isEvent {
+		logRefused(h.logger, o, counted.Err)
+		web.WriteJSON(w, http.StatusOK, refused{daprhttp.StatusDrop, counted.Err.Error()})
 		return
 	}
 	status := logResult(h.logger, o, counted)
 	switch {
-	case counted.err != nil:
-		daprhttp.WriteJSON(w, http.StatusInternalServerError, refused{status, counted.err.Error()})
-	case counted.repeated:
-		daprhttp.WriteJSON(w, http.StatusOK, repeated{
+	case counted.Err != nil:
+		web.WriteJSON(w, http.StatusInternalServerError, refused{status, counted.Err.Error()})
+	case counted.Duplicate:
+		web.WriteJSON(w, http.StatusOK, repeated{
 			status, "OrderPlaced event had been processed already", o.OrderID, o.ItemID, o.Quantity,
 		})
 	default:
-		daprhttp.WriteJSON(w, http.StatusOK, processed{
+		web.WriteJSON(w, http.StatusOK, processed{
 			status, "Inventory updated from OrderPlaced event",
-			o.OrderID, o.ItemID, counted.before, o.Quantity, counted.after,
+			o.OrderID, o.ItemID, counted.Before, o.Quantity, counted.After,
 		})
 	}
 }
 
 // logResult logs what became of an order, and returns what that means for the
 // event.
-func logResult(logger *log.Logger, o orderPlaced, r result) daprhttp.Status {
+func logResult(logger *log.Logger, o orderPlaced, r once.Result[stock]) daprhttp.Status {
 	switch {
-	case r.err != nil:
-		logger.Printf("eventId=%q Failed to process OrderPlaced event. orderId=%s, itemId=%s: %v", o.EventID, o.OrderID, o.ItemID, r.err)
+	case r.Err != nil:
+		logger.Printf("eventId=%q Failed to process OrderPlaced event. orderId=%s, itemId=%s: %v", o.EventID, o.OrderID, o.ItemID, r.Err)
 		return daprhttp.StatusRetry
-	case r.repeated:
+	case r.Duplicate:
 		logger.Printf("eventId=%q OrderPlaced event had been processed already. orderId=%s, itemId=%s", o.EventID, o.OrderID, o.ItemID)
 	default:
 		logger.Printf("eventId=%q Processed OrderPlaced event. orderId=%s, itemId=%s, ordered=%d, remaining=%d",
-			o.EventID, o.OrderID, o.ItemID, o.Quantity, r.after)
+			o.EventID, o.OrderID, o.ItemID, o.Quantity, r.After)
 	}
 	return daprhttp.StatusSuccess
 }

@@ -16,41 +16,21 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
-
-	"example.com/dapr-orders/daprhttp"
 )
 
 const eventType = "application/cloudevents+json"
 
-// A service is the inventory service over a store in memory, beside a sidecar
-// that only tells of itself and takes dead letters.
+// A service is the inventory service beside a sidecar that is none.
 type service struct {
-	t       *testing.T
-	store   *memoryStore
+	t *testing.T
+	*fakeSidecar
 	handler http.Handler
 	logs    bytes.Buffer
-
-	metadata      string   // what the sidecar tells of itself
-	published     []string // URL and body
-	publishStatus int
 }
 
 func newService(t *testing.T) *service {
-	s := &service{t: t, store: &memoryStore{}, publishStatus: http.StatusNoContent}
-	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v1.0/metadata" {
-			if s.metadata == "" {
-				w.WriteHeader(http.StatusInternalServerError)
-			}
-			_, _ = io.WriteString(w, s.metadata)
-			return
-		}
-		body, _ := io.ReadAll(r.Body)
-		s.published = append(s.published, r.URL.String()+" "+string(body))
-		w.WriteHeader(s.publishStatus)
-	}))
-	t.Cleanup(sidecar.Close)
-	s.handler = newServer(newLedger(s.store), &daprhttp.Client{Endpoint: sidecar.URL}, "", log.New(&s.logs, "", 0))
+	s := &service{t: t, fakeSidecar: newFakeSidecar(t)}
+	s.handler = newServer(s.stocks(), s.client(), "", log.New(&s.logs, "", 0))
 	return s
 }
 
@@ -75,7 +55,7 @@ func (s *service) deliver(body, want string) {
 func TestEventLowersTheStock(t *testing.T) {
 	is := is.New(t)
 	s := newService(t)
-	s.store.put("item1", []byte(`100`))
+	s.put("item1", `100`)
 	event := `{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","datacontenttype":"application/json",
 		"data":{"orderId":"order-1001","itemId":"item1","quantity":10}}`
 	s.deliver(event, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"order-1001","itemId":"item1",`+
@@ -193,7 +173,7 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 	if status != wantStatus || answer.Status != want || answer.Error == "" || !strings.Contains(answer.Error, wantError) {
 		t.Errorf("%.80q as %q: got %d %s, want %d %s %s", body, contentType, status, got, wantStatus, want, wantError)
 	}
-	if s.store.written() {
+	if s.written() {
 		t.Errorf("%.80q as %q: something was written", body, contentType)
 	}
 }
@@ -201,23 +181,22 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 	is := is.New(t)
 	s := newService(t)
-	s.store.put("item1", []byte(`"a dozen"`))
+	s.put("item1", `"a dozen"`)
 	const data = `{"orderId":"o","itemId":"item1","quantity":1}`
 	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":`+data+`}`)
 	is.Equal(status, 200)
 	is.True(strings.Contains(body, `"status":"DROP"`))
 	status, body = s.do("POST", "/orders", "", data)
 	is.Equal(status, 500)
-	is.True(strings.Contains(body, "can't be counted"))
+	is.True(strings.Contains(body, "the stored stock must be an integer"))
 	status, _ = s.do("GET", "/inventory/item1", "", "")
 	is.Equal(status, 500)
 }
 
 func TestStoreThatFailsMeansRetry(t *testing.T) {
 	is := is.New(t)
-	var logs bytes.Buffer
-	h := newServer(newLedger(unreadable{store: &memoryStore{}}), nil, "", log.New(&logs, "", 0))
-	s := &service{t: t, handler: h}
+	s := newService(t)
+	s.broken = true
 	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`)
 	is.Equal(status, 500)
 	is.True(strings.Contains(body, `"status":"RETRY"`))
@@ -227,7 +206,7 @@ func TestStoreThatFailsMeansRetry(t *testing.T) {
 	status, body = s.do("POST", "/inventory/item1", "", `{"quantity":1}`)
 	is.Equal(status, 500)
 	is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
-	is.Equal(strings.Count(logs.String(), "sidecar answered 500"), 3) // the log says why
+	is.Equal(strings.Count(s.logs.String(), "sidecar answered 500"), 3) // the log says why
 }
 
 // A delivery that breaks off is no reason to drop the event.
@@ -311,7 +290,7 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 				t.Errorf("%s %.40s %.40q: got %d %s, want %d %s", method, tt.path, tt.body, status, body, tt.want, tt.wantError)
 			}
 		}
-		if s.store.written() {
+		if s.written() {
 			t.Errorf("POST %.40s %.40q: something was written", tt.path, tt.body)
 		}
 	}
@@ -339,8 +318,8 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 }
 
 func TestTokenIsDemanded(t *testing.T) {
-	memory := &memoryStore{}
-	s := &service{t: t, handler: newServer(newLedger(memory), nil, "secret", log.New(io.Discard, "", 0))}
+	s := newService(t)
+	s.handler = newServer(s.stocks(), s.client(), "secret", log.New(io.Discard, "", 0))
 	got := make(map[string]int)
 	for _, request := range []string{"GET /inventory/item1", "POST /inventory/item1", "GET /dapr/subscribe", "POST /orders", "GET /healthz"} {
 		method, path, _ := strings.Cut(request, " ")
@@ -353,7 +332,7 @@ func TestTokenIsDemanded(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("statuses without a token (-want +got):\n%s", diff)
 	}
-	if memory.written() {
+	if s.written() {
 		t.Error("something was written")
 	}
 	r := httptest.NewRequest("GET", "/inventory/item1", nil)
@@ -389,7 +368,7 @@ func TestBulkDelivery(t *testing.T) {
 	order := func(id, itemID string) string {
 		return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":"t","data":{"orderId":%q,"itemId":%q,"quantity":1}}`, id, id, itemID)
 	}
-	s.store.put("broken", []byte(`"a dozen"`))
+	s.put("broken", `"a dozen"`)
 	entries := []struct{ event, wantStatus string }{
 		{order("e1", "item1"), "SUCCESS"},
 		{`{"specversion":"1.0","id":"e2","source":"s","type":"t","data":"no order"}`, "SUCCESS"}, // set aside
@@ -433,7 +412,8 @@ func TestBulkEntryIsRetriedWhileTheDeadLetterTopicIsAway(t *testing.T) {
 
 func TestBulkEntriesAreRetriedWhileTheStoreIsAway(t *testing.T) {
 	is := is.New(t)
-	s := &service{t: t, handler: newServer(newLedger(unreadable{store: &memoryStore{}}), nil, "", log.New(io.Discard, "", 0))}
+	s := newService(t)
+	s.broken = true
 	status, got := s.do("POST", "/orders", "application/json",
 		`{"entries":[{"entryId":"n1","event":{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}}]}`)
 	is.Equal(status, 200)

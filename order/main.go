@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 func main() {
@@ -54,7 +55,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	logger := log.New(stdout, "", log.LstdFlags)
 	logger.Printf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
 	defer logger.Print("order-service has stopped")
-	return daprhttp.Serve(ctx, ln, newServer(sidecar, times, getenv("APP_API_TOKEN"), logger), 20*time.Second)
+	return web.Serve(ctx, ln, newServer(sidecar, times, getenv("APP_API_TOKEN"), logger), 20*time.Second)
 }
 
 // publishTimes returns how often each event is published.

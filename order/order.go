@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 
-	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // An order is what a client asks for and what an OrderPlaced event tells the
@@ -22,7 +22,7 @@ var errIncomplete = errors.New("orderId, itemId, and quantity are required")
 // is given: once published, an order that nobody can count is everybody's
 // trouble.
 func parseOrder(body []byte) (order, error) {
-	fields, err := daprhttp.DecodeObject(body)
+	fields, err := web.DecodeObject(body)
 	if err != nil {
 		return order{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 const (
@@ -46,11 +47,11 @@ func handlePlaceOrder(sidecar *daprhttp.Client, times int, logger *log.Logger) h
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o, eventID, err := readOrder(r)
 		switch {
-		case errors.Is(err, daprhttp.ErrBodyTooLarge):
-			daprhttp.WriteJSON(w, http.StatusRequestEntityTooLarge, failure{Error: err.Error()})
+		case errors.Is(err, web.ErrBodyTooLarge):
+			web.WriteJSON(w, http.StatusRequestEntityTooLarge, failure{Error: err.Error()})
 			return
 		case err != nil:
-			daprhttp.WriteJSON(w, http.StatusBadRequest, failure{Error: err.Error()})
+			web.WriteJSON(w, http.StatusBadRequest, failure{Error: err.Error()})
 			return
 		}
 		data, err := json.Marshal(o)
@@ -72,11 +73,11 @@ func handlePlaceOrder(sidecar *daprhttp.Client, times int, logger *log.Logger) h
 		}
 		if err != nil {
 			logger.Printf("eventId=%q Failed to publish OrderPlaced event. orderId=%s: %v", eventID, o.OrderID, err)
-			daprhttp.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to publish OrderPlaced event", err.Error()})
+			web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to publish OrderPlaced event", err.Error()})
 			return
 		}
 		logger.Printf("eventId=%q Published OrderPlaced event. orderId=%s, itemId=%s, quantity=%d", eventID, o.OrderID, o.ItemID, o.Quantity)
-		daprhttp.WriteJSON(w, http.StatusOK, response{"OrderPlaced event published", o})
+		web.WriteJSON(w, http.StatusOK, response{"OrderPlaced event published", o})
 	})
 }
 
@@ -85,7 +86,7 @@ func handlePlaceOrder(sidecar *daprhttp.Client, times int, logger *log.Logger) h
 // with the same key gets an event with the same id, which subscribers count
 // once.
 func readOrder(r *http.Request) (order, string, error) {
-	body, err := daprhttp.ReadBody(r, maxBodyBytes)
+	body, err := web.ReadBody(r, maxBodyBytes)
 	if err != nil {
 		return order{}, "", err
 	}

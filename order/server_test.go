@@ -22,6 +22,7 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // A fakeSidecar keeps what is published to it. It answers 204, or what the test
@@ -287,7 +288,7 @@ func TestRefusedPublishIsReported(t *testing.T) {
 	is := is.New(t)
 	f := newFakeSidecar(t)
 	f.answer = func(w http.ResponseWriter) {
-		daprhttp.WriteJSON(w, 403, map[string]string{"errorCode": "ERR_PUBSUB_FORBIDDEN", "message": "topic OrderPlaced is not allowed"})
+		web.WriteJSON(w, 403, map[string]string{"errorCode": "ERR_PUBSUB_FORBIDDEN", "message": "topic OrderPlaced is not allowed"})
 	}
 	var logs bytes.Buffer
 	w := post(f.server(&logs), `{"orderId":"order-1001","itemId":"item1","quantity":10}`, nil)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 func main() {
@@ -51,7 +52,7 @@ func run(ctx context.Context) error {
 			for entry := range daprhttp.BulkEntries(r.Body) {
 				answer.Statuses = append(answer.Statuses, daprhttp.BulkStatus{EntryID: entry.EntryID, Status: daprhttp.StatusSuccess})
 			}
-			daprhttp.WriteJSON(w, http.StatusOK, answer)
+			web.WriteJSON(w, http.StatusOK, answer)
 		})
 	case "usual":
 		sidecar, err := daprhttp.ClientFromEnv(os.Getenv, 3500)
@@ -72,7 +73,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return daprhttp.Serve(ctx, ln, mux, 20*time.Second)
+	return web.Serve(ctx, ln, mux, 20*time.Second)
 }
 
 func succeed(w http.ResponseWriter) {

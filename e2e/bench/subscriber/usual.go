@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // usual is the subscriber as it is usually written. Events of one item that are
@@ -20,7 +21,7 @@ func (u usual) handle(mux *http.ServeMux) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		daprhttp.WriteJSON(w, http.StatusOK, map[string]int64{"quantity": quantity})
+		web.WriteJSON(w, http.StatusOK, map[string]int64{"quantity": quantity})
 	})
 	mux.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
 		if err := u.count(r); err != nil {

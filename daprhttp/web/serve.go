@@ -1,4 +1,6 @@
-package daprhttp
+// Package web is what every small HTTP service needs and is not Dapr's: a server
+// with bounds, and JSON bodies that are read strictly.
+package web
 
 import (
 	"context"
@@ -6,32 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 )
-
-// AppAddr returns the address at which the program listens for its sidecar:
-// the port in PORT, or else in APP_PORT (which `dapr run --app-port` sets), or
-// else defaultPort; on the host in APP_HOST, or else on 127.0.0.1, since a
-// sidecar runs on the same machine. getenv is usually [os.Getenv].
-//
-// The error says which variable is wrong and what it may hold.
-func AppAddr(getenv func(string) string, defaultPort int) (string, error) {
-	name := "PORT"
-	if getenv(name) == "" {
-		name = "APP_PORT"
-	}
-	port, err := portFromEnv(getenv, name, defaultPort)
-	if err != nil {
-		return "", err
-	}
-	host := getenv("APP_HOST")
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, strconv.Itoa(port)), nil
-}
 
 // maxConnections is how many connections a server has open at the same time. A
 // sidecar needs as many as it delivers events at once.

@@ -1,4 +1,4 @@
-package main
+package once
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"example.com/dapr-orders/daprhttp"
 )
 
-// A store is what the ledger needs of a state store: reads, a compare-and-swap
-// of one key, and writes that expire.
+// A store is what an [Inbox] needs of a state store: reads, a compare-and-swap of
+// one key, and writes that expire.
 type store interface {
 	// read returns what is stored under keys, in one go. It may be out of date
 	// and may miss what is there, as bulk reads of some stores do: it is good for
 	// a save, which fails if it is wrong.
 	read(ctx context.Context, keys []string) (map[string]stored, error)
 
-	// find returns what is stored under keys and misses nothing that was
+	// readStrong returns what is stored under keys and misses nothing that was
 	// acknowledged before.
-	find(ctx context.Context, keys []string) (map[string]stored, error)
+	readStrong(ctx context.Context, keys []string) map[string]stored
 
 	// save writes values, each only if its key still has the ETag it was read
 	// with, or still has nothing. An error tells nothing of what was written.
@@ -44,27 +44,23 @@ type write struct {
 	always  bool // written whatever the key has
 }
 
-const stateStoreName = "statestore"
-
-// daprStore is the state store behind a sidecar.
+// daprStore is a state store behind a sidecar.
 type daprStore struct {
-	sidecar   *daprhttp.Client
-	markerTTL time.Duration
-
-	// consistency is what reads and writes ask for: strong, but for a store that
-	// gives more when it is not asked.
-	consistency daprhttp.Consistency
+	sidecar     *daprhttp.Client
+	name        string
+	markerTTL   time.Duration
+	consistency daprhttp.Consistency // what reads and writes ask for
 }
 
 func (s daprStore) read(ctx context.Context, keys []string) (map[string]stored, error) {
 	if len(keys) == 1 {
-		return s.find(ctx, keys)
+		return s.readStrong(ctx, keys), nil
 	}
-	values, err := s.sidecar.GetBulkState(ctx, stateStoreName, keys, daprhttp.GetBulkStateOptions{})
+	values, err := s.sidecar.GetBulkState(ctx, s.name, keys, daprhttp.GetBulkStateOptions{})
 	var notJSON *json.SyntaxError
 	if errors.As(err, &notJSON) {
 		// One value that is no JSON spoils the answer for all: read each alone.
-		return s.find(ctx, keys)
+		return s.readStrong(ctx, keys), nil
 	}
 	found := make(map[string]stored, len(keys))
 	for _, v := range values {
@@ -78,23 +74,23 @@ func (s daprStore) read(ctx context.Context, keys []string) (map[string]stored, 
 }
 
 const (
-	maxFinds = 16               // keys read at the same time
-	findTime = 10 * time.Second // for all of them
+	maxReads = 128              // keys read at the same time, each with a call of its own
+	readTime = 10 * time.Second // for all of them
 )
 
-// find reads each key alone: in a bulk, there is no asking for strong
+// readStrong reads each key alone: in a bulk, there is no asking for strong
 // consistency, and stores have been seen whose bulk read, when it broke off,
 // said of the rest that it was not there.
-func (s daprStore) find(ctx context.Context, keys []string) (map[string]stored, error) {
-	ctx, cancel := context.WithTimeout(ctx, findTime)
+func (s daprStore) readStrong(ctx context.Context, keys []string) map[string]stored {
+	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
 	values := make([]stored, len(keys))
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(len(keys), maxFinds) {
+	for range min(len(keys), maxReads) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(keys)); i = next.Add(1) - 1 {
-				v, err := s.sidecar.GetState(ctx, stateStoreName, keys[i], daprhttp.GetStateOptions{Consistency: s.consistency})
+				v, err := s.sidecar.GetState(ctx, s.name, keys[i], daprhttp.GetStateOptions{Consistency: s.consistency})
 				values[i] = stored{v.Value, v.ETag, err}
 			}
 		})
@@ -104,7 +100,7 @@ func (s daprStore) find(ctx context.Context, keys []string) (map[string]stored, 
 	for i, key := range keys {
 		found[key] = values[i]
 	}
-	return found, nil
+	return found
 }
 
 func (s daprStore) save(ctx context.Context, writes []write) error {
@@ -121,5 +117,5 @@ func (s daprStore) save(ctx context.Context, writes []write) error {
 			items[i].Metadata = daprhttp.TTL(int(s.markerTTL.Seconds()))
 		}
 	}
-	return s.sidecar.SaveState(ctx, stateStoreName, items...)
+	return s.sidecar.SaveState(ctx, s.name, items...)
 }

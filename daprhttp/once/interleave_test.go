@@ -1,4 +1,4 @@
-package main
+package once
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// These tests try out every order in which the steps of several ledgers can
+// These tests try out every order in which the steps of several inboxes can
 // follow one another, with every fault at every step: each run makes a list of
 // choices, and the next run differs in the last choice that has an alternative.
 
@@ -78,13 +78,13 @@ type replica struct {
 	dead  atomic.Bool
 
 	mu      sync.Mutex
-	waiting []*call
+	waiting []*turn
 }
 
-// A call is one that waits.
-type call struct {
+// A turn is a call that waits for its turn.
+type turn struct {
 	what string
-	turn chan fault
+	take chan fault
 }
 
 // call waits for its turn and then does what that turn is.
@@ -92,11 +92,11 @@ func (r *replica) call(what string, do func(part bool) error) error {
 	if r.dead.Load() {
 		return errDead
 	}
-	c := &call{r.name + " " + what, make(chan fault)}
+	c := &turn{r.name + " " + what, make(chan fault)}
 	r.mu.Lock()
 	r.waiting = append(r.waiting, c)
 	r.mu.Unlock()
-	f := <-c.turn
+	f := <-c.take
 	if r.dead.Load() { // meanwhile
 		return errDead
 	}
@@ -124,8 +124,15 @@ func (r *replica) read(ctx context.Context, keys []string) (map[string]stored, e
 	return r.get("reads ", keys, nil, func() (map[string]stored, error) { return r.store.read(ctx, keys) })
 }
 
-func (r *replica) find(ctx context.Context, keys []string) (map[string]stored, error) {
-	return r.get("finds ", keys, errFailed, func() (map[string]stored, error) { return r.store.find(ctx, keys) })
+func (r *replica) readStrong(ctx context.Context, keys []string) map[string]stored {
+	found, err := r.get("reads strong ", keys, errFailed, func() (map[string]stored, error) { return r.store.readStrong(ctx, keys), nil })
+	if err != nil {
+		found = make(map[string]stored)
+		for _, key := range keys {
+			found[key] = stored{err: err}
+		}
+	}
+	return found
 }
 
 // get is a call that reads. When it is cut short it finds nothing, and says so by
@@ -166,7 +173,7 @@ func describe(keys []string) string {
 // A handover is a change delivered to a replica.
 type handover struct {
 	to     int
-	change change
+	change Change[int64]
 }
 
 // A scenario is what happens in every run, in one order or another.
@@ -177,10 +184,16 @@ type scenario struct {
 	deliveries []handover
 	faults     int // at most, in one run
 	keep       int // how many IDs a record keeps
+	limit      int // how many IDs are remembered to have a marker, or twice as many; 0 means 1
 	want       map[string]int64
 }
 
-func (s scenario) keepIDs(int) int { return s.keep }
+func (s scenario) inbox(store store) *Inbox[int64] {
+	in := newTestInbox(store)
+	in.keep = func(int) int { return s.keep }
+	in.markers.limit = max(s.limit, 1)
+	return in
+}
 
 // tryAll carries out a scenario in all ways. After each, whatever was not
 // answered with success is delivered once more, to a new replica, as Dapr would;
@@ -202,36 +215,35 @@ func (s scenario) run(t *testing.T, c *choices) {
 		memory.put(key, []byte(value))
 	}
 	var replicas []*replica
-	var ledgers []*ledger
+	var inboxes []*Inbox[int64]
 	for i := range s.replicas {
 		r := &replica{name: string(rune('A' + i)), store: memory}
 		replicas = append(replicas, r)
-		ledgers = append(ledgers, newLedger(r))
-		ledgers[i].keep = s.keepIDs
+		inboxes = append(inboxes, s.inbox(r))
+		inboxes[i].author.name = r.name
 	}
 	succeeded := make([]bool, len(s.deliveries))
 	for i, d := range s.deliveries {
 		go func() {
-			r := ledgers[d.to].commit(t.Context(), d.change)[0]
-			succeeded[i] = r.err == nil && !replicas[d.to].dead.Load()
+			r := inboxes[d.to].Apply(t.Context(), d.change)[0]
+			succeeded[i] = r.Err == nil && !replicas[d.to].dead.Load()
 		}()
 	}
 	s.schedule(c, replicas)
 
 	// Redelivery, without faults and one by one.
-	redelivered := newLedger(memory)
-	redelivered.keep = s.keepIDs
+	redelivered := s.inbox(memory)
 	for round := range 2 {
 		for i, d := range s.deliveries {
 			if round == 0 && succeeded[i] {
 				continue
 			}
-			if r := redelivered.commit(t.Context(), d.change)[0]; r.err != nil {
-				t.Errorf("redelivery of %s: %v", d.change.id, r.err)
+			if r := redelivered.Apply(t.Context(), d.change)[0]; r.Err != nil {
+				t.Errorf("redelivery of %s: %v", d.change.ID, r.Err)
 			}
 		}
 		for itemID, want := range s.want {
-			got, err := redelivered.stock(t.Context(), itemID)
+			got, err := redelivered.Get(t.Context(), itemID)
 			if err != nil || got != want {
 				t.Errorf("stock of %s is %d (%v), want %d, after:\n%s", itemID, got, err, want, strings.Join(c.log, "\n"))
 			}
@@ -248,7 +260,7 @@ func (s scenario) schedule(c *choices, replicas []*replica) {
 		synctest.Wait()
 		type ready struct {
 			*replica
-			*call
+			*turn
 		}
 		var calls []ready
 		for _, r := range replicas {
@@ -278,8 +290,8 @@ func (s scenario) schedule(c *choices, replicas []*replica) {
 		}
 		c.log = append(c.log, next.what+f.String())
 		next.mu.Lock()
-		next.waiting = slices.DeleteFunc(next.waiting, func(c *call) bool { return c == next.call })
+		next.waiting = slices.DeleteFunc(next.waiting, func(c *turn) bool { return c == next.turn })
 		next.mu.Unlock()
-		next.turn <- f
+		next.take <- f
 	}
 }

@@ -1,4 +1,4 @@
-package daprhttp
+package web
 
 import (
 	"encoding/json"
@@ -7,9 +7,9 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"example.com/dapr-orders/daprhttp"
 )
 
 // ErrBodyTooLarge is wrapped by the error of [ReadBody] for a body beyond the
@@ -43,35 +43,6 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	_ = encoder.Encode(v) // fails only when the client has gone
 }
 
-// MaxInteger is the greatest integer that passes through Dapr unchanged. Dapr
-// keeps the numbers of events and of saved values as float64.
-const MaxInteger = 1<<53 - 1
-
-// MaxKeyBytes is the length of a key that every state store takes, with room
-// for the prefix that Dapr puts before it.
-const MaxKeyBytes = 256
-
-// CheckKey returns nil if key can be the key of a value in any state store and
-// a segment of a URL. Otherwise the error names the rule that it breaks, in
-// words that fit behind the key's name.
-func CheckKey(key string) error {
-	switch {
-	case key == "":
-		return errors.New("must not be empty")
-	case len(key) > MaxKeyBytes:
-		return fmt.Errorf("must not be longer than %d bytes", MaxKeyBytes)
-	case !utf8.ValidString(key):
-		return errors.New("must be valid UTF-8")
-	case strings.ContainsFunc(key, unicode.IsControl):
-		return errors.New("must not contain control characters")
-	case strings.Contains(key, "||"): // what Dapr puts between its prefix and the key
-		return errors.New(`must not contain "||"`)
-	case key == "." || key == "..":
-		return errors.New(`must not be "." or ".."`)
-	}
-	return nil
-}
-
 // An Object is a JSON object of which a program takes only what would come out
 // of Dapr as it went in. The errors of its methods are meant for the client:
 // they name the field and the rule.
@@ -102,7 +73,7 @@ func (o Object) Has(field string) bool {
 	return raw != nil && string(raw) != "null"
 }
 
-// Key returns a string that is fit to be a key ([CheckKey]), or "" when the
+// Key returns a string that is fit to be a key ([daprhttp.CheckKey]), or "" when the
 // field is missing, null or empty.
 func (o Object) Key(field string) (string, error) {
 	if !o.Has(field) {
@@ -118,13 +89,13 @@ func (o Object) Key(field string) (string, error) {
 	if hasLoneSurrogate(o[field]) {
 		return "", fmt.Errorf("%s must be valid Unicode", field)
 	}
-	if err := CheckKey(key); err != nil {
+	if err := daprhttp.CheckKey(key); err != nil {
 		return "", fmt.Errorf("%s %w", field, err)
 	}
 	return key, nil
 }
 
-// Integer returns an integer from 0 to [MaxInteger], or 0 when the field is
+// Integer returns an integer from 0 to [daprhttp.MaxInteger], or 0 when the field is
 // missing or null.
 func (o Object) Integer(field string) (int64, error) {
 	if !o.Has(field) {
@@ -140,8 +111,8 @@ func (o Object) Integer(field string) (int64, error) {
 		return 0, fmt.Errorf("%s must be an integer, written without fraction or exponent", field)
 	case n < 0:
 		return 0, fmt.Errorf("%s must not be negative", field)
-	case err != nil || n > MaxInteger:
-		return 0, fmt.Errorf("%s must not be greater than %d", field, int64(MaxInteger))
+	case err != nil || n > daprhttp.MaxInteger:
+		return 0, fmt.Errorf("%s must not be greater than %d", field, int64(daprhttp.MaxInteger))
 	}
 	return n, nil
 }

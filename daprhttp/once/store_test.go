@@ -1,4 +1,4 @@
-package main
+package once
 
 import (
 	"context"
@@ -38,8 +38,9 @@ func (s *memoryStore) read(_ context.Context, keys []string) (map[string]stored,
 	return found, nil
 }
 
-func (s *memoryStore) find(ctx context.Context, keys []string) (map[string]stored, error) {
-	return s.read(ctx, keys)
+func (s *memoryStore) readStrong(ctx context.Context, keys []string) map[string]stored {
+	found, _ := s.read(ctx, keys) // never fails
+	return found
 }
 
 var errFailed = errors.New("sidecar answered 500")
@@ -86,20 +87,20 @@ func (s *memoryStore) written() bool {
 	return s.writes > 0
 }
 
-// testStores calls f with each store that the ledger is tried over. Where
-// LEDGER_SIDECAR holds the URL of a sidecar with a state store, that is one.
+// testStores calls f with each store that an inbox is tried over. Where
+// ONCE_SIDECAR holds the URL of a sidecar with a state store, that is one.
 func testStores(t *testing.T, f func(t *testing.T, s store)) {
 	t.Run("memory", func(t *testing.T) { f(t, &memoryStore{}) })
 	t.Run("atomic memory", func(t *testing.T) { f(t, &memoryStore{atomic: true}) })
-	if endpoint := os.Getenv("LEDGER_SIDECAR"); endpoint != "" {
+	if endpoint := os.Getenv("ONCE_SIDECAR"); endpoint != "" {
 		t.Run("sidecar", func(t *testing.T) {
-			f(t, daprStore{&daprhttp.Client{Endpoint: endpoint, APIToken: os.Getenv("DAPR_API_TOKEN")}, time.Hour, daprhttp.Strong})
+			f(t, daprStore{&daprhttp.Client{Endpoint: endpoint, APIToken: os.Getenv("DAPR_API_TOKEN")}, "statestore", time.Hour, daprhttp.Strong})
 		})
 	}
 }
 
-// newItemID returns the ID of an item that no other test uses: the store behind
+// newKey returns a key that no other test uses: the store behind
 // a sidecar outlives a test.
-func newItemID(t *testing.T) string {
+func newKey(t *testing.T) string {
 	return fmt.Sprintf("%s %d", t.Name(), time.Now().UnixNano())
 }

@@ -1,0 +1,38 @@
+package daprhttp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxInteger is the greatest integer that passes through Dapr unchanged. Dapr
+// keeps the numbers of events and of saved values as float64.
+const MaxInteger = 1<<53 - 1
+
+// MaxKeyBytes is the length of a key that every state store takes, with room
+// for the prefix that Dapr puts before it.
+const MaxKeyBytes = 256
+
+// CheckKey returns nil if key can be the key of a value in any state store and
+// a segment of a URL. Otherwise the error names the rule that it breaks, in
+// words that fit behind the key's name.
+func CheckKey(key string) error {
+	switch {
+	case key == "":
+		return errors.New("must not be empty")
+	case len(key) > MaxKeyBytes:
+		return fmt.Errorf("must not be longer than %d bytes", MaxKeyBytes)
+	case !utf8.ValidString(key):
+		return errors.New("must be valid UTF-8")
+	case strings.ContainsFunc(key, unicode.IsControl):
+		return errors.New("must not contain control characters")
+	case strings.Contains(key, "||"): // what Dapr puts between its prefix and the key
+		return errors.New(`must not contain "||"`)
+	case key == "." || key == "..":
+		return errors.New(`must not be "." or ".."`)
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+package once
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	maxLatest = 1 << 12          // IDs in a record; beyond, markers must be written first
+	giveUp    = 10 * time.Second // when a change that can't be saved is handed back
+)
+
+// keepIDs keeps a record of a key that is seldom changed short, and that of a busy
+// one long enough that events which overtake each other find their IDs in the
+// record.
+func keepIDs(applied int) int { return max(32, 2*applied) }
+
+// An item is the part of a commit that concerns one key.
+type item[V any] struct {
+	*batch[V]
+	stored record[V]
+	etag   string
+
+	next    record[V]
+	applied []*entry[V] // their changes are new in next
+	full    bool        // next has no room for the entries that are left
+	saveErr error
+}
+
+// commit carries out one commit. What is left in the batches' entries afterwards
+// is to be tried again.
+//
+// It goes in one direction: read the records, see whose turn it is, look for
+// markers, plan, save, and have markers written for the next commits.
+func (in *Inbox[V]) commit(batches []*batch[V]) {
+	began := time.Now()
+	// The commit serves many callers; its calls belong to the first one's trace.
+	ctx := context.WithoutCancel(batches[0].entries[0].ctx)
+	items := in.takeTurns(in.read(ctx, batches))
+	in.lookUp(ctx, items)
+	in.plan(items)
+	in.save(ctx, items)
+	in.conclude(items, time.Since(began))
+	in.markOldest(ctx, items)
+}
+
+// fail finishes all entries of a batch with an error.
+func (b *batch[V]) fail(err error) {
+	for _, e := range b.entries {
+		e.finish(Result[V]{Err: err})
+	}
+	b.entries = nil
+}
+
+// read reads the records of the batches. Those that can't be read have failed, and
+// are not among the items.
+func (in *Inbox[V]) read(ctx context.Context, batches []*batch[V]) []*item[V] {
+	keys := make([]string, len(batches))
+	for i, b := range batches {
+		keys[i] = recordKey(b.key)
+	}
+	found, err := in.store.read(ctx, keys)
+	items := make([]*item[V], 0, len(batches))
+	for i, b := range batches {
+		s := found[keys[i]]
+		switch err := errors.Join(err, s.err); {
+		case err != nil:
+			b.fail(err)
+			continue
+		case s.value != nil && s.etag == "":
+			b.fail(errors.New("the state store gave no ETag, without which nothing can be applied once"))
+			continue
+		}
+		it := &item[V]{batch: b, etag: s.etag}
+		if it.stored, err = decodeRecord[V](s.value); err != nil {
+			b.failUnlessReplacing(finalError{err}) // what can't be read can still be replaced
+			err = nil
+		}
+		it.finishSaved()
+		items = append(items, it)
+	}
+	return items
+}
+
+func (b *batch[V]) failUnlessReplacing(err error) {
+	b.entries = slices.DeleteFunc(b.entries, func(e *entry[V]) bool {
+		if !e.replaces {
+			e.finish(Result[V]{Err: err})
+		}
+		return !e.replaces
+	})
+}
+
+// finishSaved finishes the entries whose last save took effect although it failed.
+func (it *item[V]) finishSaved() {
+	it.entries = slices.DeleteFunc(it.entries, func(e *entry[V]) bool {
+		saved := it.stored.Commits.has(e.commit)
+		if saved {
+			e.finish(e.planned)
+		}
+		return saved
+	})
+}
+
+// takeTurns returns the items that may be saved now. The others are tried again
+// after a pause.
+func (in *Inbox[V]) takeTurns(items []*item[V]) []*item[V] {
+	return slices.DeleteFunc(items, func(it *item[V]) bool {
+		pause, fault := it.pace.read(it.etag, it.stored.Commits.before(in.author.name))
+		if fault != nil {
+			it.handBack(fault)
+		}
+		return pause > 0
+	})
+}
+
+// handBack finishes the entries that have been tried for long with an error.
+func (b *batch[V]) handBack(why error) {
+	b.entries = slices.DeleteFunc(b.entries, func(e *entry[V]) bool {
+		late := time.Since(e.since) > giveUp
+		if late {
+			e.finish(Result[V]{Err: fmt.Errorf("not saved in %v: %w", giveUp, why)})
+		}
+		return late
+	})
+}
+
+// lookUp looks for the markers of the changes that may have one and are not in
+// their record. It notes in each entry what it has found.
+func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) {
+	where := make(map[*entry[V]][]string) // the keys where its marker may be
+	var keys []string
+	for _, it := range items {
+		for _, e := range it.entries {
+			switch {
+			case e.absentAt == it.stored.Removed || !it.stored.mayHaveMarker(e.ID) || it.stored.Latest.has(e.ID):
+			case in.markers.knows(e.ID):
+				e.marked = true
+			default:
+				where[e] = markerKeys(e.Key, e.ID)
+				keys = append(keys, where[e]...)
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	found := in.markers.find(ctx, keys)
+	for _, it := range items {
+		it.entries = slices.DeleteFunc(it.entries, func(e *entry[V]) bool {
+			var failed error
+			for _, key := range where[e] {
+				e.marked = e.marked || found[key].ids.has(e.ID)
+				failed = errors.Join(failed, found[key].err)
+			}
+			switch {
+			case where[e] == nil:
+			case e.marked:
+				in.markers.remember(e.ID)
+			case failed != nil: // a marker that is missed is a change that is applied twice
+				e.finish(Result[V]{Err: failed})
+				return true
+			default:
+				e.absentAt = it.stored.Removed
+			}
+			return false
+		})
+	}
+}
+
+// save saves what was planned. All items go into one call, but for those whose
+// saves keep failing, which go alone: in a store that saves all or nothing, the
+// one whose ETag is stale must not take the others with it for ever.
+func (in *Inbox[V]) save(ctx context.Context, items []*item[V]) {
+	var together []*item[V]
+	calls := make([][]*item[V], 0, 1)
+	for _, it := range items {
+		switch {
+		case len(it.applied) == 0:
+		case it.pace.faults > 1:
+			calls = append(calls, []*item[V]{it})
+		default:
+			together = append(together, it)
+		}
+	}
+	if len(together) > 0 {
+		calls = append(calls, together)
+	}
+	var wg sync.WaitGroup
+	for _, call := range calls {
+		wg.Go(func() {
+			writes := make([]write, len(call))
+			for i, it := range call {
+				writes[i] = write{key: recordKey(it.key), etag: it.etag, value: it.next}
+			}
+			err := in.store.save(ctx, writes)
+			for _, it := range call {
+				it.saveErr = err
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// conclude finishes what is saved, and leaves the rest in the batches.
+func (in *Inbox[V]) conclude(items []*item[V], took time.Duration) {
+	for _, it := range items {
+		switch {
+		case it.saveErr != nil:
+			it.pace.failed(took, it.etag, it.saveErr)
+			for _, e := range it.applied {
+				it.entries = append(append(it.entries, e), e.copies...)
+			}
+		case len(it.applied) > 0:
+			it.pace.saved(took, it.next.Commits.before(in.author.name))
+			for _, e := range it.applied {
+				e.finish(e.planned)
+				for _, c := range e.copies {
+					c.finish(Result[V]{Duplicate: true})
+				}
+			}
+		}
+		if it.full {
+			it.pace.pause(backoff(10))
+			it.handBack(fmt.Errorf("%d changes are not yet marked as applied: %w", maxLatest, in.markers.failure()))
+		}
+	}
+}
+
+// markOldest has the markers of the oldest changes written, where a record has many.
+func (in *Inbox[V]) markOldest(ctx context.Context, items []*item[V]) {
+	for _, it := range items {
+		latest := it.stored.Latest
+		if len(it.applied) > 0 && it.saveErr == nil {
+			latest = it.next.Latest
+		}
+		keep := in.keep(len(it.applied))
+		if latest.len() <= 3*keep {
+			continue
+		}
+		future := latest.len()
+		for now := time.Now(); future > 0 && fromFuture(latest.at(future-1), now); {
+			future--
+		}
+		oldest := latest.slice(0, max(0, future-keep)).with(slices.Collect(latest.slice(future, latest.len()).all()))
+		in.markers.write(ctx, it.key, oldest)
+	}
+}

@@ -1,0 +1,60 @@
+package once
+
+import (
+	"testing"
+
+	"github.com/matryer/is"
+)
+
+func TestTimeOfAnEvent(t *testing.T) {
+	const ms = 0x017F22E279B0
+	tests := map[string]uint64{
+		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f":      ms, // the example of RFC 9562
+		"017F22E2-79B0-7CC3-98C4-DC0C0C07398F":      ms,
+		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f.more": ms,
+		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f-more": 0,
+		"017f22e2-79b0-4cc3-98c4-dc0c0c07398f":      0,
+		"017f22e279b0-7cc3-98c4-dc0c0c07398f":       0,
+		"-17f22e2-79b0-7cc3-98c4-dc0c0c07398f":      0,
+		"+17f22e2-79b0-7cc3-98c4-dc0c0c07398f":      0,
+		"01_f22e2-79b0-7cc3-98c4-dc0c0c07398f":      0,
+		"order-1001-7":                              0,
+		"":                                          0,
+		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f ":     0,
+	}
+	for id, want := range tests {
+		is := is.New(t)
+		is.Equal(uuidTime(id), want) // of id
+		is.Equal(EventID("", id).madeAt(), want)
+	}
+}
+
+func TestEventsAreToldApartBySourceAndID(t *testing.T) {
+	seen := make(map[ID]string)
+	for _, e := range [][2]string{{"a", "b"}, {"ab", ""}, {"", "ab"}, {"b", "a"}, {"a", "b:"}, {"1:a", "b"}} {
+		id := EventID(e[0], e[1])
+		if other, ok := seen[id]; ok {
+			t.Errorf("%q is taken for %s", e, other)
+		}
+		seen[id] = e[0] + " " + e[1]
+	}
+}
+
+func TestSetOfIDs(t *testing.T) {
+	is := is.New(t)
+	a, b, c, d := newID(1, nil), newID(2, nil), newID(3, nil), newID(4, nil)
+	is.Equal(setOf([]ID{c, a}).with([]ID{d, b}), setOf([]ID{a, b, c, d}))
+	is.Equal(setOf([]ID{b}).with([]ID{a}), setOf([]ID{a}).with([]ID{b}))
+	is.Equal(setOf(nil).len(), 0)
+	s := setOf([]ID{a, b, c})
+	is.Equal(s.len(), 3)
+	is.True(s.has(a) && s.has(b) && s.has(c) && !s.has(d))
+	is.Equal(s.slice(1, 3), setOf([]ID{b, c}))
+	is.Equal(s.slice(1, 1), idSet(""))
+	kept, others := s.partition(func(id ID) bool { return id != b })
+	is.Equal(kept, setOf([]ID{a, c}))
+	is.Equal(others, []ID{b})
+	kept, others = s.partition(func(ID) bool { return false })
+	is.Equal(kept, idSet(""))
+	is.Equal(others, []ID{a, b, c})
+}

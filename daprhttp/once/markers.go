@@ -1,0 +1,216 @@
+package once
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+const (
+	maxRemembered = 1 << 15 // IDs that are remembered to have a marker, or twice as many
+	maxWrites     = 32      // markers written with one call
+	maxShared     = 1 << 12 // IDs in a marker
+)
+
+// markers are the keys that have the IDs of changes that are no longer in their
+// record. One goroutine at a time writes them, behind the commits.
+type markers struct {
+	store store
+	limit int // of what is remembered
+
+	mu      sync.Mutex
+	known   map[ID]struct{}  // IDs that have a marker; only a memory of what can be read again
+	older   map[ID]struct{}  // the same, remembered before these
+	waiting map[string]idSet // by key of a record, IDs whose markers are to be written
+	writing bool
+	err     error // why markers were not written the last time
+}
+
+// knows reports whether a change is remembered to have a marker.
+func (m *markers) knows(id ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.has(id)
+}
+
+func (m *markers) has(id ID) bool {
+	_, known := m.known[id]
+	if !known {
+		_, known = m.older[id]
+	}
+	return known
+}
+
+// partition returns what is to stay of a record's IDs, and those that are
+// remembered to have a marker.
+func (m *markers) partition(ids idSet) (stay idSet, marked []ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return ids.partition(func(id ID) bool { return !m.has(id) })
+}
+
+// remember notes that changes have markers, because a read or a save that succeeded
+// has told so.
+func (m *markers) remember(ids ...ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		if len(m.known) >= m.limit || m.known == nil {
+			m.older, m.known = m.known, make(map[ID]struct{})
+		}
+		m.known[ID(slices.Clone([]byte(id)))] = struct{}{}
+	}
+}
+
+// A marker is what was found under a marker's key.
+type marker struct {
+	ids idSet
+	err error // it could not be read
+}
+
+// find reads the markers under keys, each once.
+func (m *markers) find(ctx context.Context, keys []string) map[string]marker {
+	slices.Sort(keys)
+	found := make(map[string]marker)
+	for key, s := range m.store.readStrong(ctx, slices.Compact(keys)) {
+		found[key] = marker{decodeMarker(s.value), s.err}
+	}
+	return found
+}
+
+// decodeMarker reads a stored marker. What is none has nothing in it.
+func decodeMarker(value []byte) (ids idSet) {
+	if value == nil {
+		return ""
+	}
+	if err := json.Unmarshal(value, &ids); err != nil || !ids.valid() {
+		return ""
+	}
+	return ids
+}
+
+// failure returns why markers were not written the last time.
+func (m *markers) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err == nil {
+		return errors.New("their markers are being written")
+	}
+	return m.err
+}
+
+// write has the markers of changes to a key written, while the caller goes on. What
+// can't be written now is written when the key is committed again: until then
+// the IDs stay in its record.
+func (m *markers) write(ctx context.Context, key string, ids idSet) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting == nil {
+		m.waiting = make(map[string]idSet)
+	}
+	m.waiting[key] = ids
+	if !m.writing {
+		m.writing = true
+		go m.writeWaiting(ctx)
+	}
+}
+
+// writeWaiting writes markers until there are none to write.
+func (m *markers) writeWaiting(ctx context.Context) {
+	for {
+		m.mu.Lock()
+		waiting := m.waiting
+		m.waiting = nil
+		m.writing = waiting != nil
+		m.mu.Unlock()
+		if waiting == nil {
+			return
+		}
+		err := m.writeAll(ctx, waiting)
+		m.mu.Lock()
+		m.err = err
+		m.mu.Unlock()
+	}
+}
+
+// writeAll writes markers, some with each call: what is written stays so when the
+// rest can't be.
+func (m *markers) writeAll(ctx context.Context, changes map[string]idSet) error {
+	placed := make(map[slot][]ID)
+	for key, ids := range changes {
+		missing, _ := m.partition(ids)
+		place(placed, key, missing)
+	}
+	for len(placed) > 0 {
+		tooMany := make(map[slot][]ID)
+		slots := slices.SortedFunc(maps.Keys(placed), func(a, b slot) int { return strings.Compare(a.key(), b.key()) })
+		for some := range slices.Chunk(slots, maxWrites) {
+			if err := m.writeSome(ctx, some, placed, tooMany); err != nil {
+				return err
+			}
+		}
+		placed = tooMany
+	}
+	return nil
+}
+
+// writeSome adds the IDs that are placed in some slots to the markers there. Those
+// for which a marker has no room it places in shorter spans.
+func (m *markers) writeSome(ctx context.Context, slots []slot, placed, tooMany map[slot][]ID) error {
+	var writes []write
+	var written []ID
+	var shared []string
+	for _, s := range slots {
+		if s.span != own {
+			shared = append(shared, s.key())
+		}
+	}
+	found, err := m.readShared(ctx, shared)
+	if err != nil {
+		return err
+	}
+	for _, s := range slots {
+		key, ids := s.key(), placed[s]
+		if s.span == own {
+			writes = append(writes, write{key: key, value: ids[0], expires: true, always: true})
+			written = append(written, ids[0])
+			continue
+		}
+		marker := decodeMarker(found[key].value)
+		missing := slices.DeleteFunc(slices.Clone(ids), marker.has)
+		if marker.len()+len(missing) > maxShared {
+			for _, id := range missing {
+				finer := newSlot(s.owner, s.span-1, id)
+				tooMany[finer] = append(tooMany[finer], id)
+			}
+			continue
+		}
+		if len(missing) > 0 {
+			writes = append(writes, write{key: key, etag: found[key].etag, value: marker.with(missing), expires: true})
+		}
+		written = append(written, ids...)
+	}
+	if len(writes) > 0 {
+		if err := m.store.save(ctx, writes); err != nil {
+			return err
+		}
+	}
+	m.remember(written...)
+	return nil
+}
+
+// readShared reads the markers under keys.
+func (m *markers) readShared(ctx context.Context, keys []string) (map[string]stored, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	found, err := m.store.read(ctx, keys)
+	for _, s := range found {
+		err = errors.Join(err, s.err)
+	}
+	return found, err
+}

@@ -1,0 +1,426 @@
+package once
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/matryer/is"
+)
+
+func TestRecordForgetsOldChangesAndStillKnowsThem(t *testing.T) {
+	for _, version := range []byte{'4', '7'} { // of the events' UUIDs
+		testStores(t, func(t *testing.T, s store) {
+			is := is.New(t)
+			key := newKey(t)
+			run := fmt.Sprintf("%012x", time.Now().UnixNano()&(1<<48-1))
+			changes := make([]Change[int64], 300)
+			for i := range changes {
+				changes[i] = event(fmt.Sprintf("%08x-%04x-%c000-8000-%s", i>>16, i*100&0xFFFF, version, run), key)
+			}
+			replicas := []*Inbox[int64]{newTestInbox(s), newTestInbox(s)}
+			for _, in := range replicas {
+				in.keep = func(int) int { return 5 }
+			}
+			for i, c := range changes {
+				is.NoErr(replicas[i%2].Apply(t.Context(), c)[0].Err)
+				replicas[i%2].settle()
+			}
+			r := storedRecord(t, s, key)
+			is.Equal(r.Value, int64(-300))
+			is.True(r.Watermark != "") // it has forgotten some
+			is.Equal(r.Latest.len()+int(r.Removed), 300)
+			for _, c := range changes {
+				is.Equal(newTestInbox(s).Apply(t.Context(), c), []Result[int64]{{Duplicate: true}})
+			}
+			is.Equal(storedRecord(t, s, key).Value, int64(-300))
+		})
+	}
+}
+
+// What is found about a batch must not depend on a memory that something else may
+// clear. This is a day's events, all delivered again to a replica that was
+// restarted.
+func TestManyEventsDeliveredAgainApplyOnce(t *testing.T) {
+	is := is.New(t)
+	const n, batch = 10_000, 200
+	memory := &memoryStore{}
+	changes := make([]Change[int64], n)
+	for i := range changes {
+		changes[i] = event(uuid(time.UnixMilli(1e12+int64(i)), i), "apple")
+	}
+	for range 2 {
+		in := newTestInbox(memory)
+		in.markers.limit = n / 5
+		for some := range slices.Chunk(changes, batch) {
+			for _, r := range in.Apply(t.Context(), some...) {
+				is.NoErr(r.Err)
+			}
+		}
+		in.settle()
+	}
+	is.Equal(storedRecord(t, memory, "apple").Value, int64(-n))
+}
+
+// meanwhile is a store in which something happens before the first marker is
+// written.
+type meanwhile struct {
+	store
+	once   sync.Once
+	happen func()
+}
+
+func (s *meanwhile) save(ctx context.Context, writes []write) error {
+	if writes[0].expires {
+		s.once.Do(s.happen)
+	}
+	return s.store.save(ctx, writes)
+}
+
+func TestReplicasThatWriteOneMarkerLoseNothingOfIt(t *testing.T) {
+	is := is.New(t)
+	change := func(i int) Change[int64] { return event(uuid(time.UnixMilli(16), i), "apple") }
+	memory := &memoryStore{}
+	other := newTestInbox(memory)
+	other.keep = func(int) int { return 0 }
+	slow := newTestInbox(&meanwhile{store: memory, happen: func() {
+		for i := range 2 { // the second takes the first out of the record
+			is.NoErr(other.Apply(t.Context(), change(i))[0].Err)
+			other.settle()
+		}
+	}})
+	slow.keep = other.keep
+	is.NoErr(slow.Apply(t.Context(), change(2))[0].Err)
+	slow.settle()
+	for i := range 3 {
+		is.Equal(newTestInbox(memory).Apply(t.Context(), change(i)), []Result[int64]{{Duplicate: true}})
+	}
+}
+
+// What one inbox has marked leaves the record with its next commit.
+func TestRecordStaysShort(t *testing.T) {
+	is := is.New(t)
+	memory := &memoryStore{}
+	in := newTestInbox(memory)
+	for i := range 1000 {
+		is.NoErr(in.Apply(t.Context(), event(uuid(time.UnixMilli(1e12+int64(i)), i), "apple"))[0].Err)
+		in.settle()
+	}
+	is.True(storedRecord(t, memory, "apple").Latest.len() <= 4*keepIDs(1))
+	is.True(len(memory.values) < 50) // many changes share a marker
+}
+
+// unmarking is a store that does not take markers.
+type unmarking struct{ store }
+
+func (s unmarking) save(ctx context.Context, writes []write) error {
+	if writes[0].expires {
+		return errFailed
+	}
+	return s.store.save(ctx, writes)
+}
+
+func TestChangesApplyOnceWhileMarkersCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(unmarking{memory})
+		changes := make([]Change[int64], maxLatest)
+		for i := range changes {
+			changes[i] = event(fmt.Sprint(i), "apple")
+		}
+		for range 2 {
+			for _, r := range in.Apply(t.Context(), changes...) {
+				is.NoErr(r.Err)
+			}
+		}
+		is.Equal(storedRecord(t, memory, "apple").Value, int64(-maxLatest))
+
+		one := event("one too many", "apple")
+		err := in.Apply(t.Context(), one)[0].Err // a record does not grow for ever
+		is.True(errors.Is(err, errFailed))
+		is.True(!errors.Is(err, ErrFinal))
+		is.Equal(storedRecord(t, memory, "apple").Value, int64(-maxLatest))
+
+		is.NoErr(in.Set(t.Context(), "apple", 500)) // a person can always set it
+
+		other := newTestInbox(memory) // which can write markers
+		is.Equal(other.Apply(t.Context(), one), []Result[int64]{{Before: 500, After: 499}})
+		other.settle()
+	})
+}
+
+// bounded is a store that takes no more than so many bytes with one call, as a
+// sidecar does.
+type bounded struct {
+	*memoryStore
+	most    int
+	largest int // value
+}
+
+func (s *bounded) save(ctx context.Context, writes []write) error {
+	size := 0
+	for _, w := range writes {
+		value, err := json.Marshal(w.value)
+		if err != nil {
+			return err
+		}
+		size += len(value)
+		s.largest = max(s.largest, len(value))
+	}
+	if size > s.most {
+		return errFailed
+	}
+	return s.memoryStore.save(ctx, writes)
+}
+
+// Publishers whose clocks are late, a little or much, make no marker too large and
+// no record full.
+func TestLateClocksBlockNothing(t *testing.T) {
+	lags := map[string]func(i int) time.Duration{
+		"1 % ten minutes late": func(i int) time.Duration {
+			if i%100 == 0 {
+				return 10 * time.Minute
+			}
+			return 0
+		},
+		"10 % late by up to an hour": func(i int) time.Duration {
+			if i%10 == 0 {
+				return time.Duration(i*7919%3600) * time.Second
+			}
+			return 0
+		},
+		"all in one millisecond": func(i int) time.Duration { return time.Duration(i) * 2 * time.Millisecond },
+	}
+	for name, lag := range lags {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { // so that a change that waits takes no time
+				is := is.New(t)
+				s := &bounded{memoryStore: &memoryStore{}, most: 4 << 20}
+				in := newTestInbox(s)
+				const batches, batch = 150, 200
+				for b := range batches {
+					var changes []Change[int64]
+					for i := b * batch; i < (b+1)*batch; i++ { // 500 a second
+						madeAt := time.UnixMilli(1e12).Add(time.Duration(i)*2*time.Millisecond - lag(i))
+						changes = append(changes, event(uuid(madeAt, i), "apple"))
+					}
+					start := time.Now()
+					for _, r := range in.Apply(t.Context(), changes...) {
+						is.NoErr(r.Err)
+					}
+					is.True(time.Since(start) < time.Second)
+					in.settle()
+				}
+				is.Equal(storedRecord(t, s, "apple").Value, int64(-batches*batch))
+				t.Logf("%d keys, the largest value has %d bytes", len(s.values), s.largest)
+				is.True(s.largest < 256<<10)
+			})
+		})
+	}
+}
+
+// Keys from the future must not make every later change look for a marker.
+func TestKeyFromTheFutureCostsTheOthersNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := &counting{memoryStore: &memoryStore{}}
+		in := newTestInbox(s)
+		nextYear := time.Now().Add(365 * 24 * time.Hour)
+		n := 0
+		order := func(madeAt time.Time) Change[int64] { n++; return event(uuid(madeAt, n), "apple") }
+		apply := func(changes ...Change[int64]) {
+			for _, c := range changes {
+				r := in.Apply(t.Context(), c)
+				is.Equal(r[0].Err, nil)
+				in.settle()
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		var future []Change[int64]
+		for i := range 200 {
+			future = append(future, order(nextYear.Add(time.Duration(i)*time.Millisecond)))
+		}
+		apply(future...)
+		for range 200 {
+			apply(order(time.Now()))
+		}
+		r := storedRecord(t, s, "apple")
+		is.True(r.Ahead != nil)                       // some have left the record
+		is.True(!fromFuture(r.Watermark, time.Now())) // and the watermark is not lifted
+		before := s.strong
+		for range 200 {
+			apply(order(time.Now()))
+		}
+		is.Equal(s.strong, before) // nobody has looked for a marker
+		for _, c := range future { // they count once themselves
+			is.Equal(newTestInbox(s).Apply(t.Context(), c), []Result[int64]{{Duplicate: true}})
+		}
+
+		time.Sleep(24*time.Hour + 2*clockSkew) // their markers have expired, and with them the range
+		for range 400 {
+			apply(order(time.Now()))
+		}
+		is.True(storedRecord(t, s, "apple").Ahead == nil)
+	})
+}
+
+// When the time in them comes, keys from the future are like all others.
+func TestTimeOfAKeyFromTheFutureComes(t *testing.T) {
+	is := is.New(t)
+	now := time.UnixMilli(1e12)
+	at := func(d time.Duration) ID { return newID(uint64(now.Add(d).UnixMilli()), nil) }
+	var r record[int64]
+	r.takeOut([]ID{at(-time.Second), at(time.Hour), at(2 * time.Hour)}, now, time.Hour*24)
+	is.Equal(r.Watermark, at(-time.Second))
+	is.Equal(r.Removed, int64(3))
+	for d, want := range map[time.Duration]bool{
+		-time.Minute: true, -time.Second: true, 0: false, time.Minute: false, time.Hour: true, 90 * time.Minute: true, 2 * time.Hour: true, 3 * time.Hour: false,
+	} {
+		is.Equal(r.mayHaveMarker(at(d)), want) // after d
+	}
+	read := r // what was read before stays as it was
+	r.takeOut([]ID{at(3 * time.Hour)}, now, time.Hour*24)
+	is.Equal(r.Ahead.Last, at(3*time.Hour))
+	is.Equal(read.Ahead.Last, at(2*time.Hour))
+	r.takeOut([]ID{at(time.Minute)}, now.Add(4*time.Hour), time.Hour*24)
+	is.Equal(r.Watermark, at(3*time.Hour)) // every ID of the range is covered
+	is.True(r.Ahead == nil)
+}
+
+// counting counts the keys that are looked for.
+type counting struct {
+	*memoryStore
+	strong int
+}
+
+func (s *counting) readStrong(ctx context.Context, keys []string) map[string]stored {
+	s.strong += len(keys)
+	return s.memoryStore.readStrong(ctx, keys)
+}
+
+// Whoever looks for a marker looks where it was put.
+func TestMarkersAreWhereTheyAreLookedFor(t *testing.T) {
+	for span := range uint64(40) {
+		var ids []ID
+		for _, name := range []string{"a", "b", "c"} {
+			ids = append(ids, newID(0, []byte(name)), newID(1e12, []byte(name)), newID(1e12+1<<span, []byte(name)))
+		}
+		placed := make(map[slot][]ID)
+		place(placed, "apple", setOf(ids))
+		n := 0
+		check := func(s slot, id ID) {
+			if !slices.Contains(markerKeys("apple", id), s.key()) {
+				t.Errorf("the marker of %s is at %s", id, s.key())
+			}
+		}
+		for s, ids := range placed {
+			for _, id := range ids {
+				n++
+				check(s, id)
+				for span := s.span; span > own; span-- { // where it goes when there is no room
+					check(newSlot(s.owner, span-1, id), id)
+				}
+			}
+		}
+		if n != len(ids) {
+			t.Errorf("%d of %d IDs have a marker", n, len(ids))
+		}
+	}
+}
+
+// Each of two groups that are far apart has a span of its own length.
+func TestGroupsOfIDsAreMarkedApart(t *testing.T) {
+	is := is.New(t)
+	var ids []ID
+	for i := range 100 {
+		ids = append(ids, newID(1e12+uint64(i)*10, []byte{byte(i)}), newID(1e12-600_000+uint64(i)*10, []byte{byte(i)}))
+	}
+	placed := make(map[slot][]ID)
+	place(placed, "apple", setOf(ids))
+	for s := range placed {
+		is.Equal(s.span, 2) // a second
+	}
+	is.True(len(placed) <= 4)
+}
+
+// onceWritable is a store that takes one save.
+type onceWritable struct {
+	*memoryStore
+	saves int
+}
+
+func (s *onceWritable) save(ctx context.Context, writes []write) error {
+	if s.saves++; s.saves > 1 {
+		return errFailed
+	}
+	return s.memoryStore.save(ctx, writes)
+}
+
+// A slow store that can't take all markers in time must not be given the same ones
+// again and again, and ever more of them.
+func TestMarkersThatWereWrittenNeedNotBeWrittenAgain(t *testing.T) {
+	is := is.New(t)
+	var ids []ID
+	for i := range maxWrites + 10 {
+		ids = append(ids, newID(0, []byte{byte(i)}))
+	}
+	s := &onceWritable{memoryStore: &memoryStore{}}
+	m := &markers{store: s, limit: maxRemembered}
+	changes := map[string]idSet{"apple": setOf(ids)}
+	is.True(errors.Is(m.writeAll(t.Context(), changes), errFailed))
+	is.Equal(len(m.known), maxWrites)
+	for id := range m.known {
+		is.True(decodeMarker(s.values[markerPrefix+string(id)]).has(id))
+	}
+	before := s.writes
+	s.saves = 0
+	is.NoErr(m.writeAll(t.Context(), changes))
+	is.Equal(s.writes-before, 10) // the rest, and nothing twice
+}
+
+// What is remembered is bounded, and what has just been noted is always there.
+func TestMemoryOfMarkersIsBounded(t *testing.T) {
+	is := is.New(t)
+	m := &markers{limit: 10}
+	for i := range 1000 {
+		id := newID(uint64(i), nil)
+		m.remember(id)
+		is.True(m.knows(id))
+		is.True(len(m.known)+len(m.older) <= 20)
+	}
+}
+
+func BenchmarkLateEvents(b *testing.B) {
+	memory := &memoryStore{}
+	in := newTestInbox(memory)
+	at := func(i int) time.Time { return time.UnixMilli(1e12 + int64(i)/10) } // 10,000 a second
+	const batch, before = 200, 40_000
+	apply := func(first int, n string) {
+		var changes []Change[int64]
+		for i := first; i < first+batch; i++ {
+			changes = append(changes, event(uuid(at(i%before), i)+"."+n, "apple"))
+		}
+		for _, r := range in.Apply(b.Context(), changes...) {
+			if r.Err != nil || r.Duplicate {
+				b.Fatal(r)
+			}
+		}
+		in.settle()
+	}
+	for i := 0; i < before; i += batch {
+		apply(i, "first")
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		apply(i*batch%before, fmt.Sprint(i))
+	}
+	b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "events/s")
+}

@@ -1,0 +1,57 @@
+package once
+
+import "time"
+
+// plan makes the records that are to be saved. Entries that need no save are
+// finished; those that are in the next record are in its item's applied.
+func (in *Inbox[V]) plan(items []*item[V]) {
+	commit := in.author.next()
+	for _, it := range items {
+		var left []ID
+		it.next = record[V]{
+			Value: it.stored.Value, Removed: it.stored.Removed, Watermark: it.stored.Watermark, Ahead: it.stored.Ahead,
+			Commits: it.stored.Commits.with(commit),
+		}
+		it.next.Latest, left = in.markers.partition(it.stored.Latest)
+		it.next.takeOut(left, time.Now(), in.markerTTL)
+		it.plan(commit)
+	}
+}
+
+// plan applies the changes that are new to the next record.
+func (it *item[V]) plan(commit string) {
+	entries := it.entries
+	it.entries = nil
+	planned := make(map[ID]*entry[V], len(entries))
+	ids := make([]ID, 0, len(entries))
+	for _, e := range entries {
+		room := maxLatest
+		if e.replaces {
+			room *= 2 // a person can always put it right
+		}
+		first := planned[e.ID]
+		switch {
+		case e.marked || it.stored.Latest.has(e.ID):
+			e.finish(Result[V]{Duplicate: true})
+		case e.ctx.Err() != nil: // nobody waits for it, or relies on it
+			e.finish(Result[V]{Err: e.ctx.Err()})
+		case first != nil:
+			first.copies = append(first.copies, e)
+		case it.next.Latest.len()+len(ids) >= room:
+			it.full = true
+			it.entries = append(it.entries, e)
+		default:
+			after, err := e.Apply(it.next.Value)
+			if err != nil {
+				e.finish(Result[V]{Err: finalError{err}})
+				continue
+			}
+			e.planned, e.commit, e.copies = Result[V]{Before: it.next.Value, After: after}, commit, nil
+			it.next.Value = after
+			planned[e.ID] = e
+			ids = append(ids, e.ID)
+			it.applied = append(it.applied, e)
+		}
+	}
+	it.next.Latest = it.next.Latest.with(ids)
+}

@@ -1,0 +1,127 @@
+package once
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	maxBatch   = 256 // changes in a commit
+	maxRunning = 4   // commits at the same time, of different keys
+)
+
+// A queue holds the changes that wait, in a line for each key, and commits those
+// of many keys together: the busier it is, the less each change costs. A key is
+// in one commit at a time.
+type queue[V any] struct {
+	commit func([]*batch[V])
+
+	mu      sync.Mutex
+	lines   map[string]*line[V]
+	ready   []*line[V] // whose turn it is
+	running int        // commits
+}
+
+// A line is the changes of one key that wait.
+type line[V any] struct {
+	key     string
+	waiting []*entry[V]
+	busy    bool // in a commit, ready for one, or waiting for its turn
+	pace    pace // belongs to the commit while there is one
+}
+
+// A batch is what one commit takes from a line.
+type batch[V any] struct {
+	*line[V]
+	entries []*entry[V]
+}
+
+// An entry is a change on its way into the store.
+type entry[V any] struct {
+	Change[V]
+	replaces bool            // the value, even one that can't be read
+	ctx      context.Context // of the caller
+	since    time.Time
+	finish   func(Result[V])
+
+	marked   bool      // its marker was found
+	absentAt int64     // what Removed was in the record after whose read no marker was found; -1: not looked for
+	commit   string    // the last that had it, which may have taken effect
+	planned  Result[V] // the result, if that commit has
+
+	copies []*entry[V] // the same change, delivered again, in the same commit
+}
+
+// add lets entries wait in the lines of their keys.
+func (q *queue[V]) add(entries ...*entry[V]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range entries {
+		l := q.lines[e.Key]
+		if l == nil {
+			l = &line[V]{key: e.Key}
+			q.lines[e.Key] = l
+		}
+		l.waiting = append(l.waiting, e)
+		q.offer(l)
+	}
+	q.start()
+}
+
+// offer makes a line ready when its turn has come. The caller holds q.mu.
+func (q *queue[V]) offer(l *line[V]) {
+	if l.busy {
+		return
+	}
+	wait := time.Until(l.pace.due)
+	switch {
+	case wait > 0:
+		l.busy = true
+		time.AfterFunc(wait, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			l.busy = false
+			q.offer(l)
+			q.start()
+		})
+	case len(l.waiting) > 0:
+		l.busy = true
+		q.ready = append(q.ready, l)
+	default:
+		delete(q.lines, l.key)
+	}
+}
+
+// start starts commits of what is ready. The caller holds q.mu.
+func (q *queue[V]) start() {
+	for len(q.ready) > 0 && q.running < maxRunning {
+		var batches []*batch[V]
+		for room := maxBatch; room > 0 && len(q.ready) > 0; q.ready = q.ready[1:] {
+			l := q.ready[0]
+			n := min(len(l.waiting), room)
+			batches = append(batches, &batch[V]{l, l.waiting[:n:n]})
+			l.waiting = l.waiting[n:]
+			room -= n
+		}
+		q.running++
+		go func() {
+			q.commit(batches)
+			q.ended(batches)
+		}()
+	}
+}
+
+// ended takes back what has been in a commit. Entries that are left in a batch
+// have not been finished, and go first next time.
+func (q *queue[V]) ended(batches []*batch[V]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.running--
+	for _, b := range batches {
+		b.waiting = append(b.entries, b.waiting...)
+		b.busy = false
+		q.offer(b.line)
+	}
+	q.start()
+}

@@ -1,0 +1,122 @@
+package once
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A record is what the state store holds under a key: the value, and what tells
+// which changes are in it.
+type record[V any] struct {
+	Value V `json:"value"`
+
+	// Latest has the IDs of the changes that Value includes, but for those that
+	// were taken out because they have a marker, and Removed how many these are.
+	Latest  idSet `json:"latest,omitempty"`
+	Removed int64 `json:"removed,omitempty"`
+
+	// Watermark is the greatest ID that was ever taken out of Latest, but for IDs
+	// from the future, which are in Ahead.
+	Watermark ID     `json:"watermark,omitempty"`
+	Ahead     *ahead `json:"ahead,omitempty"`
+
+	// Commits names the latest commits.
+	Commits commits `json:"commits"`
+}
+
+// ahead is the range of the IDs that were taken out of a record long before the
+// time that is in them. They must not lift the watermark, or every order until
+// then would be looked for among the markers.
+type ahead struct {
+	First ID    `json:"first"`
+	Last  ID    `json:"last"`
+	Until int64 `json:"until"` // milliseconds since 1970; then the last marker has expired
+}
+
+// clockSkew is by how much the clocks of publishers and replicas may differ
+// before it costs anything. Nothing is counted wrong beyond it.
+const clockSkew = 5 * time.Minute
+
+// fromFuture reports whether an ID was made later than clocks can tell.
+func fromFuture(id ID, now time.Time) bool {
+	return id.madeAt() > uint64(now.Add(clockSkew).UnixMilli())
+}
+
+// mayHaveMarker reports whether a change may have been taken out of Latest.
+func (r *record[V]) mayHaveMarker(id ID) bool {
+	return id <= r.Watermark || r.Ahead != nil && r.Ahead.First <= id && id <= r.Ahead.Last
+}
+
+// takeOut notes that IDs, which have markers that last for ttl, are not in Latest
+// any more.
+func (r *record[V]) takeOut(ids []ID, now time.Time, ttl time.Duration) {
+	if a := r.Ahead; a != nil {
+		switch {
+		case a.Until < now.UnixMilli():
+			r.Ahead = nil
+		case !fromFuture(a.Last, now): // the time in them has come
+			r.Watermark, r.Ahead = max(r.Watermark, a.Last), nil
+		}
+	}
+	for _, id := range ids {
+		r.Removed++
+		if !fromFuture(id, now) {
+			r.Watermark = max(r.Watermark, id)
+			continue
+		}
+		a := ahead{First: id, Last: id}
+		if r.Ahead != nil {
+			a = ahead{First: min(r.Ahead.First, id), Last: max(r.Ahead.Last, id)}
+		}
+		a.Until = now.Add(ttl + clockSkew).UnixMilli()
+		r.Ahead = &a // a new one: the record that was read still has the old one
+	}
+}
+
+// decodeRecord reads a stored value. Nothing stored is a value never changed, and
+// what is no record is a value that another program has left.
+func decodeRecord[V any](stored []byte) (record[V], error) {
+	if stored == nil {
+		return record[V]{}, nil
+	}
+	var fields struct {
+		record[json.RawMessage]
+		Commits *commits `json:"commits"`
+	}
+	r := record[V]{}
+	isRecord := strings.HasPrefix(string(stored), "{") && json.Unmarshal(stored, &fields) == nil && fields.Commits != nil && fields.Value != nil
+	if !isRecord {
+		if err := json.Unmarshal(stored, &r.Value); err != nil {
+			return record[V]{}, fmt.Errorf("what is stored is no value: %w", err)
+		}
+		return r, nil
+	}
+	f := fields.record
+	r = record[V]{Latest: f.Latest, Removed: f.Removed, Watermark: f.Watermark, Ahead: f.Ahead, Commits: *fields.Commits}
+	if !r.Latest.valid() {
+		return record[V]{}, errors.New("what is stored is no record: its IDs are none")
+	}
+	if err := json.Unmarshal(f.Value, &r.Value); err != nil {
+		return record[V]{}, fmt.Errorf("the stored record has no value: %w", err)
+	}
+	return r, nil
+}
+
+// markerPrefix begins the keys of markers.
+const markerPrefix = "~"
+
+// recordKey returns the key under which the record of a key of the user's is
+// stored: the same, unless that begins like a marker or has a character that not
+// every store takes in a key. Then it begins with two "~", as no marker does, and
+// has these characters escaped.
+func recordKey(key string) string {
+	if strings.HasPrefix(key, markerPrefix) || strings.ContainsAny(key, `/\?#`) {
+		return markerPrefix + markerPrefix + keyEscapes.Replace(key)
+	}
+	return key
+}
+
+var keyEscapes = strings.NewReplacer("~", "~7E", "/", "~2F", `\`, "~5C", "?", "~3F", "#", "~23")

@@ -1,0 +1,44 @@
+package web
+
+import (
+	"encoding/json"
+	"testing"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+func FuzzObject(f *testing.F) {
+	for _, seed := range []string{
+		`{"key":"a","n":1}`, `{"key":"\ud83d\ude00","n":9007199254740991}`, `{"key":"\ud800"}`, `{"key":"\\ud800"}`,
+		`{"key":"a||b"}`, `{"key":".."}`, `{"key":1}`, `{"n":1e3}`, `{"n":-0}`, `{"n":"1"}`, `{"n":99999999999999999999}`, `null`, `[`, "\xff",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		o, err := DecodeObject(body)
+		if err != nil {
+			return
+		}
+		if n, err := o.Integer("n"); err == nil && (n < 0 || n > daprhttp.MaxInteger) {
+			t.Errorf("integer %d was accepted", n)
+		}
+		key, err := o.Key("key")
+		if err != nil || key == "" {
+			return
+		}
+		if err := daprhttp.CheckKey(key); err != nil {
+			t.Errorf("key %q was accepted: %v", key, err)
+		}
+		raw, err := json.Marshal(map[string]string{"key": key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := DecodeObject(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := again.Key("key"); err != nil || got != key {
+			t.Errorf("key %q came back as %q, %v", key, got, err)
+		}
+	})
+}

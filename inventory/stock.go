@@ -1,0 +1,32 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+// A stock is how many pieces of an item there are. It may be below zero: more was
+// ordered than there is, and it is not for a subscriber to deny that.
+type stock int64
+
+// less returns the stock after an order of some pieces.
+func (s stock) less(quantity int64) (stock, error) {
+	if int64(s)-quantity < -daprhttp.MaxInteger {
+		return 0, fmt.Errorf("the stock would fall below %d", int64(-daprhttp.MaxInteger))
+	}
+	return s - stock(quantity), nil
+}
+
+// UnmarshalJSON reads a stored stock. State stores keep it in a number that may
+// have come to be written with a fraction or an exponent.
+func (s *stock) UnmarshalJSON(text []byte) error {
+	var n float64
+	if err := json.Unmarshal(text, &n); err != nil || string(text) == "null" || n != math.Trunc(n) || math.Abs(n) > daprhttp.MaxInteger {
+		return fmt.Errorf("the stored stock must be an integer from %d to %d", int64(-daprhttp.MaxInteger), int64(daprhttp.MaxInteger))
+	}
+	*s = stock(n)
+	return nil
+}
