@@ -1,13 +1,10 @@
 package main
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log"
 	"net/http"
-	"time"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/web"
@@ -21,8 +18,8 @@ const (
 )
 
 // newServer returns the service, which publishes each event so many times: all
-// its routes, behind the sidecar's token when there is one. The health check needs no token, so that anything that
-// watches the process may ask.
+// its routes, behind the sidecar's token when there is one. The health check needs
+// no token, so that anything that watches the process may ask.
 func newServer(sidecar *daprhttp.Client, times int, appToken string, logger *log.Logger) http.Handler {
 	app := http.NewServeMux()
 	app.Handle("POST /order", handlePlaceOrder(sidecar, times, logger))
@@ -81,45 +78,16 @@ func handlePlaceOrder(sidecar *daprhttp.Client, times int, logger *log.Logger) h
 	})
 }
 
-// readOrder returns the order in a request and the id of the event that it
-// leads to: the Idempotency-Key, or a new one. A client that repeats a request
-// with the same key gets an event with the same id, which subscribers count
-// once.
-func readOrder(r *http.Request) (order, string, error) {
+// readOrder returns the order in a request and the id of the event that it leads
+// to.
+func readOrder(r *http.Request) (o order, id string, err error) {
 	body, err := web.ReadBody(r, maxBodyBytes)
 	if err != nil {
 		return order{}, "", err
 	}
-	o, err := parseOrder(body)
-	if err != nil {
+	if o, err = parseOrder(body); err != nil {
 		return order{}, "", err
 	}
-	const header = "Idempotency-Key"
-	switch keys := r.Header.Values(header); len(keys) {
-	case 0:
-		return o, newEventID(), nil
-	case 1:
-		if err := daprhttp.CheckKey(keys[0]); err != nil {
-			return order{}, "", fmt.Errorf("the header %s %w", header, err)
-		}
-		return o, keys[0], nil
-	default:
-		return order{}, "", fmt.Errorf("the header %s must be given once", header)
-	}
-}
-
-// newEventID returns a UUID of version 7. It begins with the time, which lets a
-// subscriber that remembers many events keep those of a moment together.
-//
-// See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
-func newEventID() string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	ms := time.Now().UnixMilli()
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
-	}
-	id[6] = id[6]&0x0F | 0x70 // version
-	id[8] = id[8]&0x3F | 0x80 // variant
-	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+	id, err = eventID(r.Header, o)
+	return o, id, err
 }

@@ -83,7 +83,7 @@ func TestOrderIsPublished(t *testing.T) {
 	is.Equal(w.Body.String(), `{"message":"OrderPlaced event published","event":{"orderId":"order-1001","itemId":"item1","quantity":10}}`+"\n")
 	want := []published{{
 		Path:        "POST /v1.0/publish/pubsub/OrderPlaced",
-		Query:       url.Values{"metadata.cloudevent.id": {"key 1"}, "metadata.cloudevent.type": {"OrderPlaced"}},
+		Query:       url.Values{"metadata.cloudevent.id": {"key 1.kr3YGV44j8rRObPR"}, "metadata.cloudevent.type": {"OrderPlaced"}},
 		ContentType: "application/json",
 		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 		Body:        `{"orderId":"order-1001","itemId":"item1","quantity":10}`,
@@ -91,7 +91,50 @@ func TestOrderIsPublished(t *testing.T) {
 	if diff := cmp.Diff(want, f.published); diff != "" {
 		t.Errorf("published (-want +got):\n%s", diff)
 	}
-	is.Equal(logs.String(), `eventId="key 1" Published OrderPlaced event. orderId=order-1001, itemId=item1, quantity=10`+"\n")
+	is.Equal(logs.String(), `eventId="key 1.kr3YGV44j8rRObPR" Published OrderPlaced event. orderId=order-1001, itemId=item1, quantity=10`+"\n")
+}
+
+// A key and an order together are an event: the same twice, and another with the
+// same key or for another client not.
+func TestKeyAndOrderMakeTheEvent(t *testing.T) {
+	is := is.New(t)
+	f := newFakeSidecar(t)
+	id := func(key, body string) string {
+		t.Helper()
+		is.Equal(post(f.server(io.Discard), body, http.Header{"Idempotency-Key": {key}}).Code, 200)
+		return f.published[len(f.published)-1].Query.Get("metadata.cloudevent.id")
+	}
+	const body = `{"orderId":"o","itemId":"i","quantity":1}`
+	first := id("7f3a", body)
+	is.True(strings.HasPrefix(first, "7f3a."))
+	is.Equal(first, id("7f3a", ` {"quantity":1,"orderId":"o","itemId":"i","note":"ignored"}`))
+	ids := map[string]bool{first: true}
+	for _, other := range []string{
+		id("7f3b", body), id("7f3a.", body),
+		id("7f3a", `{"orderId":"p","itemId":"i","quantity":1}`),
+		id("7f3a", `{"orderId":"o","itemId":"j","quantity":1}`),
+		id("7f3a", `{"orderId":"o","itemId":"i","quantity":2}`),
+		id("7f3a", `{"orderId":"oi","itemId":"i","quantity":1}`),
+	} {
+		is.True(!ids[other])
+		ids[other] = true
+	}
+}
+
+// IDs sort by time: a key from the future would sort behind all to come.
+func TestKeyFromTheFutureIsRefused(t *testing.T) {
+	f := newFakeSidecar(t)
+	for ahead, want := range map[time.Duration]int{-24 * time.Hour: 200, 0: 200, 4 * time.Minute: 200, 6 * time.Minute: 400, 365 * 24 * time.Hour: 400} {
+		is := is.New(t)
+		ms := time.Now().Add(ahead).UnixMilli()
+		key := fmt.Sprintf("%08x-%04x-7cc3-98c4-dc0c0c07398f", ms>>16, ms&0xffff)
+		w := post(f.server(io.Discard), `{"orderId":"o","itemId":"i","quantity":1}`, http.Header{"Idempotency-Key": {key}})
+		is.Equal(w.Code, want)
+		if want == 400 {
+			is.True(strings.Contains(w.Body.String(), "Idempotency-Key"))
+			is.True(strings.Contains(w.Body.String(), "more than 5 minutes ahead"))
+		}
+	}
 }
 
 func TestEachOrderWithoutKeyIsAnEventOfItsOwn(t *testing.T) {
@@ -435,7 +478,7 @@ func TestNewEventIDsAreUUIDsThatBeginWithTheTime(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 1000 {
 		before := time.Now().UnixMilli()
-		id := newEventID()
+		id := newUUID(time.Now())
 		parts := form.FindStringSubmatch(id)
 		if parts == nil {
 			t.Fatalf("%s is no UUID of version 7", id)

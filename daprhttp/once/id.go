@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // An ID tells a change from all others. It has 24 characters: when the change was
@@ -25,11 +26,10 @@ var idEncoding = base64.NewEncoding("-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcde
 // EventID returns the ID of the change that a CloudEvent with this source and id
 // stands for. Events are the same if, and only if, both are.
 //
-// An id that begins with a UUID of version 7 tells when the event was made. Use
-// such ids: the change then needs no look at a marker when it is new.
+// Use ids that tell when the event was made, as UUIDs of version 7 do (see
+// [EventTime]): the change then needs no look at a marker when it is new.
 //
-// See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#id and
-// https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
+// See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#id.
 func EventID(source, id string) ID {
 	return newID(uuidTime(id), fmt.Appendf(nil, "%d:%s%s", len(source), source, id))
 }
@@ -53,6 +53,15 @@ func (id ID) madeAt() uint64 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(ms[:])
+}
+
+// EventTime returns when the event with a CloudEvents id was made, if the id tells:
+// if it is a UUID of version 7, or that, a full stop, and more.
+//
+// See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
+func EventTime(id string) (madeAt time.Time, ok bool) {
+	ms := uuidTime(id)
+	return time.UnixMilli(int64(ms)), ms != 0
 }
 
 // uuidTime returns when the UUID of version 7 was made with which text begins, in
