@@ -33,7 +33,7 @@ check:
 	@unformatted=$$(gofmt -l $(MODULES)); test -z "$$unformatted" || { echo "gofmt -w is needed for: $$unformatted"; exit 1; }
 	go vet $(PACKAGES)
 	go vet -tags soak ./e2e
-	for module in $(MODULES); do (cd $$module && GOWORK=off go build -o /dev/null ./...) || exit 1; done
+	for module in $(MODULES) e2e/bench/sdk; do (cd $$module && GOWORK=off go build -o /dev/null ./...) || exit 1; done
 	for os in windows darwin; do GOOS=$$os go build -o /dev/null ./order && GOOS=$$os go build -o /dev/null ./inventory && GOOS=$$os go build -o /dev/null ./e2e/launch || exit 1; done
 
 # Known vulnerabilities in what the services call. The tool comes through the Go

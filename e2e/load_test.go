@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,13 +14,15 @@ import (
 
 // A load places orders of one piece of an item, steadily, until it is told to
 // stop. An order that is refused or gets no answer is sent again with the same
-// Idempotency-Key until it is accepted, as a careful client does it.
+// Idempotency-Key until it is accepted, as a careful client does it. The keys of
+// half of the clients tell the time, as the ids do that the order service makes.
 type load struct {
 	s      *system
 	itemID string
 	stock  int // at first
 
-	own func(n int64) bool // whether the nth order is for an item of its own; nil: none is
+	own func(n int64) bool   // whether the nth order is for an item of its own; nil: none is
+	key func(n int64) string // the Idempotency-Key of the nth order
 
 	stopping chan struct{}
 	workers  sync.WaitGroup
@@ -33,9 +37,15 @@ type load struct {
 // startLoad starts a load of about so many orders a second. own may be nil.
 func (s *system) startLoad(itemID string, perSecond int, own func(n int64) bool) *load {
 	s.t.Helper()
+	return s.startLoadWithKeys(itemID, perSecond, own, mixedKeys(itemID))
+}
+
+// startLoadWithKeys is startLoad with Idempotency-Keys of choice.
+func (s *system) startLoadWithKeys(itemID string, perSecond int, own func(n int64) bool, key func(n int64) string) *load {
+	s.t.Helper()
 	const workers, stock = 8, 1_000_000
 	s.setStock(itemID, stock)
-	l := &load{s: s, itemID: itemID, stock: stock, own: own, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
+	l := &load{s: s, itemID: itemID, stock: stock, own: own, key: key, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	for range workers {
 		l.workers.Go(func() {
@@ -53,6 +63,25 @@ func (s *system) startLoad(itemID string, perSecond int, own func(n int64) bool)
 	return l
 }
 
+// mixedKeys returns keys by turns that are UUIDs of version 7 and that are not.
+func mixedKeys(itemID string) func(n int64) string {
+	return func(n int64) string {
+		if n/2%2 == 0 {
+			return uuid7(n)
+		}
+		return clientKey(itemID, n)
+	}
+}
+
+// uuid7 returns a UUID of version 7, made now.
+func uuid7(n int64) string {
+	ms := time.Now().UnixMilli()
+	return fmt.Sprintf("%08x-%04x-7%03x-8000-%012x", ms>>16, ms&0xffff, rand.IntN(1<<12), n)
+}
+
+// clientKey returns a key of a client that knows nothing of UUIDs.
+func clientKey(itemID string, n int64) string { return fmt.Sprintf("%s-%d", itemID, n) }
+
 // place places one order, however long that takes.
 func (l *load) place() {
 	n := l.placed.Add(1)
@@ -61,8 +90,9 @@ func (l *load) place() {
 		orderID = fmt.Sprintf("own-%d", n)
 	}
 	body := fmt.Sprintf(`{"orderId":%q,"itemId":%q,"quantity":1}`, orderID, l.itemOf(orderID))
+	header := http.Header{"Idempotency-Key": {l.key(n)}}
 	for deadline := time.Now().Add(2 * time.Minute); ; {
-		a, err := l.s.trySend("POST", l.s.order.URL("/order"), body, http.Header{"Idempotency-Key": {orderID}})
+		a, err := l.s.trySend("POST", l.s.order.URL("/order"), body, header)
 		if err == nil && a.status == http.StatusOK {
 			l.mu.Lock()
 			l.accepted[orderID] = time.Now()
@@ -123,6 +153,22 @@ func (l *load) endsExact(t *testing.T) string {
 	}
 	t.Logf("%d orders accepted and counted; %d answers were refusals", accepted, l.refused.Load())
 	return fmt.Sprintf("%d of %d counted", accepted, accepted)
+}
+
+// delays returns how long after it was accepted each order was counted, as the log
+// says, in order.
+func (l *load) delays() (delays []time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	for id, accepted := range l.accepted {
+		if counted := l.s.processed[id]; len(counted) > 0 {
+			delays = append(delays, counted[0].Sub(accepted))
+		}
+	}
+	slices.Sort(delays)
+	return delays
 }
 
 // latest returns the longest time from accepted to counted, as the log says.

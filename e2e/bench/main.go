@@ -17,31 +17,38 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/perf/benchmath"
 
 	"example.com/dapr-orders/e2e/stack"
 )
 
 func main() {
 	log.SetFlags(0)
-	rounds := flag.Int("rounds", 5, "how often each side is measured")
+	rounds := flag.Int("rounds", 6, "how often each side is measured")
 	orders := flag.Int("orders", 10_000, "how many orders are counted in a round")
 	history := flag.Int("history", 200_000, "how many orders the history has")
 	write := flag.Bool("write", true, "write the table and the chart into the README")
+	only := flag.String("only", "", "measure only the rows whose names match this regular expression, and write nothing")
 	flag.Parse()
-	if err := run(*rounds, *orders, *history, *write); err != nil {
+	if err := run(*rounds, *orders, *history, *write && *only == "", *only); err != nil {
 		log.Fatal("bench: ", err)
 	}
 }
 
-func run(rounds, orders, history int, write bool) (err error) {
+func run(rounds, orders, history int, write bool, only string) (err error) {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("it reads processor time and memory from /proc, which only Linux has, and this is %s", runtime.GOOS)
 	}
 	ctx := context.Background()
 	b := &bench{rounds: rounds, orders: orders, history: history}
+	if b.only, err = regexp.Compile(only); err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
 	if b.root, err = stack.Root(); err != nil {
 		return err
 	}
@@ -52,9 +59,10 @@ func run(rounds, orders, history int, write bool) (err error) {
 	if err := stack.BuildServices(ctx, b.root, b.bin); err != nil {
 		return err
 	}
-	for _, program := range []string{"load", "subscriber"} {
-		build := exec.Command("go", "build", "-o", filepath.Join(b.bin, program), "./e2e/bench/"+program)
-		build.Dir = b.root
+	for _, program := range []string{"load", "subscriber", "sdk"} {
+		build := exec.Command("go", "build", "-o", filepath.Join(b.bin, program), ".")
+		build.Dir = filepath.Join(b.root, "e2e", "bench", program)
+		build.Env = append(os.Environ(), "GOWORK=off") // the SDK is required by a module of its own alone
 		if output, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build ./e2e/bench/%s: %w\n%s", program, err, output)
 		}
@@ -62,7 +70,7 @@ func run(rounds, orders, history int, write bool) (err error) {
 	if b.daprd, err = stack.Daprd(ctx, b.root, os.Stderr); err != nil {
 		return err
 	}
-	for _, measure := range []func(context.Context) error{b.counting, b.accepting, b.latency, b.growth} {
+	for _, measure := range []func(context.Context) error{b.counting, b.accepting, b.latency, b.sharing, b.growth} {
 		if err := measure(ctx); err != nil {
 			return err
 		}
@@ -74,6 +82,7 @@ func run(rounds, orders, history int, write bool) (err error) {
 type bench struct {
 	root, bin, daprd        string
 	rounds, orders, history int
+	only                    *regexp.Regexp
 
 	comparisons []comparison
 	facts       []fact
@@ -91,10 +100,22 @@ type comparison struct {
 // ratio returns ours through theirs.
 func (c comparison) ratio() float64 { return median(c.ours) / median(c.theirs) }
 
+// sure reports whether the two sides are further apart than they spread.
+func (c comparison) sure() bool {
+	ours, theirs := spread(c.ours), spread(c.theirs)
+	return ours.Lo > theirs.Hi || ours.Hi < theirs.Lo
+}
+
+// spread returns the median and the interval in which the true one is with a
+// confidence of 95 %, which takes six rounds.
+func spread(values []float64) benchmath.Summary {
+	return benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), 0.95)
+}
+
 // A fact is a figure without anything to compare it with.
 type fact struct{ name, value string }
 
-func median(values []float64) float64 { return percentile(values, 50) }
+func median(values []float64) float64 { return spread(values).Center }
 
 func percentile(values []float64, p int) float64 {
 	if len(values) == 0 {
@@ -107,32 +128,43 @@ func percentile(values []float64, p int) float64 {
 // counting compares how fast orders are counted.
 func (b *bench) counting(ctx context.Context) error {
 	tests := []struct {
-		name     string
-		against  side
-		replicas int
-		items    int
-		usage    bool // is of interest
+		name    string
+		against side
+		work    work
+		usage   bool // is of interest
 	}{
-		{"One hot item", nothing, 1, 1, true},
-		{"40 items", nothing, 1, 40, false},
-		{"1,000 items", nothing, 1, 1000, true},
-		{"Three replicas, one hot item", nothing, 3, 1, false},
-		{"Three replicas, 40 items", nothing, 3, 40, false},
-		{"Three replicas, 1,000 items", nothing, 3, 1000, false},
-		{"One hot item, against doing nothing in bulk", bulk, 1, 1, false},
-		{"One hot item, against the usual read-then-write", usual, 1, 1, false},
-		{"1,000 items, against the usual read-then-write", usual, 1, 1000, false},
+		{"One hot item", nothing, work{replicas: 1, items: 1}, true},
+		{"40 items", nothing, work{replicas: 1, items: 40}, false},
+		{"1,000 items", nothing, work{replicas: 1, items: 1000}, true},
+		{"One hot item, client's keys", nothing, work{replicas: 1, items: 1, v4: true}, false},
+		{"Three replicas, one hot item", nothing, work{replicas: 3, items: 1}, false},
+		{"Three replicas, 40 items", nothing, work{replicas: 3, items: 40}, false},
+		{"Three replicas, 1,000 items", nothing, work{replicas: 3, items: 1000}, false},
+		{"Three replicas, one hot item, client's keys", nothing, work{replicas: 3, items: 1, v4: true}, false},
+		{"One hot item, against doing nothing in bulk", bulk, work{replicas: 1, items: 1}, false},
+		{"1,000 items, against doing nothing in bulk", bulk, work{replicas: 1, items: 1000}, false},
+		{"One hot item, against the usual read-then-write", usual, work{replicas: 1, items: 1}, false},
+		{"1,000 items, against the usual read-then-write", usual, work{replicas: 1, items: 1000}, false},
+		{"One hot item, against a careful team's, with the SDK", careful, work{replicas: 1, items: 1}, false},
+		{"1,000 items, against a careful team's, with the SDK", careful, work{replicas: 1, items: 1000}, false},
 	}
 	for _, tt := range tests {
+		if !b.only.MatchString(tt.name) {
+			continue
+		}
+		orders := b.orders
+		if tt.against == careful {
+			b.orders /= 10 // it takes that long
+		}
 		c := comparison{name: tt.name, unit: "orders/s"}
 		var lost int64
 		var used []usage
 		for range b.rounds {
-			theirs, err := b.count(ctx, tt.against, tt.replicas, tt.items)
+			theirs, err := b.count(ctx, tt.against, tt.work)
 			if err != nil {
 				return err
 			}
-			ours, err := b.count(ctx, inventory, tt.replicas, tt.items)
+			ours, err := b.count(ctx, inventory, tt.work)
 			if err != nil {
 				return err
 			}
@@ -144,9 +176,10 @@ func (b *bench) counting(ctx context.Context) error {
 			c.theirs = append(c.theirs, theirs.rate)
 			used = append(used, ours.usage)
 		}
-		if tt.against == usual {
+		if tt.against.counts {
 			c.note = fmt.Sprintf("it lost %.0f%% of the orders; the inventory service none", 100*float64(lost)/float64(b.rounds*(b.orders+b.warmUp())))
 		}
+		b.orders = orders
 		b.compared(c)
 		if tt.usage {
 			b.used(tt.name, used)
@@ -186,54 +219,92 @@ func (b *bench) found(name, value string) {
 	log.Printf("%s: %s", name, value)
 }
 
-// accepting compares POST /order with publishing straight to the sidecar.
+// accepting compares POST /order with publishing straight to the sidecar, and with
+// the same service written with the SDK.
 func (b *bench) accepting(ctx context.Context) error {
-	c := comparison{name: "POST /order, against publishing straight to the sidecar", unit: "orders/s"}
-	memory := 0.0
+	straight := comparison{name: "POST /order, against publishing straight to the sidecar", unit: "orders/s"}
+	sdk := comparison{name: "POST /order, against the same over gRPC, with the SDK", unit: "orders/s"}
+	if !b.only.MatchString(straight.name) && !b.only.MatchString(sdk.name) {
+		return nil
+	}
+	var peak float64
 	for range b.rounds {
-		r, err := b.start(ctx, inventory, 0)
+		published, _, err := b.accept(ctx, order, "publish")
 		if err != nil {
 			return err
 		}
-		var rates [2]float64
-		for i, how := range []string{"publish", "order"} {
-			to := r.publisher.DaprURL("")
-			if how == "order" {
-				to = r.publisher.URL("")
-			}
-			for _, orders := range []int{b.warmUp(), b.orders / 2} { // the second is measured
-				if err := r.load(how, to, orders, 1); err != nil {
-					return errors.Join(err, r.stop())
-				}
-			}
-			rates[i] = float64(b.orders/2) / r.took.Seconds()
-		}
-		c.theirs, c.ours = append(c.theirs, rates[0]), append(c.ours, rates[1])
-		memory = max(memory, peakMemory(r.publisher.Service.PID()))
-		if err := r.stop(); err != nil {
+		theirs, _, err := b.accept(ctx, sdkOrder, "order")
+		if err != nil {
 			return err
 		}
+		ours, memory, err := b.accept(ctx, order, "order")
+		if err != nil {
+			return err
+		}
+		straight.theirs, straight.ours = append(straight.theirs, published), append(straight.ours, ours)
+		sdk.theirs, sdk.ours = append(sdk.theirs, theirs), append(sdk.ours, ours)
+		peak = max(peak, memory)
 	}
-	b.compared(c)
-	b.found("Most memory of the order service", fmt.Sprintf("%.0f MiB", memory))
+	b.compared(straight)
+	b.compared(sdk)
+	b.found("Most memory of the order service", fmt.Sprintf("%.0f MiB", peak))
 	return nil
+}
+
+// accept returns how many orders a second are accepted by a publisher, or by its
+// sidecar.
+func (b *bench) accept(ctx context.Context, publisher side, how string) (rate, memory float64, err error) {
+	r, err := b.start(ctx, publisher, inventory, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, r.stop()) }()
+	to := r.publisher.URL("")
+	if how == "publish" {
+		to = r.publisher.DaprURL("")
+	}
+	for _, orders := range []int{b.warmUp(), b.orders} { // the second is measured
+		if err := r.load(how, to, orders, 1); err != nil {
+			return 0, 0, err
+		}
+	}
+	return float64(b.orders) / r.took.Seconds(), peakMemory(r.publisher.Service.PID()), nil
 }
 
 // latency compares the time from POST /order to counted at 100 orders a second.
 func (b *bench) latency(ctx context.Context) error {
 	half := comparison{name: "From POST /order to counted, at 100 orders/s: median", unit: "ms", less: true}
 	most := comparison{name: "From POST /order to counted, at 100 orders/s: 99th percentile", unit: "ms", less: true}
+	return b.late(ctx, half, most, lateSide{inventory, 1}, lateSide{show, 1}, 100)
+}
+
+// sharing compares how soon three replicas count orders for one item with how soon
+// one does.
+func (b *bench) sharing(ctx context.Context) error {
+	half := comparison{name: "Three replicas, one hot item, at 300 orders/s, against one replica: median", unit: "ms", less: true}
+	most := comparison{name: "Three replicas, one hot item, at 300 orders/s, against one replica: 99th percentile", unit: "ms", less: true}
+	return b.late(ctx, half, most, lateSide{inventory, 3}, lateSide{inventory, 1}, 300)
+}
+
+type lateSide struct {
+	side     side
+	replicas int
+}
+
+// late compares how late orders are counted.
+func (b *bench) late(ctx context.Context, half, most comparison, ours, theirs lateSide, rate int) error {
+	if !b.only.MatchString(half.name) && !b.only.MatchString(most.name) {
+		return nil
+	}
 	for range b.rounds {
-		theirs, err := b.delays(ctx, show)
-		if err != nil {
-			return err
+		for s, into := range map[lateSide][2]*[]float64{theirs: {&half.theirs, &most.theirs}, ours: {&half.ours, &most.ours}} {
+			delays, err := b.delays(ctx, s.side, s.replicas, rate)
+			if err != nil {
+				return err
+			}
+			*into[0] = append(*into[0], percentile(delays, 50))
+			*into[1] = append(*into[1], percentile(delays, 99))
 		}
-		ours, err := b.delays(ctx, inventory)
-		if err != nil {
-			return err
-		}
-		half.theirs, half.ours = append(half.theirs, percentile(theirs, 50)), append(half.ours, percentile(ours, 50))
-		most.theirs, most.ours = append(most.theirs, percentile(theirs, 99)), append(most.ours, percentile(ours, 99))
 	}
 	b.compared(half)
 	b.compared(most)
@@ -242,23 +313,26 @@ func (b *bench) latency(ctx context.Context) error {
 
 // growth compares the inventory service before and after a long history.
 func (b *bench) growth(ctx context.Context) error {
-	const items = 40
-	r, err := b.start(ctx, inventory, 1)
+	w := work{replicas: 1, items: 40}
+	c := comparison{name: fmt.Sprintf("After %d orders, against the first", b.history), unit: "orders/s"}
+	if !b.only.MatchString(c.name) {
+		return nil
+	}
+	r, err := b.start(ctx, order, inventory, w.replicas)
 	if err != nil {
 		return err
 	}
 	defer r.stop()
-	c := comparison{name: fmt.Sprintf("After %d orders, against the first", b.history), unit: "orders/s"}
 	measure := func() (rates []float64, err error) {
 		for range b.rounds {
-			if err := r.drain(ctx, b.orders/2, items); err != nil {
+			if err := r.drain(b.orders/2, w); err != nil {
 				return nil, err
 			}
 			rates = append(rates, float64(b.orders/2)/r.took.Seconds())
 		}
 		return rates, nil
 	}
-	if err := r.drain(ctx, b.warmUp(), items); err != nil {
+	if err := r.drain(b.warmUp(), w); err != nil {
 		return err
 	}
 	if c.theirs, err = measure(); err != nil {
@@ -266,7 +340,7 @@ func (b *bench) growth(ctx context.Context) error {
 	}
 	before := memory(r.subscribers[0].Service.PID())
 	for r.placed < b.history {
-		if err := r.drain(ctx, b.orders, items); err != nil {
+		if err := r.drain(b.orders, w); err != nil {
 			return err
 		}
 	}
@@ -279,7 +353,7 @@ func (b *bench) growth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.found(fmt.Sprintf("Keys in the state store after %d orders for %d items", r.placed, items),
+	b.found(fmt.Sprintf("Keys in the state store after %d orders for %d items", r.placed, w.items),
 		fmt.Sprintf("%d that last, %d that expire", lasting, expiring))
 	return nil
 }

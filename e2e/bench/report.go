@@ -47,7 +47,7 @@ func (b *bench) report(write bool) error {
 // table returns the report as Markdown.
 func (b *bench) table() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds;\nin brackets the least and the most.\n\n",
+	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds;\nin brackets the interval in which the true median is with a confidence of 95 %%. A ratio is bold where the two intervals do not overlap.\n\n",
 		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.daprd), "daprd-"), b.rounds)
 	t.WriteString("| | this project | compared with | ratio |\n| --- | --- | --- | --- |\n")
 	for _, c := range b.comparisons {
@@ -55,7 +55,11 @@ func (b *bench) table() string {
 		if c.note != "" {
 			name += " (" + c.note + ")"
 		}
-		fmt.Fprintf(&t, "| %s | %s | %s | **%.2f** |\n", name, c.figures(c.ours), c.figures(c.theirs), c.ratio())
+		ratio := fmt.Sprintf("%.2f", c.ratio())
+		if c.sure() {
+			ratio = "**" + ratio + "**"
+		}
+		fmt.Fprintf(&t, "| %s | %s | %s | %s |\n", name, c.figures(c.ours), c.figures(c.theirs), ratio)
 	}
 	t.WriteString("\n| | |\n| --- | --- |\n")
 	for _, f := range b.facts {
@@ -70,7 +74,8 @@ func (c comparison) figures(values []float64) string {
 	if c.unit == "ms" {
 		format = "%.1f %s (%.1f–%.1f)"
 	}
-	return fmt.Sprintf(format, median(values), c.unit, percentile(values, 0), percentile(values, 100))
+	s := spread(values)
+	return fmt.Sprintf(format, s.Center, c.unit, s.Lo, s.Hi)
 }
 
 // processor returns the name of the machine's processor.

@@ -19,35 +19,33 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A side is a subscriber: the inventory service, or one that e2e/bench/subscriber
-// knows by this name.
-type side string
-
-const (
-	inventory side = "inventory"
-	nothing   side = "nothing"
-	show      side = "show"
-	bulk      side = "bulk"
-	usual     side = "usual"
-)
-
-// program returns the name of the side's program.
-func (s side) program() string {
-	if s == inventory {
-		return "inventory"
-	}
-	return "subscriber"
+// A side is a program that is measured.
+type side struct {
+	program string // of the project, or of e2e/bench
+	env     string // which of several it is
+	counts  bool   // it keeps a stock
 }
 
-// counts reports whether the side keeps a stock.
-func (s side) counts() bool { return s == inventory || s == usual }
+var (
+	// Subscribers.
+	inventory = side{program: "inventory", counts: true}
+	nothing   = side{program: "subscriber", env: "SUBSCRIBER=nothing"}
+	show      = side{program: "subscriber", env: "SUBSCRIBER=show"}
+	bulk      = side{program: "subscriber", env: "SUBSCRIBER=bulk"}
+	usual     = side{program: "subscriber", env: "SUBSCRIBER=usual", counts: true}
+	careful   = side{program: "sdk", env: "SDK=careful", counts: true}
+
+	// Publishers.
+	order    = side{program: "order"}
+	sdkOrder = side{program: "sdk", env: "SDK=order"}
+)
 
 // A rig is a running system of which one side is measured.
 type rig struct {
 	b           *bench
 	dir         string
 	redis       *stack.Redis
-	publisher   *stack.App // the order service
+	publisher   *stack.App // the order service, or another that does the same
 	subscribers []*stack.App
 	metrics     []int // ports of the subscribers' sidecars
 
@@ -58,9 +56,9 @@ type rig struct {
 	seen map[string]time.Time // when a subscriber told of an order
 }
 
-// start starts a Redis, the order service, and replicas of a subscriber, each
-// with its sidecar.
-func (b *bench) start(ctx context.Context, s side, replicas int) (r *rig, err error) {
+// start starts a Redis, a publisher, and replicas of a subscriber, each with its
+// sidecar.
+func (b *bench) start(ctx context.Context, publisher, s side, replicas int) (r *rig, err error) {
 	r = &rig{b: b, seen: make(map[string]time.Time)}
 	defer func() {
 		if err != nil {
@@ -81,22 +79,12 @@ func (b *bench) start(ctx context.Context, s side, replicas int) (r *rig, err er
 	if err := stack.WriteComponents(filepath.Join(b.root, "components"), components, r.redis, r.redis); err != nil {
 		return r, err
 	}
-	r.publisher, err = stack.StartApp(ctx, stack.AppOptions{
-		ID: "order-service", Program: filepath.Join(b.bin, "order"), Daprd: b.daprd, Resources: components,
-	})
+	r.publisher, _, err = r.startApp(ctx, "order-service", publisher, components)
 	if err != nil {
 		return r, err
 	}
 	for range replicas {
-		metrics, err := stack.FreePort()
-		if err != nil {
-			return r, err
-		}
-		app, err := stack.StartApp(ctx, stack.AppOptions{
-			ID: "inventory-service", Program: filepath.Join(b.bin, s.program()), Env: []string{"SUBSCRIBER=" + string(s)}, Daprd: b.daprd, Resources: components,
-			SidecarArgs: args("--metrics-port", metrics),
-			Output:      r.watch,
-		})
+		app, metrics, err := r.startApp(ctx, "inventory-service", s, components)
 		if err != nil {
 			return r, err
 		}
@@ -104,6 +92,25 @@ func (b *bench) start(ctx context.Context, s side, replicas int) (r *rig, err er
 		r.metrics = append(r.metrics, metrics)
 	}
 	return r, nil
+}
+
+// startApp starts a program and its sidecar, and returns the port of that one's
+// metrics.
+func (r *rig) startApp(ctx context.Context, id string, s side, components string) (app *stack.App, metrics int, err error) {
+	if metrics, err = stack.FreePort(); err != nil {
+		return nil, 0, err
+	}
+	grpc, err := stack.FreePort()
+	if err != nil {
+		return nil, 0, err
+	}
+	app, err = stack.StartApp(ctx, stack.AppOptions{
+		ID: id, Program: filepath.Join(r.b.bin, s.program), Env: []string{s.env, fmt.Sprint("DAPR_GRPC_PORT=", grpc)},
+		Daprd: r.b.daprd, Resources: components,
+		SidecarArgs: args("--metrics-port", metrics, "--dapr-grpc-port", grpc),
+		Output:      r.watch,
+	})
+	return app, metrics, err
 }
 
 func (r *rig) stop() (err error) {
@@ -157,13 +164,13 @@ func (r *rig) loadOutput(how, to string, orders, items int, more ...string) (str
 
 // drain publishes orders while the subscribers are frozen, and notes how long
 // they take for them.
-func (r *rig) drain(ctx context.Context, orders, items int) error {
+func (r *rig) drain(orders int, w work) error {
 	for _, app := range r.subscribers {
 		if err := app.Service.Freeze(); err != nil {
 			return err
 		}
 	}
-	err := r.load("bulk", r.publisher.DaprURL(""), orders, items, "-clients", "4")
+	err := r.load("bulk", r.publisher.DaprURL(""), orders, w.items, "-clients", "4", "-uuid", w.uuid())
 	start := time.Now()
 	for _, app := range r.subscribers {
 		err = errors.Join(err, app.Service.Thaw())
@@ -183,6 +190,20 @@ func (r *rig) drain(ctx context.Context, orders, items int) error {
 	}
 }
 
+// work is what is to be counted.
+type work struct {
+	replicas int
+	items    int
+	v4       bool // the ids of the events are UUIDs of version 4, which tell no time
+}
+
+func (w work) uuid() string {
+	if w.v4 {
+		return "4"
+	}
+	return "7"
+}
+
 // A counted is what came of one round of counting.
 type counted struct {
 	rate float64 // orders a second
@@ -199,20 +220,20 @@ type usage struct {
 }
 
 // count measures one side once.
-func (b *bench) count(ctx context.Context, s side, replicas, items int) (c counted, err error) {
-	r, err := b.start(ctx, s, replicas)
+func (b *bench) count(ctx context.Context, s side, w work) (c counted, err error) {
+	r, err := b.start(ctx, order, s, w.replicas)
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	if err := r.drain(ctx, b.warmUp(), items); err != nil {
+	if err := r.drain(b.warmUp(), w); err != nil {
 		return c, err
 	}
 	before, err := r.usage()
 	if err != nil {
 		return c, err
 	}
-	if err := r.drain(ctx, b.orders, items); err != nil {
+	if err := r.drain(b.orders, w); err != nil {
 		return c, err
 	}
 	after, err := r.usage()
@@ -225,8 +246,8 @@ func (b *bench) count(ctx context.Context, s side, replicas, items int) (c count
 		service: after.service - before.service, sidecar: after.sidecar - before.sidecar, redis: after.redis - before.redis,
 		calls: after.calls - before.calls,
 	}
-	if s.counts() {
-		stock, err := r.stock(items)
+	if s.counts {
+		stock, err := r.stock(w.items)
 		if err != nil {
 			return c, err
 		}
@@ -236,18 +257,18 @@ func (b *bench) count(ctx context.Context, s side, replicas, items int) (c count
 }
 
 // delays returns how many milliseconds it took from the request of each of some
-// orders until it was counted, at a hundred a second.
-func (b *bench) delays(ctx context.Context, s side) (delays []float64, err error) {
-	r, err := b.start(ctx, s, 1)
+// orders for one item until it was counted, at so many a second.
+func (b *bench) delays(ctx context.Context, s side, replicas, rate int) (delays []float64, err error) {
+	r, err := b.start(ctx, order, s, replicas)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	const orders = 1000
-	if _, err := r.loadOutput("order", r.publisher.URL(""), orders/10, 1, "-rate", "100", "-show"); err != nil {
+	orders, perSecond := 10*rate, fmt.Sprint(rate)
+	if _, err := r.loadOutput("order", r.publisher.URL(""), rate, 1, "-rate", perSecond, "-show"); err != nil {
 		return nil, err
 	}
-	output, err := r.loadOutput("order", r.publisher.URL(""), orders, 1, "-rate", "100", "-show")
+	output, err := r.loadOutput("order", r.publisher.URL(""), orders, 1, "-rate", perSecond, "-show")
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strconv"
@@ -29,10 +30,11 @@ func main() {
 		items   = flag.Int("items", 1, "for how many items in turn")
 		clients = flag.Int("clients", 32, "how many clients place orders at the same time")
 		rate    = flag.Int("rate", 0, "orders a second; 0: as many as are taken")
+		uuid    = flag.Int("uuid", 7, "the version of the UUIDs that are the ids of what is published in bulk: 7 or 4")
 		show    = flag.Bool("show", false, "print the ID of each order and when it was placed, in nanoseconds since 1970")
 	)
 	flag.Parse()
-	l := load{to: *to, items: *items, sidecar: &daprhttp.Client{Endpoint: *to}}
+	l := load{to: *to, items: *items, uuid: *uuid, sidecar: &daprhttp.Client{Endpoint: *to}}
 	if *show {
 		l.placed = bufio.NewWriter(os.Stdout)
 	}
@@ -78,6 +80,7 @@ func main() {
 type load struct {
 	to      string
 	items   int
+	uuid    int
 	sidecar *daprhttp.Client
 
 	mu     sync.Mutex
@@ -124,9 +127,12 @@ func (l *load) bulk(i, n int) error {
 	now := time.Now().UnixMilli()
 	for j := range messages {
 		id := fmt.Sprintf("%08x-%04x-7000-8000-%012x", now>>16, now&0xFFFF, i+j)
+		if l.uuid == 4 {
+			id = fmt.Sprintf("%08x-%04x-4000-8000-%012x", rand.Uint32(), rand.Uint32()>>16, i+j)
+		}
 		messages[j] = daprhttp.BulkMessage{EntryID: id, Message: daprhttp.Message{
 			Data:     l.body(i + j),
-			Metadata: map[string]string{daprhttp.MetadataEventID: id}, // a UUID of version 7, as the order service makes it
+			Metadata: map[string]string{daprhttp.MetadataEventID: id},
 		}}
 	}
 	_, err := l.sidecar.BulkPublish(context.Background(), "pubsub", "OrderPlaced", messages, nil)

@@ -1,0 +1,41 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Three replicas that count orders for the same item take turns: none of them
+// starves, and no delivery is handed back for the others' sake.
+func TestReplicasShareAHotItem(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]func(int64) string{
+		"UUIDv7":        uuid7,
+		"client's keys": func(n int64) string { return clientKey("item1", n) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSystem(t, systemOptions{replicas: 3, separateState: !borrow, proxyState: func(addr string) string {
+				return slowProxy(t, addr, 10*time.Millisecond)
+			}})
+			l := s.startLoadWithKeys("item1", 300, nil, key)
+			l.goesOn(t, 3000)
+			l.endsExact(t)
+			delays := l.delays()
+			at := func(percent int) time.Duration { return delays[(len(delays)-1)*percent/100] }
+			figures := fmt.Sprintf("of %d orders half were counted within %v, 99 %% within %v, all within %v",
+				len(delays), at(50).Round(time.Millisecond), at(99).Round(time.Millisecond), at(100).Round(time.Millisecond))
+			t.Log(figures)
+			// A promise, not a measurement: wide enough for a busy machine.
+			if at(99) > 2*time.Second || at(100) > 5*time.Second {
+				t.Errorf("%s; want 99 %% within 2s, all within 5s", figures)
+			}
+			for _, app := range s.inventory {
+				if n := strings.Count(app.Service.Log(), "Failed to process OrderPlaced event"); n > 0 {
+					t.Errorf("a replica handed %d deliveries back", n)
+				}
+			}
+		})
+	}
+}
