@@ -444,6 +444,19 @@ func TestValueOfAnyType(t *testing.T) {
 	})
 }
 
+// One that JSON writes as null is a value like any other.
+func TestValueThatIsNull(t *testing.T) {
+	is := is.New(t)
+	in := newInbox[[]string](&memoryStore{}, time.Hour)
+	nothing := func(id string) Change[[]string] {
+		return Change[[]string]{Key: "apple", ID: EventID("test", id), Apply: func([]string) ([]string, error) { return nil, nil }}
+	}
+	for _, id := range []string{"e1", "e2"} {
+		is.NoErr(in.Apply(t.Context(), nothing(id))[0].Err)
+	}
+	is.True(in.Apply(t.Context(), nothing("e1"))[0].Duplicate)
+}
+
 func TestNoKeyReachesThatOfAnotherThing(t *testing.T) {
 	is := is.New(t)
 	keys := make(map[string]string)

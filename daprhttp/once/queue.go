@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	maxBatch   = 256 // changes in a commit
+	maxChanges = 256 // in a commit
+	maxKeys    = 100 // in a commit
 	maxRunning = 4   // commits at the same time, of different keys
 )
 
@@ -97,7 +98,7 @@ func (q *queue[V]) offer(l *line[V]) {
 func (q *queue[V]) start() {
 	for len(q.ready) > 0 && q.running < maxRunning {
 		var batches []*batch[V]
-		for room := maxBatch; room > 0 && len(q.ready) > 0; q.ready = q.ready[1:] {
+		for room := maxChanges; room > 0 && len(batches) < maxKeys && len(q.ready) > 0; q.ready = q.ready[1:] {
 			l := q.ready[0]
 			n := min(len(l.waiting), room)
 			batches = append(batches, &batch[V]{l, l.waiting[:n:n]})

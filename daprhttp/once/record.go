@@ -1,6 +1,7 @@
 package once
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,25 +83,24 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 	if stored == nil {
 		return record[V]{}, nil
 	}
-	var fields struct {
+	var found struct {
 		record[json.RawMessage]
 		Commits *commits `json:"commits"`
 	}
-	r := record[V]{}
-	isRecord := strings.HasPrefix(string(stored), "{") && json.Unmarshal(stored, &fields) == nil && fields.Commits != nil && fields.Value != nil
-	if !isRecord {
-		if err := json.Unmarshal(stored, &r.Value); err != nil {
-			return record[V]{}, fmt.Errorf("what is stored is no value: %w", err)
+	if bytes.HasPrefix(stored, []byte("{")) && json.Unmarshal(stored, &found) == nil && found.Commits != nil && found.Value != nil {
+		f := found.record
+		r := record[V]{Latest: f.Latest, Removed: f.Removed, Watermark: f.Watermark, Ahead: f.Ahead, Commits: *found.Commits}
+		if !r.Latest.valid() {
+			return record[V]{}, errors.New("what is stored is no record: its IDs are none")
+		}
+		if err := json.Unmarshal(f.Value, &r.Value); err != nil {
+			return record[V]{}, fmt.Errorf("the stored record has no value: %w", err)
 		}
 		return r, nil
 	}
-	f := fields.record
-	r = record[V]{Latest: f.Latest, Removed: f.Removed, Watermark: f.Watermark, Ahead: f.Ahead, Commits: *fields.Commits}
-	if !r.Latest.valid() {
-		return record[V]{}, errors.New("what is stored is no record: its IDs are none")
-	}
-	if err := json.Unmarshal(f.Value, &r.Value); err != nil {
-		return record[V]{}, fmt.Errorf("the stored record has no value: %w", err)
+	var r record[V]
+	if err := json.Unmarshal(stored, &r.Value); err != nil {
+		return record[V]{}, fmt.Errorf("what is stored is no value: %w", err)
 	}
 	return r, nil
 }

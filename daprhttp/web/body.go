@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,15 +80,21 @@ func (o Object) Key(field string) (string, error) {
 	if !o.Has(field) {
 		return "", nil
 	}
-	var key string
-	if err := json.Unmarshal(o[field], &key); err != nil {
+	raw := o[field]
+	if raw[0] != '"' {
 		return "", fmt.Errorf("%s must be a string", field)
+	}
+	key := string(raw[1 : len(raw)-1])
+	if bytes.IndexByte(raw, '\\') >= 0 { // which few have
+		if hasLoneSurrogate(raw) {
+			return "", fmt.Errorf("%s must be valid Unicode", field)
+		}
+		if err := json.Unmarshal(raw, &key); err != nil {
+			return "", fmt.Errorf("%s must be a string", field)
+		}
 	}
 	if key == "" {
 		return "", nil
-	}
-	if hasLoneSurrogate(o[field]) {
-		return "", fmt.Errorf("%s must be valid Unicode", field)
 	}
 	if err := daprhttp.CheckKey(key); err != nil {
 		return "", fmt.Errorf("%s %w", field, err)
