@@ -17,7 +17,7 @@ const (
 // keepIDs keeps a record of a key that is seldom changed short, and that of a busy
 // one long enough that events which overtake each other find their IDs in the
 // record.
-func keepIDs(applied int) int { return max(32, 2*applied) }
+func keepIDs(applied int) int { return max(32, applied) }
 
 // An item is the part of a commit that concerns one key.
 type item[V any] struct {
@@ -44,7 +44,7 @@ func (in *Inbox[V]) commit(batches []*batch[V]) {
 	in.lookUp(ctx, items)
 	in.plan(items)
 	in.save(ctx, items)
-	in.conclude(items, time.Since(began))
+	in.conclude(ctx, items, time.Since(began))
 	in.markOldest(ctx, items)
 }
 
@@ -63,7 +63,7 @@ func (in *Inbox[V]) read(ctx context.Context, batches []*batch[V]) []*item[V] {
 	for i, b := range batches {
 		keys[i] = recordKey(b.key)
 	}
-	found, err := in.store.read(ctx, keys)
+	found, err := in.readRecords(ctx, keys)
 	items := make([]*item[V], 0, len(batches))
 	for i, b := range batches {
 		s := found[keys[i]]
@@ -84,6 +84,15 @@ func (in *Inbox[V]) read(ctx context.Context, batches []*batch[V]) []*item[V] {
 		items = append(items, it)
 	}
 	return items
+}
+
+func (in *Inbox[V]) readRecords(ctx context.Context, keys []string) (map[string]stored, error) {
+	if len(keys) == 1 {
+		if s, ok := in.ahead.take(keys[0]); ok {
+			return map[string]stored{keys[0]: s}, nil
+		}
+	}
+	return in.store.read(ctx, keys)
 }
 
 func (b *batch[V]) failUnlessReplacing(err error) {
@@ -207,7 +216,7 @@ func (in *Inbox[V]) save(ctx context.Context, items []*item[V]) {
 }
 
 // conclude finishes what is saved, and leaves the rest in the batches.
-func (in *Inbox[V]) conclude(items []*item[V], took time.Duration) {
+func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Duration) {
 	for _, it := range items {
 		switch {
 		case it.saveErr != nil:
@@ -217,6 +226,9 @@ func (in *Inbox[V]) conclude(items []*item[V], took time.Duration) {
 			}
 		case len(it.applied) > 0:
 			it.pace.saved(took, it.next.Commits.before(in.author.name))
+			if len(items) == 1 && it.next.Commits.alone() {
+				in.ahead.start(ctx, recordKey(it.key))
+			}
 			for _, e := range it.applied {
 				e.finish(e.planned)
 				for _, c := range e.copies {

@@ -182,9 +182,10 @@ type scenario struct {
 	atomic     bool
 	replicas   int
 	deliveries []handover
-	faults     int // at most, in one run
-	keep       int // how many IDs a record keeps
-	limit      int // how many IDs are remembered to have a marker, or twice as many; 0 means 1
+	faults     int  // at most, in one run
+	keep       int  // how many IDs a record keeps
+	ahead      bool // records are read ahead
+	limit      int  // how many IDs are remembered to have a marker, or twice as many; 0 means 1
 	want       map[string]int64
 }
 
@@ -192,6 +193,9 @@ func (s scenario) inbox(store store) *Inbox[int64] {
 	in := newTestInbox(store)
 	in.keep = func(int) int { return s.keep }
 	in.markers.limit = max(s.limit, 1)
+	if !s.ahead {
+		in.ahead.store = nil
+	}
 	return in
 }
 

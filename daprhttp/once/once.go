@@ -61,6 +61,7 @@ type Inbox[V any] struct {
 	keep      func(applied int) int // how many IDs a record keeps after a commit of so many changes
 	queue     queue[V]
 	markers   markers
+	ahead     readAhead
 	author    *author
 }
 
@@ -94,6 +95,7 @@ func New[V any](sidecar *daprhttp.Client, storeName string, o Options) *Inbox[V]
 func newInbox[V any](s store, markerTTL time.Duration) *Inbox[V] {
 	in := &Inbox[V]{store: s, markerTTL: markerTTL, keep: keepIDs, author: newAuthor()}
 	in.queue = queue[V]{commit: in.commit, lines: make(map[string]*line[V])}
+	in.ahead = readAhead{store: s}
 	in.markers = markers{store: s, limit: maxRemembered}
 	return in
 }

@@ -44,7 +44,7 @@ func storedRecord(t *testing.T, s store, key string) record[int64] {
 	return r
 }
 
-// settle waits until no markers are being written.
+// settle waits until no markers are being written, and nothing is read ahead.
 func (in *Inbox[V]) settle() {
 	for writing := true; writing; {
 		in.markers.mu.Lock()
@@ -54,6 +54,12 @@ func (in *Inbox[V]) settle() {
 			time.Sleep(100 * time.Microsecond)
 		}
 	}
+	in.ahead.mu.Lock()
+	defer in.ahead.mu.Unlock()
+	for _, read := range in.ahead.records {
+		<-read
+	}
+	in.ahead.records = nil
 }
 
 // flaky is a store whose saves fail now and then, with or without effect.
@@ -243,6 +249,51 @@ func TestWaitingChangesAreCommittedTogether(t *testing.T) {
 		is.Equal(s.saves, 2) // the first, and then all the others
 		is.Equal(len(in.queue.lines), 0)
 	})
+}
+
+// A record that was read ahead saves a read, and is given up where another replica
+// has saved since, or where it could not be read.
+func TestRecordIsReadAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := &countingReads{store: &memoryStore{}}
+		in := newTestInbox(s)
+		apply := func(in *Inbox[int64], id string, want Result[int64]) {
+			t.Helper()
+			is.Equal(in.Apply(t.Context(), event(id, "apple"))[0], want)
+			synctest.Wait()
+		}
+		apply(in, "e1", Result[int64]{After: -1})
+		is.Equal(s.reads, 1)
+		apply(in, "e2", Result[int64]{Before: -1, After: -2})
+		is.Equal(s.reads, 1)
+		apply(newTestInbox(s.store), "e3", Result[int64]{Before: -2, After: -3})
+		apply(in, "e3", Result[int64]{Duplicate: true}) // though what was read ahead has not got it
+		apply(in, "e4", Result[int64]{Before: -3, After: -4})
+
+		in = newTestInbox(s)
+		is.NoErr(in.Apply(t.Context(), event("e5", "pear"))[0].Err)
+		in.settle()
+		broken := make(chan stored, 1)
+		broken <- stored{err: errFailed}
+		in.ahead.records = map[string]<-chan stored{"pear": broken}
+		is.NoErr(in.Apply(t.Context(), event("e6", "pear"))[0].Err)
+
+		for i := range 3 * maxAhead {
+			is.NoErr(in.Apply(t.Context(), event("e", fmt.Sprint(i)))[0].Err)
+			is.True(len(in.ahead.records) <= maxAhead)
+		}
+	})
+}
+
+type countingReads struct {
+	store
+	reads int
+}
+
+func (s *countingReads) read(ctx context.Context, keys []string) (map[string]stored, error) {
+	s.reads++
+	return s.store.read(ctx, keys)
 }
 
 // slowStore lets the test hold up its first read.

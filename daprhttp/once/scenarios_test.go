@@ -128,6 +128,23 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			},
 			want: map[string]int64{"apple": 85},
 		},
+		"one replica that reads ahead, and another": {
+			start:    values,
+			ahead:    true,
+			replicas: 2,
+			deliveries: []handover{
+				{0, order("e1", "apple", 10)}, {0, order("e2", "apple", 5)}, {1, order("e2", "apple", 5)},
+			},
+			want: map[string]int64{"apple": 85},
+		},
+		"one event, one replica that reads ahead": {
+			start:      values,
+			ahead:      true,
+			replicas:   1,
+			faults:     2,
+			deliveries: []handover{{0, order("e1", "apple", 10)}, {0, order("e2", "apple", 5)}},
+			want:       map[string]int64{"apple": 85},
+		},
 		"a look-up that is done again only when an ID has left": {
 			start: map[string]string{
 				"apple": `{"commits":"A.0 B.0","value":100,"latest":"` + string(setOf([]ID{testID("t1"), testID("t2")})) + `","removed":1,"watermark":"` + string(testID("t9")) + `"}`,

@@ -65,6 +65,9 @@ func (c commits) with(commit string) commits {
 	return commits(strings.Join(names, " "))
 }
 
+// alone reports whether there are no others.
+func (c commits) alone() bool { return !strings.Contains(string(c), " ") }
+
 // before returns how many other authors are before this one in the line.
 func (c commits) before(author string) int {
 	var seen []string // the newest first

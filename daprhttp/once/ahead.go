@@ -1,0 +1,49 @@
+package once
+
+import (
+	"context"
+	"sync"
+)
+
+// readAhead reads a record again as soon as it was saved, for the next commit of
+// its key, which then need not wait for it. A record may be as old as it likes: if
+// it is out of date, its save fails.
+//
+// It is for a replica that is alone with the key. With rivals, what was read ahead
+// would be out of date most of the time.
+type readAhead struct {
+	store store // nil: nothing is read ahead
+
+	mu      sync.Mutex
+	records map[string]<-chan stored // by key in the store
+}
+
+const maxAhead = 64 // records; beyond, none is kept
+
+// start begins to read a record.
+func (a *readAhead) start(ctx context.Context, key string) {
+	if a.store == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.records == nil || len(a.records) >= maxAhead {
+		a.records = make(map[string]<-chan stored)
+	}
+	read := make(chan stored, 1)
+	a.records[key] = read
+	go func() { read <- a.store.readStrong(ctx, []string{key})[key] }()
+}
+
+// take returns what was read ahead for a key, once, if it could be read.
+func (a *readAhead) take(key string) (stored, bool) {
+	a.mu.Lock()
+	read := a.records[key]
+	delete(a.records, key)
+	a.mu.Unlock()
+	if read == nil {
+		return stored{}, false
+	}
+	s := <-read
+	return s, s.err == nil
+}
