@@ -11,13 +11,20 @@ import (
 
 const (
 	maxLatest = 1 << 12          // IDs in a record; beyond, markers must be written first
+	maxAgain  = 2                // how often records are read again, and markers looked for
 	giveUp    = 10 * time.Second // when a change that can't be saved is handed back
 )
 
-// keepIDs keeps a record of a key that is seldom changed short, and that of a busy
-// one long enough that events which overtake each other find their IDs in the
-// record.
-func keepIDs(applied int) int { return max(32, applied) }
+// keepIDs returns how many IDs a record keeps after a commit of so many changes, by
+// one of so many authors: that of a key that is seldom changed stays short, and
+// that of a busy one long enough that events which overtake each other, on their
+// way to one replica or another, find their IDs in the record.
+func keepIDs(applied, authors int) int { return max(32, min(applied*(2*authors-1), maxLatest/8)) }
+
+// isLong reports whether a record has so many IDs that the oldest are to be marked
+// and taken out, all at once: as long as none is taken out, what was looked for
+// need not be looked for again.
+func isLong(latest idSet, keep int) bool { return latest.len() > 3*keep }
 
 // An item is the part of a commit that concerns one key.
 type item[V any] struct {
@@ -25,6 +32,7 @@ type item[V any] struct {
 	stored record[V]
 	etag   string
 
+	keep    int // how many IDs next is to keep
 	next    record[V]
 	applied []*entry[V] // their changes are new in next
 	full    bool        // next has no room for the entries that are left
@@ -34,14 +42,21 @@ type item[V any] struct {
 // commit carries out one commit. What is left in the batches' entries afterwards
 // is to be tried again.
 //
-// It goes in one direction: read the records, see whose turn it is, look for
-// markers, plan, save, and have markers written for the next commits.
+// It goes in one direction: read the records, look for markers, see whose turn it
+// is, plan, save, and have markers written for the next commits. Look-ups take
+// longer than all else. So that rivals do not save meanwhile, the records that have
+// some are read again after them: what was looked for in vain is so still, unless
+// an ID was taken out.
 func (in *Inbox[V]) commit(batches []*batch[V]) {
-	began := time.Now()
 	// The commit serves many callers; its calls belong to the first one's trace.
 	ctx := context.WithoutCancel(batches[0].entries[0].ctx)
-	items := in.takeTurns(in.read(ctx, batches))
-	in.lookUp(ctx, items)
+	began := time.Now()
+	items := in.read(ctx, batches)
+	for again := 0; in.lookUp(ctx, items) && again < maxAgain; again++ {
+		began = time.Now()
+		items = in.read(ctx, batches)
+	}
+	items = in.takeTurns(items)
 	in.plan(items)
 	in.save(ctx, items)
 	in.conclude(ctx, items, time.Since(began))
@@ -59,6 +74,10 @@ func (b *batch[V]) fail(err error) {
 // read reads the records of the batches. Those that can't be read have failed, and
 // are not among the items.
 func (in *Inbox[V]) read(ctx context.Context, batches []*batch[V]) []*item[V] {
+	batches = slices.DeleteFunc(slices.Clone(batches), func(b *batch[V]) bool { return len(b.entries) == 0 })
+	if len(batches) == 0 {
+		return nil
+	}
 	keys := make([]string, len(batches))
 	for i, b := range batches {
 		keys[i] = recordKey(b.key)
@@ -139,8 +158,9 @@ func (b *batch[V]) handBack(why error) {
 }
 
 // lookUp looks for the markers of the changes that may have one and are not in
-// their record. It notes in each entry what it has found.
-func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) {
+// their record. It notes in each entry what it has found. It reports whether it has
+// looked for any where there are rivals.
+func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) (rivals bool) {
 	where := make(map[*entry[V]][]string) // the keys where its marker may be
 	var keys []string
 	for _, it := range items {
@@ -152,11 +172,12 @@ func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) {
 			default:
 				where[e] = markerKeys(e.Key, e.ID)
 				keys = append(keys, where[e]...)
+				rivals = rivals || len(it.stored.Commits.authors()) > 1
 			}
 		}
 	}
 	if len(keys) == 0 {
-		return
+		return false
 	}
 	found := in.markers.find(ctx, keys)
 	for _, it := range items {
@@ -179,6 +200,7 @@ func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) {
 			return false
 		})
 	}
+	return rivals
 }
 
 // save saves what was planned. All items go into one call, but for those whose
@@ -226,10 +248,11 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 			}
 		case len(it.applied) > 0:
 			it.pace.saved(took, it.next.Commits.before(in.author.name))
-			if len(items) == 1 && it.next.Commits.alone() {
+			if len(items) == 1 && len(it.next.Commits.authors()) == 1 {
 				in.ahead.start(ctx, recordKey(it.key))
 			}
 			for _, e := range it.applied {
+				in.markers.noteOwn(e.ID)
 				e.finish(e.planned)
 				for _, c := range e.copies {
 					c.finish(Result[V]{Duplicate: true})
@@ -243,22 +266,25 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 	}
 }
 
-// markOldest has the markers of the oldest changes written, where a record has many.
+// markOldest has the markers of the oldest changes written, where a record is long.
+// Replicas that are well mark what they have applied themselves.
 func (in *Inbox[V]) markOldest(ctx context.Context, items []*item[V]) {
 	for _, it := range items {
 		latest := it.stored.Latest
 		if len(it.applied) > 0 && it.saveErr == nil {
 			latest = it.next.Latest
 		}
-		keep := in.keep(len(it.applied))
-		if latest.len() <= 3*keep {
+		if !isLong(latest, it.keep) {
 			continue
 		}
 		future := latest.len()
 		for now := time.Now(); future > 0 && fromFuture(latest.at(future-1), now); {
 			future--
 		}
-		oldest := latest.slice(0, max(0, future-keep)).with(slices.Collect(latest.slice(future, latest.len()).all()))
+		oldest := latest.slice(0, max(0, future-it.keep)).with(slices.Collect(latest.slice(future, latest.len()).all()))
+		if !isLong(latest, 2*it.keep) {
+			oldest, _ = oldest.partition(in.markers.isOwn)
+		}
 		in.markers.write(ctx, it.key, oldest)
 	}
 }

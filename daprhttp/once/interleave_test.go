@@ -191,8 +191,8 @@ type scenario struct {
 
 func (s scenario) inbox(store store) *Inbox[int64] {
 	in := newTestInbox(store)
-	in.keep = func(int) int { return s.keep }
-	in.markers.limit = max(s.limit, 1)
+	in.keep = func(int, int) int { return s.keep }
+	in.markers.known.limit = max(s.limit, 1)
 	if !s.ahead {
 		in.ahead.store = nil
 	}

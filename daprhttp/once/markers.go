@@ -20,29 +20,42 @@ const (
 // record. One goroutine at a time writes them, behind the commits.
 type markers struct {
 	store store
-	limit int // of what is remembered
 
 	mu      sync.Mutex
-	known   map[ID]struct{}  // IDs that have a marker; only a memory of what can be read again
-	older   map[ID]struct{}  // the same, remembered before these
+	known   memory           // IDs that have a marker
+	own     memory           // IDs that were applied here
 	waiting map[string]idSet // by key of a record, IDs whose markers are to be written
 	writing bool
 	err     error // why markers were not written the last time
+}
+
+// A memory remembers the latest IDs that it was told, limit at least and twice as
+// many at most. Nothing depends on it: what it has forgotten can be read again.
+type memory struct {
+	limit        int
+	newer, older map[ID]struct{}
+}
+
+func (m *memory) add(id ID) {
+	if m.newer == nil || len(m.newer) >= m.limit {
+		m.older, m.newer = m.newer, make(map[ID]struct{})
+	}
+	m.newer[ID(strings.Clone(string(id)))] = struct{}{} // not the record of which it may be a part
+}
+
+func (m *memory) has(id ID) bool {
+	if _, ok := m.newer[id]; ok {
+		return true
+	}
+	_, ok := m.older[id]
+	return ok
 }
 
 // knows reports whether a change is remembered to have a marker.
 func (m *markers) knows(id ID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.has(id)
-}
-
-func (m *markers) has(id ID) bool {
-	_, known := m.known[id]
-	if !known {
-		_, known = m.older[id]
-	}
-	return known
+	return m.known.has(id)
 }
 
 // partition returns what is to stay of a record's IDs, and those that are
@@ -50,7 +63,7 @@ func (m *markers) has(id ID) bool {
 func (m *markers) partition(ids idSet) (stay idSet, marked []ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return ids.partition(func(id ID) bool { return !m.has(id) })
+	return ids.partition(func(id ID) bool { return !m.known.has(id) })
 }
 
 // remember notes that changes have markers, because a read or a save that succeeded
@@ -59,11 +72,21 @@ func (m *markers) remember(ids ...ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, id := range ids {
-		if len(m.known) >= m.limit || m.known == nil {
-			m.older, m.known = m.known, make(map[ID]struct{})
-		}
-		m.known[ID(slices.Clone([]byte(id)))] = struct{}{}
+		m.known.add(id)
 	}
+}
+
+// noteOwn notes that a change was applied here, and isOwn reports it.
+func (m *markers) noteOwn(id ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.own.add(id)
+}
+
+func (m *markers) isOwn(id ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.own.has(id)
 }
 
 // A marker is what was found under a marker's key.

@@ -27,7 +27,7 @@ func TestRecordForgetsOldChangesAndStillKnowsThem(t *testing.T) {
 			}
 			replicas := []*Inbox[int64]{newTestInbox(s), newTestInbox(s)}
 			for _, in := range replicas {
-				in.keep = func(int) int { return 5 }
+				in.keep = func(int, int) int { return 5 }
 			}
 			for i, c := range changes {
 				is.NoErr(replicas[i%2].Apply(t.Context(), c)[0].Err)
@@ -58,7 +58,7 @@ func TestManyEventsDeliveredAgainApplyOnce(t *testing.T) {
 	}
 	for range 2 {
 		in := newTestInbox(memory)
-		in.markers.limit = n / 5
+		in.markers.known.limit = n / 5
 		for some := range slices.Chunk(changes, batch) {
 			for _, r := range in.Apply(t.Context(), some...) {
 				is.NoErr(r.Err)
@@ -89,7 +89,7 @@ func TestReplicasThatWriteOneMarkerLoseNothingOfIt(t *testing.T) {
 	change := func(i int) Change[int64] { return event(uuid(time.UnixMilli(16), i), "apple") }
 	memory := &memoryStore{}
 	other := newTestInbox(memory)
-	other.keep = func(int) int { return 0 }
+	other.keep = func(int, int) int { return 0 }
 	slow := newTestInbox(&meanwhile{store: memory, happen: func() {
 		for i := range 2 { // the second takes the first out of the record
 			is.NoErr(other.Apply(t.Context(), change(i))[0].Err)
@@ -113,7 +113,7 @@ func TestRecordStaysShort(t *testing.T) {
 		is.NoErr(in.Apply(t.Context(), event(uuid(time.UnixMilli(1e12+int64(i)), i), "apple"))[0].Err)
 		in.settle()
 	}
-	is.True(storedRecord(t, memory, "apple").Latest.len() <= 4*keepIDs(1))
+	is.True(storedRecord(t, memory, "apple").Latest.len() <= 4*keepIDs(1, 1))
 	is.True(len(memory.values) < 50) // many changes share a marker
 }
 
@@ -378,11 +378,11 @@ func TestMarkersThatWereWrittenNeedNotBeWrittenAgain(t *testing.T) {
 		ids = append(ids, newID(0, []byte{byte(i)}))
 	}
 	s := &onceWritable{memoryStore: &memoryStore{}}
-	m := &markers{store: s, limit: maxRemembered}
+	m := &markers{store: s, known: memory{limit: maxRemembered}}
 	changes := map[string]idSet{"apple": setOf(ids)}
 	is.True(errors.Is(m.writeAll(t.Context(), changes), errFailed))
-	is.Equal(len(m.known), maxWrites)
-	for id := range m.known {
+	is.Equal(len(m.known.newer), maxWrites)
+	for id := range m.known.newer {
 		is.True(decodeMarker(s.values[markerPrefix+string(id)]).has(id))
 	}
 	before := s.writes
@@ -394,12 +394,12 @@ func TestMarkersThatWereWrittenNeedNotBeWrittenAgain(t *testing.T) {
 // What is remembered is bounded, and what has just been noted is always there.
 func TestMemoryOfMarkersIsBounded(t *testing.T) {
 	is := is.New(t)
-	m := &markers{limit: 10}
+	m := &markers{known: memory{limit: 10}}
 	for i := range 1000 {
 		id := newID(uint64(i), nil)
 		m.remember(id)
 		is.True(m.knows(id))
-		is.True(len(m.known)+len(m.older) <= 20)
+		is.True(len(m.known.newer)+len(m.known.older) <= 20)
 	}
 }
 

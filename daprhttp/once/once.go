@@ -58,7 +58,7 @@ import (
 type Inbox[V any] struct {
 	store     store
 	markerTTL time.Duration
-	keep      func(applied int) int // how many IDs a record keeps after a commit of so many changes
+	keep      func(applied, authors int) int // how many IDs a record keeps
 	queue     queue[V]
 	markers   markers
 	ahead     readAhead
@@ -96,7 +96,7 @@ func newInbox[V any](s store, markerTTL time.Duration) *Inbox[V] {
 	in := &Inbox[V]{store: s, markerTTL: markerTTL, keep: keepIDs, author: newAuthor()}
 	in.queue = queue[V]{commit: in.commit, lines: make(map[string]*line[V])}
 	in.ahead = readAhead{store: s}
-	in.markers = markers{store: s, limit: maxRemembered}
+	in.markers = markers{store: s, known: memory{limit: maxRemembered}, own: memory{limit: maxRemembered}}
 	return in
 }
 

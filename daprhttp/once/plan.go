@@ -7,13 +7,17 @@ import "time"
 func (in *Inbox[V]) plan(items []*item[V]) {
 	commit := in.author.next()
 	for _, it := range items {
-		var left []ID
+		it.keep = in.keep(len(it.entries), len(it.stored.Commits.authors()))
 		it.next = record[V]{
-			Value: it.stored.Value, Removed: it.stored.Removed, Watermark: it.stored.Watermark, Ahead: it.stored.Ahead,
+			Value: it.stored.Value, Latest: it.stored.Latest, Removed: it.stored.Removed,
+			Watermark: it.stored.Watermark, Ahead: it.stored.Ahead,
 			Commits: it.stored.Commits.with(commit),
 		}
-		it.next.Latest, left = in.markers.partition(it.stored.Latest)
-		it.next.takeOut(left, time.Now(), in.markerTTL)
+		if isLong(it.stored.Latest, it.keep) {
+			var marked []ID
+			it.next.Latest, marked = in.markers.partition(it.stored.Latest)
+			it.next.takeOut(marked, time.Now(), in.markerTTL)
+		}
 		it.plan(commit)
 	}
 }

@@ -84,9 +84,8 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			},
 			want: map[string]int64{"apple": 90},
 		},
-		"a record that keeps one ID": {
+		"a record that keeps no ID": {
 			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(setOf([]ID{testID("t"), testID("tt"), testID("ttt")})) + `"}`},
-			keep:     1,
 			limit:    100,
 			replicas: 2,
 			faults:   2,
@@ -95,9 +94,8 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			},
 			want: map[string]int64{"apple": 99},
 		},
-		"a record that keeps one ID, and a memory of one": {
+		"a record that keeps no ID, and a memory of one": {
 			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(setOf([]ID{testID("t"), testID("tt"), testID("ttt")})) + `"}`},
-			keep:     1,
 			replicas: 2,
 			faults:   2,
 			deliveries: []handover{

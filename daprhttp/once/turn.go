@@ -65,22 +65,24 @@ func (c commits) with(commit string) commits {
 	return commits(strings.Join(names, " "))
 }
 
-// alone reports whether there are no others.
-func (c commits) alone() bool { return !strings.Contains(string(c), " ") }
+// authors returns who made the commits, whoever made the newest first.
+func (c commits) authors() (authors []string) {
+	for _, name := range strings.Fields(string(c)) {
+		if a := authorOf(name); !slices.Contains(authors, a) {
+			authors = append(authors, a)
+		}
+	}
+	return authors
+}
 
 // before returns how many other authors are before this one in the line.
 func (c commits) before(author string) int {
-	var seen []string // the newest first
-	for _, name := range strings.Fields(string(c)) {
-		if a := authorOf(name); !slices.Contains(seen, a) {
-			seen = append(seen, a)
-		}
-	}
-	place := slices.Index(seen, author)
+	authors := c.authors()
+	place := slices.Index(authors, author)
 	if place < 0 {
 		return 0
 	}
-	return len(seen) - 1 - place
+	return len(authors) - 1 - place
 }
 
 // A pace says when the changes of one key may be committed.

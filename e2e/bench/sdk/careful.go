@@ -15,11 +15,11 @@ import (
 // careful counts as a careful team would: one event of an item at a time, with a
 // compare-and-swap on the item's stock, and with it a marker for each event.
 type careful struct {
-	sidecar client.Client
+	sidecar func() (client.Client, error)
 	items   sync.Map // of *sync.Mutex, by item
 }
 
-func newCareful(sidecar client.Client) *careful { return &careful{sidecar: sidecar} }
+func newCareful(sidecar func() (client.Client, error)) *careful { return &careful{sidecar: sidecar} }
 
 const storeName = "statestore"
 
@@ -56,9 +56,13 @@ func (c *careful) count(r *http.Request) error {
 	lock, _ := c.items.LoadOrStore(o.ItemID, new(sync.Mutex))
 	lock.(*sync.Mutex).Lock()
 	defer lock.(*sync.Mutex).Unlock()
+	sidecar, err := c.sidecar()
+	if err != nil {
+		return err
+	}
 	marker := "seen-" + event.ID
 	for {
-		seen, err := c.sidecar.GetState(r.Context(), storeName, marker, nil)
+		seen, err := sidecar.GetState(r.Context(), storeName, marker, nil)
 		if err != nil || len(seen.Value) > 0 {
 			return err
 		}
@@ -72,7 +76,7 @@ func (c *careful) count(r *http.Request) error {
 		if etag != "" {
 			item.Etag = &client.ETag{Value: etag}
 		}
-		err = c.sidecar.ExecuteStateTransaction(r.Context(), storeName, nil, []*client.StateOperation{
+		err = sidecar.ExecuteStateTransaction(r.Context(), storeName, nil, []*client.StateOperation{
 			{Type: client.StateOperationTypeUpsert, Item: item},
 			{Type: client.StateOperationTypeUpsert, Item: &client.SetStateItem{Key: marker, Value: []byte("1"), Metadata: map[string]string{"ttlInSeconds": "86400"}}},
 		})
@@ -88,7 +92,11 @@ func (c *careful) count(r *http.Request) error {
 
 // stock returns the stock of an item and its ETag.
 func (c *careful) stock(ctx context.Context, itemID string) (stock int64, etag string, err error) {
-	item, err := c.sidecar.GetStateWithConsistency(ctx, storeName, itemID, nil, client.StateConsistencyStrong)
+	sidecar, err := c.sidecar()
+	if err != nil {
+		return 0, "", err
+	}
+	item, err := sidecar.GetStateWithConsistency(ctx, storeName, itemID, nil, client.StateConsistencyStrong)
 	if err != nil || len(item.Value) == 0 {
 		return 0, "", err
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/dapr/go-sdk/client"
@@ -27,11 +28,9 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	sidecar, err := client.NewClient() // at DAPR_GRPC_PORT
-	if err != nil {
-		return err
-	}
-	defer sidecar.Close()
+	// At DAPR_GRPC_PORT, and not before the first request: the sidecar is started
+	// after its program.
+	sidecar := sync.OnceValues(func() (client.Client, error) { return client.NewClient() })
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	switch kind := os.Getenv("SDK"); kind {

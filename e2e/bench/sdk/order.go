@@ -18,7 +18,9 @@ type orderPlaced struct {
 
 // order is the order service over the SDK: it checks the order, publishes it, logs
 // it, and answers.
-type order struct{ sidecar client.Client }
+type order struct {
+	sidecar func() (client.Client, error)
+}
 
 func (s order) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
@@ -31,8 +33,12 @@ func (s order) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data, err := json.Marshal(o)
+	var sidecar client.Client
 	if err == nil {
-		err = s.sidecar.PublishEvent(r.Context(), "pubsub", "OrderPlaced", data,
+		sidecar, err = s.sidecar()
+	}
+	if err == nil {
+		err = sidecar.PublishEvent(r.Context(), "pubsub", "OrderPlaced", data,
 			client.PublishEventWithContentType("application/json"),
 			client.PublishEventWithMetadata(map[string]string{"cloudevent.type": "OrderPlaced"}))
 	}
