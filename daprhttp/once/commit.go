@@ -10,21 +10,16 @@ import (
 )
 
 const (
-	maxLatest = 1 << 12          // IDs in a record; beyond, markers must be written first
-	maxAgain  = 2                // how often records are read again, and markers looked for
-	giveUp    = 10 * time.Second // when a change that can't be saved is handed back
+	maxIDs   = 1 << 12          // IDs in a record; beyond, markers must be written first
+	maxAgain = 2                // how often records are read again, and markers looked for
+	giveUp   = 10 * time.Second // when a change that can't be saved is handed back
 )
 
-// keepIDs returns how many IDs a record keeps after a commit of so many changes, by
-// one of so many authors: that of a key that is seldom changed stays short, and
-// that of a busy one long enough that events which overtake each other, on their
-// way to one replica or another, find their IDs in the record.
-func keepIDs(applied, authors int) int { return max(32, min(applied*(2*authors-1), maxLatest/8)) }
-
-// isLong reports whether a record has so many IDs that the oldest are to be marked
-// and taken out, all at once: as long as none is taken out, what was looked for
-// need not be looked for again.
-func isLong(latest idSet, keep int) bool { return latest.len() > 3*keep }
+// keepIDs returns how many IDs are together in a generation, when a commit of so
+// many changes is by one of so many authors: few for a key that is seldom changed,
+// and for a busy one so many that events which overtake each other, on their way
+// to one replica or another, find their IDs in the record.
+func keepIDs(applied, authors int) int { return max(32, min(applied*authors, maxIDs/4)) }
 
 // An item is the part of a commit that concerns one key.
 type item[V any] struct {
@@ -32,8 +27,9 @@ type item[V any] struct {
 	stored record[V]
 	etag   string
 
-	keep    int // how many IDs next is to keep
+	keep    int // how many IDs are to be in a generation
 	next    record[V]
+	aged    bool        // next has older IDs that were the latest ones
 	applied []*entry[V] // their changes are new in next
 	full    bool        // next has no room for the entries that are left
 	saveErr error
@@ -60,7 +56,7 @@ func (in *Inbox[V]) commit(batches []*batch[V]) {
 	in.plan(items)
 	in.save(ctx, items)
 	in.conclude(ctx, items, time.Since(began))
-	in.markOldest(ctx, items)
+	in.markOlder(ctx, items)
 }
 
 // fail finishes all entries of a batch with an error.
@@ -166,7 +162,7 @@ func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) (rivals bool) 
 	for _, it := range items {
 		for _, e := range it.entries {
 			switch {
-			case e.absentAt == it.stored.Removed || !it.stored.mayHaveMarker(e.ID) || it.stored.Latest.has(e.ID):
+			case it.stored.Generation <= e.absentAt+1 || !it.stored.mayHaveMarker(e.ID) || it.stored.has(e.ID):
 			case in.markers.knows(e.ID):
 				e.marked = true
 			default:
@@ -195,7 +191,7 @@ func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) (rivals bool) 
 				e.finish(Result[V]{Err: failed})
 				return true
 			default:
-				e.absentAt = it.stored.Removed
+				e.absentAt = it.stored.Generation
 			}
 			return false
 		})
@@ -252,7 +248,6 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 				in.ahead.start(ctx, recordKey(it.key))
 			}
 			for _, e := range it.applied {
-				in.markers.noteOwn(e.ID)
 				e.finish(e.planned)
 				for _, c := range e.copies {
 					c.finish(Result[V]{Duplicate: true})
@@ -261,30 +256,22 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 		}
 		if it.full {
 			it.pace.pause(backoff(10))
-			it.handBack(fmt.Errorf("%d changes are not yet marked as applied: %w", maxLatest, in.markers.failure()))
+			it.handBack(fmt.Errorf("%d changes are not yet marked as applied: %w", maxIDs, in.markers.failure()))
 		}
 	}
 }
 
-// markOldest has the markers of the oldest changes written, where a record is long.
-// Replicas that are well mark what they have applied themselves.
-func (in *Inbox[V]) markOldest(ctx context.Context, items []*item[V]) {
+// markOlder has the markers of older IDs written: by whoever made them older ones, so
+// that replicas do not do it twice. If that one has died, or failed, the latest IDs
+// become many.
+func (in *Inbox[V]) markOlder(ctx context.Context, items []*item[V]) {
 	for _, it := range items {
-		latest := it.stored.Latest
+		r := &it.stored
 		if len(it.applied) > 0 && it.saveErr == nil {
-			latest = it.next.Latest
+			r = &it.next
 		}
-		if !isLong(latest, it.keep) {
-			continue
+		if r.Older != "" && (r == &it.next && it.aged || r.Latest.len() > 2*it.keep) {
+			in.markers.write(ctx, it.key, r.Older)
 		}
-		future := latest.len()
-		for now := time.Now(); future > 0 && fromFuture(latest.at(future-1), now); {
-			future--
-		}
-		oldest := latest.slice(0, max(0, future-it.keep)).with(slices.Collect(latest.slice(future, latest.len()).all()))
-		if !isLong(latest, 2*it.keep) {
-			oldest, _ = oldest.partition(in.markers.isOwn)
-		}
-		in.markers.write(ctx, it.key, oldest)
 	}
 }

@@ -71,25 +71,15 @@ func (s idSet) with(ids []ID) idSet {
 	return idSet(b.String())
 }
 
-// partition returns the set of the IDs for which keep is true, and the others.
-func (s idSet) partition(keep func(ID) bool) (kept idSet, others []ID) {
-	var b strings.Builder
+// filter returns the set of the IDs for which keep is true.
+func (s idSet) filter(keep func(ID) bool) idSet {
+	var kept []ID
 	for id := range s.all() {
-		if !keep(id) {
-			others = append(others, id)
-			continue
+		if keep(id) {
+			kept = append(kept, id)
 		}
-		if b.Len() == 0 {
-			b.Grow(len(s))
-		} else {
-			b.WriteByte(' ')
-		}
-		b.WriteString(string(id))
 	}
-	if others == nil {
-		return s, nil
-	}
-	return idSet(b.String()), others
+	return setOf(kept)
 }
 
 // valid reports whether it can be a set of IDs.

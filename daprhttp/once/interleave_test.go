@@ -170,10 +170,10 @@ func describe(keys []string) string {
 	return strings.Join(keys, " ")
 }
 
-// A handover is a change delivered to a replica.
+// A handover is changes delivered to a replica, one after another.
 type handover struct {
-	to     int
-	change Change[int64]
+	to      int
+	changes []Change[int64]
 }
 
 // A scenario is what happens in every run, in one order or another.
@@ -226,11 +226,16 @@ func (s scenario) run(t *testing.T, c *choices) {
 		inboxes = append(inboxes, s.inbox(r))
 		inboxes[i].author.name = r.name
 	}
-	succeeded := make([]bool, len(s.deliveries))
-	for i, d := range s.deliveries {
+	succeeded := make(map[ID]bool)
+	var mu sync.Mutex
+	for _, d := range s.deliveries {
 		go func() {
-			r := inboxes[d.to].Apply(t.Context(), d.change)[0]
-			succeeded[i] = r.Err == nil && !replicas[d.to].dead.Load()
+			for _, change := range d.changes {
+				r := inboxes[d.to].Apply(t.Context(), change)[0]
+				mu.Lock()
+				succeeded[change.ID] = succeeded[change.ID] || r.Err == nil && !replicas[d.to].dead.Load()
+				mu.Unlock()
+			}
 		}()
 	}
 	s.schedule(c, replicas)
@@ -238,12 +243,14 @@ func (s scenario) run(t *testing.T, c *choices) {
 	// Redelivery, without faults and one by one.
 	redelivered := s.inbox(memory)
 	for round := range 2 {
-		for i, d := range s.deliveries {
-			if round == 0 && succeeded[i] {
-				continue
-			}
-			if r := redelivered.Apply(t.Context(), d.change)[0]; r.Err != nil {
-				t.Errorf("redelivery of %s: %v", d.change.ID, r.Err)
+		for _, d := range s.deliveries {
+			for _, change := range d.changes {
+				if round == 0 && succeeded[change.ID] {
+					continue
+				}
+				if r := redelivered.Apply(t.Context(), change)[0]; r.Err != nil {
+					t.Errorf("redelivery of %s: %v", change.ID, r.Err)
+				}
 			}
 		}
 		for itemID, want := range s.want {

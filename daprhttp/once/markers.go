@@ -12,7 +12,8 @@ import (
 
 const (
 	maxRemembered = 1 << 15 // IDs that are remembered to have a marker, or twice as many
-	maxWrites     = 32      // markers written with one call
+	minWrites     = 16      // markers written with one call to a store that can't do more in time
+	maxWrites     = 128     // and to others
 	maxShared     = 1 << 12 // IDs in a marker
 )
 
@@ -23,9 +24,9 @@ type markers struct {
 
 	mu      sync.Mutex
 	known   memory           // IDs that have a marker
-	own     memory           // IDs that were applied here
 	waiting map[string]idSet // by key of a record, IDs whose markers are to be written
 	writing bool
+	atOnce  int   // markers written with one call: fewer after one that failed
 	err     error // why markers were not written the last time
 }
 
@@ -58,12 +59,16 @@ func (m *markers) knows(id ID) bool {
 	return m.known.has(id)
 }
 
-// partition returns what is to stay of a record's IDs, and those that are
-// remembered to have a marker.
-func (m *markers) partition(ids idSet) (stay idSet, marked []ID) {
+// knowsAll reports whether all changes are remembered to have a marker.
+func (m *markers) knowsAll(ids idSet) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return ids.partition(func(id ID) bool { return !m.known.has(id) })
+	for id := range ids.all() {
+		if !m.known.has(id) {
+			return false
+		}
+	}
+	return true
 }
 
 // remember notes that changes have markers, because a read or a save that succeeded
@@ -74,19 +79,6 @@ func (m *markers) remember(ids ...ID) {
 	for _, id := range ids {
 		m.known.add(id)
 	}
-}
-
-// noteOwn notes that a change was applied here, and isOwn reports it.
-func (m *markers) noteOwn(id ID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.own.add(id)
-}
-
-func (m *markers) isOwn(id ID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.own.has(id)
 }
 
 // A marker is what was found under a marker's key.
@@ -161,20 +153,23 @@ func (m *markers) writeWaiting(ctx context.Context) {
 }
 
 // writeAll writes markers, some with each call: what is written stays so when the
-// rest can't be.
+// rest can't be. Only one goroutine calls it.
 func (m *markers) writeAll(ctx context.Context, changes map[string]idSet) error {
 	placed := make(map[slot][]ID)
 	for key, ids := range changes {
-		missing, _ := m.partition(ids)
-		place(placed, key, missing)
+		place(placed, key, ids.filter(func(id ID) bool { return !m.knows(id) }))
 	}
 	for len(placed) > 0 {
 		tooMany := make(map[slot][]ID)
 		slots := slices.SortedFunc(maps.Keys(placed), func(a, b slot) int { return strings.Compare(a.key(), b.key()) })
-		for some := range slices.Chunk(slots, maxWrites) {
+		for len(slots) > 0 {
+			some := slots[:min(len(slots), max(m.atOnce, minWrites))]
 			if err := m.writeSome(ctx, some, placed, tooMany); err != nil {
+				m.atOnce = minWrites
 				return err
 			}
+			m.atOnce = min(2*len(some), maxWrites)
+			slots = slots[len(some):]
 		}
 		placed = tooMany
 	}

@@ -58,7 +58,7 @@ import (
 type Inbox[V any] struct {
 	store     store
 	markerTTL time.Duration
-	keep      func(applied, authors int) int // how many IDs a record keeps
+	keep      func(applied, authors int) int // how many IDs are in a generation
 	queue     queue[V]
 	markers   markers
 	ahead     readAhead
@@ -96,7 +96,7 @@ func newInbox[V any](s store, markerTTL time.Duration) *Inbox[V] {
 	in := &Inbox[V]{store: s, markerTTL: markerTTL, keep: keepIDs, author: newAuthor()}
 	in.queue = queue[V]{commit: in.commit, lines: make(map[string]*line[V])}
 	in.ahead = readAhead{store: s}
-	in.markers = markers{store: s, known: memory{limit: maxRemembered}, own: memory{limit: maxRemembered}}
+	in.markers = markers{store: s, known: memory{limit: maxRemembered}}
 	return in
 }
 
@@ -192,7 +192,7 @@ func (in *Inbox[V]) apply(ctx context.Context, replaces bool, changes []Change[V
 			continue
 		}
 		entries = append(entries, &entry[V]{
-			Change: change, replaces: replaces, ctx: ctx, since: time.Now(), finish: finish, absentAt: -1,
+			Change: change, replaces: replaces, ctx: ctx, since: time.Now(), finish: finish, absentAt: never,
 		})
 	}
 	if len(entries) > 0 {

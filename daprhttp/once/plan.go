@@ -8,15 +8,14 @@ func (in *Inbox[V]) plan(items []*item[V]) {
 	commit := in.author.next()
 	for _, it := range items {
 		it.keep = in.keep(len(it.entries), len(it.stored.Commits.authors()))
-		it.next = record[V]{
-			Value: it.stored.Value, Latest: it.stored.Latest, Removed: it.stored.Removed,
-			Watermark: it.stored.Watermark, Ahead: it.stored.Ahead,
-			Commits: it.stored.Commits.with(commit),
+		it.next = it.stored
+		it.next.Commits = it.stored.Commits.with(commit)
+		if it.next.Older != "" && in.markers.knowsAll(it.next.Older) {
+			it.next.takeOut(time.Now(), in.markerTTL)
 		}
-		if isLong(it.stored.Latest, it.keep) {
-			var marked []ID
-			it.next.Latest, marked = in.markers.partition(it.stored.Latest)
-			it.next.takeOut(marked, time.Now(), in.markerTTL)
+		if it.next.Older == "" && it.next.Latest != "" && it.next.Latest.len() >= it.keep {
+			it.next.age()
+			it.aged = true
 		}
 		it.plan(commit)
 	}
@@ -29,19 +28,19 @@ func (it *item[V]) plan(commit string) {
 	planned := make(map[ID]*entry[V], len(entries))
 	ids := make([]ID, 0, len(entries))
 	for _, e := range entries {
-		room := maxLatest
+		room := maxIDs
 		if e.replaces {
 			room *= 2 // a person can always put it right
 		}
 		first := planned[e.ID]
 		switch {
-		case e.marked || it.stored.Latest.has(e.ID):
+		case e.marked || it.stored.has(e.ID):
 			e.finish(Result[V]{Duplicate: true})
 		case e.ctx.Err() != nil: // nobody waits for it, or relies on it
 			e.finish(Result[V]{Err: e.ctx.Err()})
 		case first != nil:
 			first.copies = append(first.copies, e)
-		case it.next.Latest.len()+len(ids) >= room:
+		case it.next.ids()+len(ids) >= room:
 			it.full = true
 			it.entries = append(it.entries, e)
 		default:

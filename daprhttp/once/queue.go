@@ -2,6 +2,7 @@ package once
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 )
@@ -32,6 +33,9 @@ type line[V any] struct {
 	pace    pace // belongs to the commit while there is one
 }
 
+// never is a generation before all others.
+const never = math.MinInt64
+
 // A batch is what one commit takes from a line.
 type batch[V any] struct {
 	*line[V]
@@ -47,7 +51,7 @@ type entry[V any] struct {
 	finish   func(Result[V])
 
 	marked   bool      // its marker was found
-	absentAt int64     // what Removed was in the record after whose read no marker was found; -1: not looked for
+	absentAt int64     // the generation of the record after whose read no marker was found; never: not looked for
 	commit   string    // the last that had it, which may have taken effect
 	planned  Result[V] // the result, if that commit has
 

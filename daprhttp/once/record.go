@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -14,12 +15,15 @@ import (
 type record[V any] struct {
 	Value V `json:"value"`
 
-	// Latest has the IDs of the changes that Value includes, but for those that
-	// were taken out because they have a marker, and Removed how many these are.
-	Latest  idSet `json:"latest,omitempty"`
-	Removed int64 `json:"removed,omitempty"`
+	// Latest and Older have the IDs of the changes that Value includes, but for
+	// those that were taken out. An ID begins in Latest; with all the others it
+	// becomes one of Older, and when all of these have markers, they are taken out.
+	// Generation grows by one with either step.
+	Latest     idSet `json:"latest,omitempty"`
+	Older      idSet `json:"older,omitempty"`
+	Generation int64 `json:"generation,omitempty"`
 
-	// Watermark is the greatest ID that was ever taken out of Latest, but for IDs
+	// Watermark is the greatest ID that was ever taken out, but for IDs
 	// from the future, which are in Ahead.
 	Watermark ID     `json:"watermark,omitempty"`
 	Ahead     *ahead `json:"ahead,omitempty"`
@@ -46,14 +50,28 @@ func fromFuture(id ID, now time.Time) bool {
 	return id.madeAt() > uint64(now.Add(clockSkew).UnixMilli())
 }
 
-// mayHaveMarker reports whether a change may have been taken out of Latest.
+// has reports whether the record has the ID of a change.
+func (r *record[V]) has(id ID) bool { return r.Latest.has(id) || r.Older.has(id) }
+
+func (r *record[V]) ids() int { return r.Latest.len() + r.Older.len() }
+
+// mayHaveMarker reports whether a change may have been taken out.
 func (r *record[V]) mayHaveMarker(id ID) bool {
 	return id <= r.Watermark || r.Ahead != nil && r.Ahead.First <= id && id <= r.Ahead.Last
 }
 
-// takeOut notes that IDs, which have markers that last for ttl, are not in Latest
-// any more.
-func (r *record[V]) takeOut(ids []ID, now time.Time, ttl time.Duration) {
+// age makes the latest IDs older ones.
+func (r *record[V]) age() {
+	r.Older = r.Older.with(slices.Collect(r.Latest.all()))
+	r.Latest = ""
+	r.Generation++
+}
+
+// takeOut takes out the older IDs, all of which have markers that last for ttl.
+func (r *record[V]) takeOut(now time.Time, ttl time.Duration) {
+	older := r.Older
+	r.Older = ""
+	r.Generation++
 	if a := r.Ahead; a != nil {
 		switch {
 		case a.Until < now.UnixMilli():
@@ -62,8 +80,7 @@ func (r *record[V]) takeOut(ids []ID, now time.Time, ttl time.Duration) {
 			r.Watermark, r.Ahead = max(r.Watermark, a.Last), nil
 		}
 	}
-	for _, id := range ids {
-		r.Removed++
+	for id := range older.all() {
 		if !fromFuture(id, now) {
 			r.Watermark = max(r.Watermark, id)
 			continue
@@ -89,8 +106,8 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 	}
 	if bytes.HasPrefix(stored, []byte("{")) && json.Unmarshal(stored, &found) == nil && found.Commits != nil && found.Value != nil {
 		f := found.record
-		r := record[V]{Latest: f.Latest, Removed: f.Removed, Watermark: f.Watermark, Ahead: f.Ahead, Commits: *found.Commits}
-		if !r.Latest.valid() {
+		r := record[V]{Latest: f.Latest, Older: f.Older, Generation: f.Generation, Watermark: f.Watermark, Ahead: f.Ahead, Commits: *found.Commits}
+		if !r.Latest.valid() || !r.Older.valid() {
 			return record[V]{}, errors.New("what is stored is no record: its IDs are none")
 		}
 		if err := json.Unmarshal(f.Value, &r.Value); err != nil {

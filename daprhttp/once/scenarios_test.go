@@ -15,26 +15,27 @@ func testID(name string) ID {
 func TestEveryInterleavingCountsOnce(t *testing.T) {
 	values := map[string]string{"apple": `{"commits":"","value":100}`, "pear": `{"commits":"","value":100}`}
 	order := func(id, key string, by int64) Change[int64] { return lower(testID(id), key, by) }
+	to := func(replica int, changes ...Change[int64]) handover { return handover{replica, changes} }
 	tests := map[string]scenario{
 		"one event, two replicas": {
 			start:      values,
 			replicas:   2,
 			faults:     2,
-			deliveries: []handover{{0, order("e1", "apple", 10)}, {1, order("e1", "apple", 10)}},
+			deliveries: []handover{to(0, order("e1", "apple", 10)), to(1, order("e1", "apple", 10))},
 			want:       map[string]int64{"apple": 90},
 		},
 		"one event, one replica, five faults": {
 			start:      values,
 			replicas:   1,
 			faults:     5,
-			deliveries: []handover{{0, order("e1", "apple", 10)}},
+			deliveries: []handover{to(0, order("e1", "apple", 10))},
 			want:       map[string]int64{"apple": 90},
 		},
 		"two events of one item, two replicas": {
 			start:      values,
 			replicas:   2,
 			faults:     1,
-			deliveries: []handover{{0, order("e1", "apple", 10)}, {1, order("e2", "apple", 5)}},
+			deliveries: []handover{to(0, order("e1", "apple", 10)), to(1, order("e2", "apple", 5))},
 			want:       map[string]int64{"apple": 85},
 		},
 		"one event, redelivered while its ID leaves the record": {
@@ -42,21 +43,21 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			replicas: 2,
 			faults:   1,
 			deliveries: []handover{
-				{0, order("e1", "apple", 10)}, {0, order("e2", "apple", 5)}, {1, order("e1", "apple", 10)},
+				to(0, order("e1", "apple", 10)), to(0, order("e2", "apple", 5)), to(1, order("e1", "apple", 10)),
 			},
 			want: map[string]int64{"apple": 85},
 		},
 		"an event whose counter died before marking it": {
-			start:      map[string]string{"apple": `{"commits":"","value":90,"latest":"` + string(testID("e1")) + `"}`},
+			start:      map[string]string{"apple": `{"commits":"","value":90,"older":"` + string(testID("e1")) + `"}`},
 			replicas:   2,
 			faults:     2,
-			deliveries: []handover{{0, order("e2", "apple", 5)}, {1, order("e1", "apple", 10)}},
+			deliveries: []handover{to(0, order("e2", "apple", 5)), to(1, order("e1", "apple", 10))},
 			want:       map[string]int64{"apple": 85},
 		},
 		"an item never seen": {
 			replicas:   2,
 			faults:     1,
-			deliveries: []handover{{0, order("e1", "apple", 10)}, {1, order("e2", "apple", 5)}},
+			deliveries: []handover{to(0, order("e1", "apple", 10)), to(1, order("e2", "apple", 5))},
 			want:       map[string]int64{"apple": -15},
 		},
 		"two items in one commit": {
@@ -64,7 +65,7 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			replicas: 1,
 			faults:   2,
 			deliveries: []handover{
-				{0, order("e1", "apple", 10)}, {0, order("e2", "pear", 5)}, {0, order("e2", "pear", 5)},
+				to(0, order("e1", "apple", 10)), to(0, order("e2", "pear", 5)), to(0, order("e2", "pear", 5)),
 			},
 			want: map[string]int64{"apple": 90, "pear": 95},
 		},
@@ -72,40 +73,40 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			start:      values,
 			replicas:   2,
 			faults:     1,
-			deliveries: []handover{{0, order("t", "apple", 10)}, {1, order("t", "apple", 10)}},
+			deliveries: []handover{to(0, order("t", "apple", 10)), to(1, order("t", "apple", 10))},
 			want:       map[string]int64{"apple": 90},
 		},
 		"an event that comes late, twice": {
-			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(testID("tt")) + `"}`},
+			start:    map[string]string{"apple": `{"commits":"","value":100,"older":"` + string(testID("tt")) + `"}`},
 			replicas: 2,
 			faults:   1,
 			deliveries: []handover{
-				{0, order("t", "apple", 10)}, {1, order("t", "apple", 10)},
+				to(0, order("t", "apple", 10)), to(1, order("t", "apple", 10)),
 			},
 			want: map[string]int64{"apple": 90},
 		},
 		"a record that keeps no ID": {
-			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(setOf([]ID{testID("t"), testID("tt"), testID("ttt")})) + `"}`},
+			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(testID("ttt")) + `","older":"` + string(setOf([]ID{testID("t"), testID("tt")})) + `"}`},
 			limit:    100,
 			replicas: 2,
 			faults:   2,
 			deliveries: []handover{
-				{0, order("tttt", "apple", 1)}, {1, order("tt", "apple", 10)},
+				to(0, order("tttt", "apple", 1)), to(1, order("tt", "apple", 10)),
 			},
 			want: map[string]int64{"apple": 99},
 		},
 		"a record that keeps no ID, and a memory of one": {
-			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(setOf([]ID{testID("t"), testID("tt"), testID("ttt")})) + `"}`},
+			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(testID("ttt")) + `","older":"` + string(setOf([]ID{testID("t"), testID("tt")})) + `"}`},
 			replicas: 2,
 			faults:   2,
 			deliveries: []handover{
-				{0, order("tttt", "apple", 1)}, {1, order("tt", "apple", 10)},
+				to(0, order("tttt", "apple", 1)), to(1, order("tt", "apple", 10)),
 			},
 			want: map[string]int64{"apple": 99},
 		},
 		"a batch of what has left the record, and a memory of one": {
 			start: map[string]string{
-				"apple":                    `{"commits":"","value":90,"removed":3,"watermark":"` + string(testID("e3")) + `"}`,
+				"apple":                    `{"commits":"","value":90,"generation":3,"watermark":"` + string(testID("e3")) + `"}`,
 				"~" + string(testID("e1")): `"` + string(testID("e1")) + `"`,
 				"~" + string(testID("e2")): `"` + string(testID("e2")) + `"`,
 				"~" + string(testID("e3")): `"` + string(testID("e3")) + `"`,
@@ -113,7 +114,7 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			replicas: 1,
 			faults:   1,
 			deliveries: []handover{
-				{0, order("e1", "apple", 1)}, {0, order("e2", "apple", 10)}, {0, order("e3", "apple", 10)}, {0, order("e4", "apple", 1)},
+				to(0, order("e1", "apple", 1)), to(0, order("e2", "apple", 10)), to(0, order("e3", "apple", 10)), to(0, order("e4", "apple", 1)),
 			},
 			want: map[string]int64{"apple": 89},
 		},
@@ -122,7 +123,7 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			replicas: 2,
 			faults:   1,
 			deliveries: []handover{
-				{0, order("e1", "apple", 10)}, {1, order("e2", "apple", 5)}, {0, order("e2", "apple", 5)},
+				to(0, order("e1", "apple", 10)), to(1, order("e2", "apple", 5)), to(0, order("e2", "apple", 5)),
 			},
 			want: map[string]int64{"apple": 85},
 		},
@@ -131,7 +132,7 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			ahead:    true,
 			replicas: 2,
 			deliveries: []handover{
-				{0, order("e1", "apple", 10)}, {0, order("e2", "apple", 5)}, {1, order("e2", "apple", 5)},
+				to(0, order("e1", "apple", 10)), to(0, order("e2", "apple", 5)), to(1, order("e2", "apple", 5)),
 			},
 			want: map[string]int64{"apple": 85},
 		},
@@ -140,28 +141,49 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			ahead:      true,
 			replicas:   1,
 			faults:     2,
-			deliveries: []handover{{0, order("e1", "apple", 10)}, {0, order("e2", "apple", 5)}},
+			deliveries: []handover{to(0, order("e1", "apple", 10)), to(0, order("e2", "apple", 5))},
 			want:       map[string]int64{"apple": 85},
 		},
 		"a look-up that is done again only when an ID has left": {
 			start: map[string]string{
-				"apple": `{"commits":"A.0 B.0","value":100,"latest":"` + string(setOf([]ID{testID("t1"), testID("t2")})) + `","removed":1,"watermark":"` + string(testID("t9")) + `"}`,
+				"apple": `{"commits":"A.0 B.0","value":100,"older":"` + string(setOf([]ID{testID("t1"), testID("t2")})) + `","generation":1,"watermark":"` + string(testID("t9")) + `"}`,
 			},
 			keep:     0,
 			limit:    100,
 			replicas: 2,
 			faults:   0,
 			deliveries: []handover{
-				{0, order("e1", "apple", 10)}, {1, order("e1", "apple", 10)},
+				to(0, order("e1", "apple", 10)), to(1, order("e1", "apple", 10)),
 			},
 			want: map[string]int64{"apple": 90},
 		},
+		"an event that goes through all generations, one step at a time, meanwhile looked for by another": {
+			start:    map[string]string{"apple": `{"commits":"","value":100,"watermark":"` + string(testID("t9")) + `"}`},
+			keep:     2,
+			limit:    100,
+			replicas: 2,
+			deliveries: []handover{
+				to(0, order("e1", "apple", 10), order("t9a", "apple", 1), order("t9b", "apple", 1), order("t9c", "apple", 1)),
+				to(1, order("e1", "apple", 10)),
+			},
+			want: map[string]int64{"apple": 87},
+		},
+		"an event that goes through all generations, meanwhile looked for by another": {
+			start:    map[string]string{"apple": `{"commits":"","value":100,"watermark":"` + string(testID("t9")) + `"}`},
+			limit:    100,
+			replicas: 2,
+			deliveries: []handover{
+				to(0, order("e1", "apple", 10), order("t9a", "apple", 1), order("t9b", "apple", 1), order("t9c", "apple", 1)),
+				to(1, order("e1", "apple", 10)),
+			},
+			want: map[string]int64{"apple": 87},
+		},
 		"two replicas that mark in the same span": {
-			start:    map[string]string{"apple": `{"commits":"","value":100,"latest":"` + string(testID("t")) + `"}`},
+			start:    map[string]string{"apple": `{"commits":"","value":100,"older":"` + string(testID("t")) + `"}`},
 			replicas: 2,
 			faults:   0,
 			deliveries: []handover{
-				{0, order("t1", "apple", 1)}, {1, order("t2", "apple", 10)},
+				to(0, order("t1", "apple", 1)), to(1, order("t2", "apple", 10)),
 			},
 			want: map[string]int64{"apple": 89},
 		},
@@ -171,7 +193,7 @@ func TestEveryInterleavingCountsOnce(t *testing.T) {
 			replicas: 1,
 			faults:   2,
 			deliveries: []handover{
-				{0, order("e1", "apple", 10)}, {0, order("e2", "pear", 5)},
+				to(0, order("e1", "apple", 10)), to(0, order("e2", "pear", 5)),
 			},
 			want: map[string]int64{"apple": 90, "pear": 95},
 		},
