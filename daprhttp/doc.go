@@ -9,4 +9,8 @@
 // subscriptions ([Subscription], [SubscribeHandler]), delivers events, one
 // ([DecodeEvent], [Status]) or many at a time ([BulkEntries], [BulkResponse]),
 // and proves who it is with a token ([RequireAppToken]).
+//
+// Package [example.com/dapr-orders/daprhttp/once] applies each event to a value in
+// a state store, once; package [example.com/dapr-orders/daprhttp/web] has what
+// every small HTTP service needs and is not Dapr's.
 package daprhttp

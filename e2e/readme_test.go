@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -100,54 +101,79 @@ func TestReadmeQuickStartShowsTheWalkthrough(t *testing.T) {
 }
 
 // TestReadmeSubscriber builds the subscriber that the README shows, as the README
-// says, and lets it receive an event.
+// says, and has it count: every order once, over a kill -9 and events that come
+// again.
 func TestReadmeSubscriber(t *testing.T) {
 	t.Parallel()
-	const admit = "audit-service=OrderPlaced"
-	if !strings.Contains(readme(t), `"inventory-service=OrderPlaced;`+admit+`"`) {
+	const admit, scope = "sales-service=OrderPlaced", "  - inventory-service\n  - sales-service\n"
+	if text := readme(t); !strings.Contains(text, `"inventory-service=OrderPlaced;`+admit+`"`) || !strings.Contains(text, scope) {
 		t.Fatal("the README does not say how to admit the subscriber")
 	}
 	s := startSystem(t, systemOptions{admit: admit})
+	edit(t, filepath.Join(s.options.Resources, "statestore.yaml"), "  - inventory-service\n", scope)
 	port, err := stack.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	s.options.DaprPort, err = stack.FreePort()
+	must(t, err)
 	programs := blocks(t, "go")
 	if len(programs) != 1 {
 		t.Fatalf("the README has %d Go programs, want 1", len(programs))
 	}
 	dir := t.TempDir()
 	program := strings.ReplaceAll(programs[0], "127.0.0.1:5003", fmt.Sprintf("127.0.0.1:%d", port))
-	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o644))
 	var module string
 	for line := range strings.Lines(strings.Join(blocks(t, "sh"), "")) {
 		if strings.HasPrefix(line, "go mod ") {
 			module += strings.ReplaceAll(line, "=../daprhttp", "="+filepath.Join(root, "daprhttp"))
 		}
 	}
-	build := exec.CommandContext(t.Context(), "bash", "-ec", module+"go vet . && go build -o audit .")
+	build := exec.CommandContext(t.Context(), "bash", "-ec", module+"go vet . && go build -o sales .")
 	build.Dir = dir
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the README's subscriber can't be built: %v\n%s", err, output)
 	}
-	audit, err := stack.Start(stack.Command{Name: "audit", Path: filepath.Join(dir, "audit")})
-	if err != nil {
-		t.Fatal(err)
+
+	start := func() *stack.Process {
+		sales, err := stack.Start(stack.Command{
+			Name: "sales", Path: filepath.Join(dir, "sales"), Env: []string{fmt.Sprint("DAPR_HTTP_PORT=", s.options.DaprPort)},
+		})
+		must(t, err)
+		t.Cleanup(sales.Kill)
+		return sales
 	}
-	defer audit.Kill()
-	if s.startApp(t.Context(), "audit-service", "", port) == nil {
+	sold := func(want string) {
+		t.Helper()
+		waitFor(t, time.Minute, func() error {
+			a, err := s.trySend("GET", fmt.Sprintf("http://127.0.0.1:%d/sold/item1", port), "", nil)
+			if err == nil && a.body != want {
+				err = fmt.Errorf("%s are sold, want %s", a.body, want)
+			}
+			return err
+		})
+	}
+	sales := start()
+	if s.startApp(t.Context(), "sales-service", "", port) == nil {
 		t.FailNow()
 	}
-	s.place("order-1001", "item1", 10)
-	want := regexp.MustCompile(`event \S+ from order-service: {"itemId":"item1","orderId":"order-1001","quantity":10}`)
-	waitFor(t, time.Minute, func() error {
-		if !want.MatchString(audit.Log()) {
-			return fmt.Errorf("the subscriber has not printed the event:\n%s", audit.Log())
-		}
-		return nil
-	})
-	s.waitForStock("item1", -10)
+	again := daprhttp.Message{
+		Data:     []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
+		Metadata: map[string]string{daprhttp.MetadataEventID: "the same event"},
+	}
+	s.publish(s.order, "OrderPlaced", again)
+	s.place("order-1002", "item1", 5)
+	sold("15")
+	sales.Kill()
+	s.publish(s.order, "OrderPlaced", again)
+	s.publish(s.order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"itemId":"item1","quantity":"many"}`)}) // is dropped
+	s.place("order-1003", "item1", 1)
+	sales = start()
+	sold("16")
+	s.drained("sales-service")
+	sold("16")
+	if want := "sold 1 of item1, 16 in all"; !strings.Contains(sales.Log(), want) {
+		t.Errorf("the subscriber has not said %q:\n%s", want, sales.Log())
+	}
+	s.waitForStock("item1", -16) // the inventory service has a stock of its own
 }

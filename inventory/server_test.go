@@ -361,7 +361,7 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 	}
 }
 
-// A bulk is events of which each is counted, or set aside, and has a status.
+// A bulk is events of which each is counted, or a dead letter, and has a status.
 func TestBulkDelivery(t *testing.T) {
 	is := is.New(t)
 	s := newService(t)
@@ -371,7 +371,7 @@ func TestBulkDelivery(t *testing.T) {
 	s.put("broken", `"a dozen"`)
 	entries := []struct{ event, wantStatus string }{
 		{order("e1", "item1"), "SUCCESS"},
-		{`{"specversion":"1.0","id":"e2","source":"s","type":"t","data":"no order"}`, "SUCCESS"}, // set aside
+		{`{"specversion":"1.0","id":"e2","source":"s","type":"t","data":"no order"}`, "SUCCESS"}, // a dead letter
 		{order("e3", "item2"), "SUCCESS"},
 		{order("e1", "item1"), "SUCCESS"}, // again
 		{`{"note":"` + strings.Repeat("x", maxBodyBytes) + `"}`, "SUCCESS"},
@@ -400,7 +400,7 @@ func TestBulkDelivery(t *testing.T) {
 	is.Equal(strings.Count(s.logs.String(), " Refused OrderPlaced event. "), 3)
 }
 
-// What can't be set aside for the moment must come again.
+// What the dead-letter topic does not take for the moment must come again.
 func TestBulkEntryIsRetriedWhileTheDeadLetterTopicIsAway(t *testing.T) {
 	is := is.New(t)
 	s := newService(t)

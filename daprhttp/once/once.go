@@ -10,32 +10,43 @@
 // # How it counts once
 //
 // The value and the IDs of the changes in it are one record, saved together. A
-// record can't hold IDs for ever: the oldest are taken out once they have markers,
-// which are keys of their own that expire. These hold, whatever fails or dies:
+// record can't hold IDs for ever: they age in two generations, and the older one is
+// taken out once all of it has markers, which are keys of their own that expire.
+// These hold, whatever fails or dies:
 //
 //  1. A change that is in the value has its ID in the record ([Inbox.plan] puts
 //     both into one save), until it is taken out.
-//  2. An ID is taken out of the record only when its marker is in the store
+//  2. IDs are taken out of the record only when their markers are in the store
 //     ([markers.remember] is told so, by a read or by a save that succeeded).
 //  3. Every ID that was taken out is up to the record's Watermark or in its range
 //     Ahead ([record.takeOut]). A change with any other ID, which most new ones
-//     have, has no marker: it is in Latest or not in the value.
+//     have, has no marker: it is in the record or not in the value.
 //  4. The markers of a change are looked for only after the record was read
 //     ([Inbox.commit]), and none that was acknowledged is missed
 //     ([store.readStrong]). As an ID has its marker before it leaves the record,
 //     it is found in one or the other.
-//  5. What was looked for in vain stays true for as long as no ID has been taken
-//     out of the record, which its field Removed tells ([Inbox.lookUp]). What was
-//     found, or not, is noted in the entry of the change and nowhere else.
+//  5. A change that was looked for in vain, and that is not in a record read later,
+//     is not in its value if that record's Generation is the same or the next: to
+//     be applied and taken out since, its ID would have had to become an older one
+//     and to be taken out, which is two steps ([record.age], [record.takeOut]).
+//     What was found, or not, is noted in the entry of the change and nowhere else
+//     ([Inbox.lookUp]).
 //  6. A record is saved only over the one that was read ([store.save], by its
 //     ETag). So a plan that was made from what is no longer so has no effect.
-//  7. A save that fails may have taken effect. Only reading again tells, where the
-//     record names the commit, or has the ID ([Inbox.plan]).
+//  7. A save that fails may have taken effect. Only reading again tells: the record
+//     names the commit ([item.finishSaved]), or has the ID ([item.plan]).
 //
 // Whoever dies before its save has done nothing. Whoever dies after it leaves IDs
-// in the record, where they do no harm, and whoever commits next writes their
-// markers. Neither need the time in an ID be right, nor IDs arrive in their order:
-// that costs a look at a marker, no more.
+// in the record, where they do no harm, and others write their markers. Neither
+// need the time in an ID be right, nor IDs arrive in their order: that costs a
+// look at a marker, no more.
+//
+// # The way of a change
+//
+// File after file, with no way back: it waits in a queue (queue.go) for the turn of
+// its replica (turn.go), and goes into a commit with others (commit.go), which reads
+// the record (ahead.go, record.go), looks for markers (lookup.go), plans (plan.go)
+// and saves (store.go), and has markers written (markers.go, slot.go).
 package once
 
 import (
@@ -149,11 +160,10 @@ func (e finalError) Is(target error) bool { return target == ErrFinal }
 // Apply applies changes, each unless that has been done before, and returns what
 // became of each when all are in the store, or can't be.
 //
-// When ctx is done, changes that are not being saved are given up, and never
-// applied later by this call; Apply returns at once, and the error of what is not
-// known yet is that of ctx. When the store fails, that takes some ten seconds at
-// most. Changes of one key that arrive at the same time are saved together, and
-// their order is not kept.
+// When ctx is done, Apply returns at once, and the error of what is not known yet is
+// that of ctx: what was not being saved just then is given up. A store that can't
+// be read, or has not saved a change after some ten seconds, is an error too.
+// Changes of one key that arrive at the same time are saved together, in any order.
 func (in *Inbox[V]) Apply(ctx context.Context, changes ...Change[V]) []Result[V] {
 	return in.apply(ctx, false, changes)
 }
@@ -161,9 +171,8 @@ func (in *Inbox[V]) Apply(ctx context.Context, changes ...Change[V]) []Result[V]
 // Set sets the value of a key, whatever it was. What is applied before and after
 // stays known.
 //
-// The error is nil when the value is set. After any other error it may have been
-// set or not; but when Set has returned it is not set later, so that it can't undo
-// what is set by another call.
+// The error is nil when the value is set. After an error it may have been set or not;
+// but once Set has returned, it can't undo what another call sets after that.
 func (in *Inbox[V]) Set(ctx context.Context, key string, value V) error {
 	id := newID(uint64(time.Now().UnixMilli()), []byte(rand.Text()))
 	set := Change[V]{Key: key, ID: id, Apply: func(V) (V, error) { return value, nil }}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"html"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -68,14 +69,21 @@ func (b *bench) table() string {
 	return t.String()
 }
 
-// figures returns the median of what one side reached, and the spread.
+// figures returns the median of what one side reached, and the interval, if there
+// were rounds enough for one.
 func (c comparison) figures(values []float64) string {
-	format := "%.0f %s (%.0f–%.0f)"
-	if c.unit == "ms" {
-		format = "%.1f %s (%.1f–%.1f)"
+	number := func(v float64) string {
+		if c.unit == "ms" {
+			return fmt.Sprintf("%.1f", v)
+		}
+		return fmt.Sprintf("%.0f", v)
 	}
 	s := spread(values)
-	return fmt.Sprintf(format, s.Center, c.unit, s.Lo, s.Hi)
+	figures := number(s.Center) + " " + c.unit
+	if !math.IsInf(s.Lo, 0) {
+		figures += " (" + number(s.Lo) + "–" + number(s.Hi) + ")"
+	}
+	return figures
 }
 
 // processor returns the name of the machine's processor.

@@ -1,0 +1,133 @@
+package once_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/once"
+)
+
+// An event that is delivered again changes nothing.
+func ExampleInbox_Apply() {
+	sidecar, stop := startSidecar()
+	defer stop()
+	sold := once.New[int](sidecar, "statestore", once.Options{})
+
+	sale := func(eventID string, pieces int) once.Change[int] {
+		return once.Change[int]{
+			Key:   "item1",
+			ID:    once.EventID("order-service", eventID),
+			Apply: func(n int) (int, error) { return n + pieces, nil },
+		}
+	}
+	for _, r := range sold.Apply(context.Background(), sale("e1", 10), sale("e2", 5), sale("e1", 10)) {
+		fmt.Println(r.Before, r.After, r.Duplicate, r.Err)
+	}
+	n, err := sold.Get(context.Background(), "item1")
+	fmt.Println(n, err)
+	// Output:
+	// 0 10 false <nil>
+	// 10 15 false <nil>
+	// 0 0 true <nil>
+	// 15 <nil>
+}
+
+// A value may be of any type that has a JSON. An error of Apply is final: to deliver
+// the event again would change nothing.
+func ExampleErrFinal() {
+	sidecar, stop := startSidecar()
+	defer stop()
+	type seats struct {
+		Free  int      `json:"free"`
+		Names []string `json:"names"`
+	}
+	trains := once.New[seats](sidecar, "statestore", once.Options{})
+	book := func(eventID, name string) once.Change[seats] {
+		return once.Change[seats]{
+			Key: "train 7",
+			ID:  once.EventID("bookings", eventID),
+			Apply: func(s seats) (seats, error) {
+				if s.Free == 0 {
+					return s, errors.New("the train is full")
+				}
+				return seats{s.Free - 1, append(s.Names[:len(s.Names):len(s.Names)], name)}, nil
+			},
+		}
+	}
+	ctx := context.Background()
+	fmt.Println(trains.Set(ctx, "train 7", seats{Free: 1}))
+	fmt.Println(trains.Apply(ctx, book("b1", "Ada"))[0].After)
+	err := trains.Apply(ctx, book("b2", "Bob"))[0].Err
+	fmt.Println(err, errors.Is(err, once.ErrFinal))
+	// Output:
+	// <nil>
+	// {0 [Ada]}
+	// the train is full true
+}
+
+// The same event has the same ID, whoever delivers it. Ids that tell the time make
+// new events cheap.
+func ExampleEventID() {
+	a := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
+	b := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
+	c := once.EventID("another-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
+	fmt.Println(a == b, a == c)
+	madeAt, ok := once.EventTime("0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
+	fmt.Println(madeAt.UTC().Format("2006-01-02"), ok)
+	_, ok = once.EventTime("order-1001")
+	fmt.Println(ok)
+	// Output:
+	// true false
+	// 2025-08-19 true
+	// false
+}
+
+// startSidecar starts what stands in for a sidecar with a state store in the
+// examples.
+func startSidecar() (*daprhttp.Client, func()) {
+	type value struct {
+		Key   string          `json:"key"`
+		Value json.RawMessage `json:"value"`
+		ETag  string          `json:"etag"`
+	}
+	var mu sync.Mutex
+	values := make(map[string]value)
+	version := 0
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1.0/state/statestore/{key}", func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		v, ok := values[r.PathValue("key")]
+		if !ok {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("ETag", v.ETag)
+		_, _ = w.Write(v.Value)
+	})
+	mux.HandleFunc("POST /v1.0/state/statestore", func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		var items []value
+		_ = json.NewDecoder(r.Body).Decode(&items)
+		for _, item := range items {
+			if item.ETag != values[item.Key].ETag {
+				w.WriteHeader(http.StatusConflict)
+				return
+			}
+			version++
+			item.ETag = strconv.Itoa(version)
+			values[item.Key] = item
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	server := httptest.NewServer(mux)
+	return &daprhttp.Client{Endpoint: server.URL}, server.Close
+}
