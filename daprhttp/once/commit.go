@@ -19,7 +19,7 @@ const (
 // many changes is by one of so many authors: few for a key that is seldom changed,
 // and for a busy one so many that events which overtake each other, on their way
 // to one replica or another, find their IDs in the record.
-func keepIDs(applied, authors int) int { return max(32, min(applied*authors, maxIDs/4)) }
+func keepIDs(applied, authors int) int { return max(32, min(applied*(2*authors-1), maxIDs/4)) }
 
 // An item is the part of a commit that concerns one key.
 type item[V any] struct {

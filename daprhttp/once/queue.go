@@ -3,6 +3,7 @@ package once
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -11,6 +12,8 @@ const (
 	maxChanges = 256 // in a commit
 	maxKeys    = 100 // in a commit
 	maxRunning = 4   // commits at the same time, of different keys
+
+	moment = time.Millisecond
 )
 
 // A queue holds the changes that wait, in a line for each key, and commits those
@@ -22,6 +25,7 @@ type queue[V any] struct {
 	mu      sync.Mutex
 	lines   map[string]*line[V]
 	ready   []*line[V] // whose turn it is
+	resting []*line[V] // whose turn comes later
 	running int        // commits
 }
 
@@ -83,19 +87,32 @@ func (q *queue[V]) offer(l *line[V]) {
 	switch {
 	case wait > 0:
 		l.busy = true
-		time.AfterFunc(wait, func() {
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			l.busy = false
-			q.offer(l)
-			q.start()
-		})
+		q.resting = append(q.resting, l)
+		time.AfterFunc(wait, q.wake)
 	case len(l.waiting) > 0:
 		l.busy = true
 		q.ready = append(q.ready, l)
 	default:
 		delete(q.lines, l.key)
 	}
+}
+
+// wake offers the lines whose turn has come, and with them those whose turn comes
+// within a moment, so that they are in one commit.
+func (q *queue[V]) wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	soon := time.Now().Add(moment)
+	q.resting = slices.DeleteFunc(q.resting, func(l *line[V]) bool {
+		due := l.pace.due.Before(soon)
+		if due {
+			l.busy = false
+			l.pace.due = time.Time{}
+			q.offer(l)
+		}
+		return due
+	})
+	q.start()
 }
 
 // start starts commits of what is ready. The caller holds q.mu.
