@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,7 +170,9 @@ func TestChangesApplyOnceWhileMarkersCannotBeWritten(t *testing.T) {
 // sidecar does.
 type bounded struct {
 	*memoryStore
-	most    int
+	most int
+
+	mu      sync.Mutex
 	largest int // value
 }
 
@@ -181,7 +184,9 @@ func (s *bounded) save(ctx context.Context, writes []write) error {
 			return err
 		}
 		size += len(value)
+		s.mu.Lock()
 		s.largest = max(s.largest, len(value))
+		s.mu.Unlock()
 	}
 	if size > s.most {
 		return errFailed
@@ -264,12 +269,12 @@ func TestKeyFromTheFutureCostsTheOthersNothing(t *testing.T) {
 		r := storedRecord(t, s, "apple")
 		is.True(r.Ahead != nil)                       // some have left the record
 		is.True(!fromFuture(r.Watermark, time.Now())) // and the watermark is not lifted
-		before := s.markers
+		before := s.markers.Load()
 		for range 200 {
 			apply(order(time.Now()))
 		}
-		is.Equal(s.markers, before) // nobody has looked for a marker
-		for _, c := range future {  // they count once themselves
+		is.Equal(s.markers.Load(), before) // nobody has looked for a marker
+		for _, c := range future {         // they count once themselves
 			is.Equal(newTestInbox(s).Apply(t.Context(), c), []Result[int64]{{Duplicate: true}})
 		}
 
@@ -311,13 +316,13 @@ func TestTimeOfAKeyFromTheFutureComes(t *testing.T) {
 // counting counts the markers that are looked for.
 type counting struct {
 	*memoryStore
-	markers int
+	markers atomic.Int64
 }
 
 func (s *counting) readStrong(ctx context.Context, keys []string) map[string]stored {
 	for _, key := range keys {
 		if strings.HasPrefix(key, markerPrefix) {
-			s.markers++
+			s.markers.Add(1)
 		}
 	}
 	return s.memoryStore.readStrong(ctx, keys)

@@ -264,9 +264,9 @@ func TestRecordIsReadAhead(t *testing.T) {
 			synctest.Wait()
 		}
 		apply(in, "e1", Result[int64]{After: -1})
-		is.Equal(s.reads, 1)
+		is.Equal(s.reads.Load(), int64(1))
 		apply(in, "e2", Result[int64]{Before: -1, After: -2})
-		is.Equal(s.reads, 1)
+		is.Equal(s.reads.Load(), int64(1))
 		apply(newTestInbox(s.store), "e3", Result[int64]{Before: -2, After: -3})
 		apply(in, "e3", Result[int64]{Duplicate: true}) // though what was read ahead has not got it
 		apply(in, "e4", Result[int64]{Before: -3, After: -4})
@@ -288,11 +288,11 @@ func TestRecordIsReadAhead(t *testing.T) {
 
 type countingReads struct {
 	store
-	reads int
+	reads atomic.Int64
 }
 
 func (s *countingReads) read(ctx context.Context, keys []string) (map[string]stored, error) {
-	s.reads++
+	s.reads.Add(1)
 	return s.store.read(ctx, keys)
 }
 

@@ -82,9 +82,10 @@ func testTurns(t *testing.T, replicas int, commit time.Duration, timed bool) {
 	const perSecond, seconds = 100, 10 // orders for the hot key; and half as many for forty others
 	memory := &memoryStore{}
 	random := rand.New(rand.NewPCG(uint64(replicas), uint64(commit)))
+	late := lateStore{memory, commit / 2, new(sync.Mutex), rand.New(rand.NewPCG(uint64(replicas), 0))}
 	var inboxes []*Inbox[int64]
 	for range replicas {
-		inboxes = append(inboxes, newTestInbox(lateStore{memory, commit / 2, new(sync.Mutex), random}))
+		inboxes = append(inboxes, newTestInbox(late))
 	}
 	var mu sync.Mutex
 	var longest time.Duration
