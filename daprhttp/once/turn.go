@@ -117,10 +117,19 @@ func (p *pace) read(etag string, before int) (pause time.Duration, fault error) 
 	case p.faults > 0:
 		pause, fault = backoff(p.faults), p.lost.err
 	default:
-		pause = time.Duration(before) * p.took
+		pause = turns(before, p.took)
 	}
 	p.pause(pause)
 	return pause, fault
+}
+
+// maxPause bounds how long to wait for others: a commit that hung says nothing of
+// the next ones.
+const maxPause = giveUp / 2
+
+// turns returns how long so many others may take.
+func turns(others int, took time.Duration) time.Duration {
+	return min(time.Duration(others)*took, maxPause)
 }
 
 func (p *pace) pause(d time.Duration) {
@@ -132,10 +141,10 @@ func (p *pace) pause(d time.Duration) {
 // author in the line now.
 func (p *pace) saved(took time.Duration, before int) {
 	p.took, p.faults, p.lost = took, 0, nil
-	p.pause(time.Duration(before) * took)
+	p.pause(turns(before, took))
 }
 
-// failed takes in that a save has failed, which was the last of some calls.
+// failed takes in that a save against an ETag has failed.
 func (p *pace) failed(took time.Duration, etag string, err error) {
 	p.took, p.paused, p.lost = took, false, &lostSave{etag, err}
 }

@@ -29,6 +29,27 @@ func TestLineOfReplicas(t *testing.T) {
 	is.Equal(c, commits("A.29"))
 }
 
+func TestPaceOfOneKey(t *testing.T) {
+	is := is.New(t)
+	var p pace
+	p.saved(10*time.Millisecond, 2)
+	is.True(time.Until(p.due) > 15*time.Millisecond) // the others' turns
+	pause, _ := p.read("2", 2)
+	is.Equal(pause, time.Duration(0)) // once is enough
+
+	p.failed(10*time.Millisecond, "2", errFailed)
+	pause, fault := p.read("3", 1) // somebody else has saved, and one is before
+	is.Equal(pause, 10*time.Millisecond)
+	is.NoErr(fault)
+	p.failed(10*time.Millisecond, "3", errFailed)
+	pause, fault = p.read("3", 1) // nobody has: the store fails
+	is.True(pause > 0 && pause <= 8*time.Millisecond)
+	is.Equal(fault, errFailed)
+
+	p.saved(time.Minute, 15) // a commit that hung
+	is.True(time.Until(p.due) <= maxPause)
+}
+
 // lateStore is a store that takes its time.
 type lateStore struct {
 	store
