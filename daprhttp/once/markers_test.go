@@ -408,6 +408,30 @@ func TestMarkersThatWereWrittenNeedNotBeWrittenAgain(t *testing.T) {
 	is.Equal(s.writes-before, 10) // the rest, and nothing twice
 }
 
+// IDs for which a marker has no room are written elsewhere, and not believed to be
+// written before they are.
+func TestMarkerThatIsFullSendsTheRestElsewhere(t *testing.T) {
+	is := is.New(t)
+	var ids []ID
+	for i := range maxShared + 5 {
+		ids = append(ids, newID(1e12+uint64(i%16), fmt.Append(nil, i))) // in the shortest span
+	}
+	s := &onceWritable{memoryStore: &memoryStore{}}
+	m := &markers{store: s, known: memory{limit: maxRemembered}}
+	is.NoErr(m.writeAll(t.Context(), map[string]idSet{"apple": setOf(ids[:maxShared])}))
+	rest := setOf(ids[maxShared:])
+	is.True(errors.Is(m.writeAll(t.Context(), map[string]idSet{"apple": rest}), errFailed))
+	for id := range rest.all() {
+		is.True(!m.knows(id))
+	}
+	s.saves = 0
+	is.NoErr(m.writeAll(t.Context(), map[string]idSet{"apple": rest}))
+	for id := range rest.all() {
+		is.True(m.knows(id))
+		is.Equal(string(s.values[markerPrefix+string(id)]), `"`+string(id)+`"`) // a marker of its own
+	}
+}
+
 // What is remembered is bounded, and what has just been noted is always there.
 func TestMemoryOfMarkersIsBounded(t *testing.T) {
 	is := is.New(t)
@@ -416,6 +440,7 @@ func TestMemoryOfMarkersIsBounded(t *testing.T) {
 		id := newID(uint64(i), nil)
 		m.remember(id)
 		is.True(m.knows(id))
+		is.True(m.knows(newID(uint64(max(0, i-9)), nil))) // and the nine before
 		is.True(len(m.known.newer)+len(m.known.older) <= 20)
 	}
 }

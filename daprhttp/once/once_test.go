@@ -317,6 +317,20 @@ func (s *slowStore) save(ctx context.Context, writes []write) error {
 	return s.store.save(ctx, writes)
 }
 
+// Deliveries of one event that were in one commit both get an answer when that fails
+// at first.
+func TestCopiesOfAnEventSurviveASaveThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		in := newTestInbox(&failOnce{store: &memoryStore{}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		got := in.Apply(ctx, event("e1", "apple"), event("e1", "apple"), event("e1", "apple"))
+		is.Equal(got, []Result[int64]{{After: -1}, {Duplicate: true}, {Duplicate: true}})
+		in.settle()
+	})
+}
+
 // One key whose read takes long does not hold up another.
 func TestSlowKeyDoesNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
