@@ -81,8 +81,8 @@ type delivery struct {
 	status daprhttp.Status // empty until it is known
 }
 
-// readBulk reads a bulk delivery. What is no order goes to the dead-letter topic at once, so that
-// it need not be kept in memory.
+// readBulk reads a bulk delivery. What is no order goes to the dead-letter topic at
+// once, so that it need not be kept in memory.
 func (h orderHandler) readBulk(ctx context.Context, body io.Reader) ([]delivery, error) {
 	var deliveries []delivery
 	for entry, err := range daprhttp.BulkEntries(body) {

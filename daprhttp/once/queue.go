@@ -13,7 +13,7 @@ const (
 	maxKeys    = 100 // in a commit
 	maxRunning = 4   // commits at the same time, of different keys
 
-	moment = time.Millisecond
+	moment = time.Millisecond // turns that come within one are taken together
 )
 
 // A queue holds the changes that wait, in a line for each key, and commits those
