@@ -41,8 +41,8 @@ type item[V any] struct {
 // It goes in one direction: read the records, look for markers, see whose turn it
 // is, plan, save, and have markers written for the next commits. Look-ups take
 // longer than all else. So that rivals do not save meanwhile, the records that have
-// some are read again after them: what was looked for in vain is so still, unless
-// an ID was taken out.
+// some are read again after them: what was looked for in vain mostly still is so
+// (invariant 5).
 func (in *Inbox[V]) commit(batches []*batch[V]) {
 	// The commit serves many callers; its calls belong to the first one's trace.
 	ctx := context.WithoutCancel(batches[0].entries[0].ctx)
@@ -103,7 +103,7 @@ func (in *Inbox[V]) read(ctx context.Context, batches []*batch[V]) []*item[V] {
 
 func (in *Inbox[V]) readRecords(ctx context.Context, keys []string) (map[string]stored, error) {
 	if len(keys) == 1 {
-		if s, ok := in.ahead.take(keys[0]); ok {
+		if s, ok := in.readAhead.take(keys[0]); ok {
 			return map[string]stored{keys[0]: s}, nil
 		}
 	}
@@ -199,7 +199,7 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 		case len(it.applied) > 0:
 			it.pace.saved(took, it.next.Commits.before(in.author.name))
 			if len(items) == 1 && len(it.next.Commits.authors()) == 1 {
-				in.ahead.start(ctx, recordKey(it.key))
+				in.readAhead.start(ctx, recordKey(it.key))
 			}
 			for _, e := range it.applied {
 				e.finish(e.planned)

@@ -194,7 +194,7 @@ func (s scenario) inbox(store store) *Inbox[int64] {
 	in.keep = func(int, int) int { return s.keep }
 	in.markers.known.limit = max(s.limit, 1)
 	if !s.ahead {
-		in.ahead.store = nil
+		in.readAhead.store = nil
 	}
 	return in
 }

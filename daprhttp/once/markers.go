@@ -161,7 +161,7 @@ func (m *markers) writeAll(ctx context.Context, changes map[string]idSet) error 
 	}
 	for len(placed) > 0 {
 		tooMany := make(map[slot][]ID)
-		slots := slices.SortedFunc(maps.Keys(placed), func(a, b slot) int { return strings.Compare(a.key(), b.key()) })
+		slots := slices.SortedFunc(maps.Keys(placed), slot.compare)
 		for len(slots) > 0 {
 			some := slots[:min(len(slots), max(m.atOnce, minWrites))]
 			if err := m.writeSome(ctx, some, placed, tooMany); err != nil {

@@ -72,7 +72,7 @@ type Inbox[V any] struct {
 	keep      func(applied, authors int) int // how many IDs are in a generation
 	queue     queue[V]
 	markers   markers
-	ahead     readAhead
+	readAhead readAhead
 	author    *author
 }
 
@@ -106,7 +106,7 @@ func New[V any](sidecar *daprhttp.Client, storeName string, o Options) *Inbox[V]
 func newInbox[V any](s store, markerTTL time.Duration) *Inbox[V] {
 	in := &Inbox[V]{store: s, markerTTL: markerTTL, keep: keepIDs, author: newAuthor()}
 	in.queue = queue[V]{commit: in.commit, lines: make(map[string]*line[V])}
-	in.ahead = readAhead{store: s}
+	in.readAhead = readAhead{store: s}
 	in.markers = markers{store: s, known: memory{limit: maxRemembered}}
 	return in
 }

@@ -54,12 +54,12 @@ func (in *Inbox[V]) settle() {
 			time.Sleep(100 * time.Microsecond)
 		}
 	}
-	in.ahead.mu.Lock()
-	defer in.ahead.mu.Unlock()
-	for _, read := range in.ahead.records {
+	in.readAhead.mu.Lock()
+	defer in.readAhead.mu.Unlock()
+	for _, read := range in.readAhead.records {
 		<-read
 	}
-	in.ahead.records = nil
+	in.readAhead.records = nil
 }
 
 // flaky is a store whose saves fail now and then, with or without effect.
@@ -276,12 +276,12 @@ func TestRecordIsReadAhead(t *testing.T) {
 		in.settle()
 		broken := make(chan stored, 1)
 		broken <- stored{err: errFailed}
-		in.ahead.records = map[string]<-chan stored{"pear": broken}
+		in.readAhead.records = map[string]<-chan stored{"pear": broken}
 		is.NoErr(in.Apply(t.Context(), event("e6", "pear"))[0].Err)
 
 		for i := range 3 * maxAhead {
 			is.NoErr(in.Apply(t.Context(), event("e", fmt.Sprint(i)))[0].Err)
-			is.True(len(in.ahead.records) <= maxAhead)
+			is.True(len(in.readAhead.records) <= maxAhead)
 		}
 	})
 }

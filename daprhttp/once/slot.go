@@ -1,6 +1,7 @@
 package once
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"strconv"
 )
@@ -40,6 +41,11 @@ func newSlot(owner string, span int, id ID) slot {
 		return slot{span: own, id: id}
 	}
 	return slot{owner: owner, span: span, number: ms / spanLength(span)}
+}
+
+// compare orders slots, in whatever way.
+func (s slot) compare(t slot) int {
+	return cmp.Or(cmp.Compare(s.owner, t.owner), cmp.Compare(s.span, t.span), cmp.Compare(s.number, t.number), cmp.Compare(s.id, t.id))
 }
 
 // key returns the key in the store.
