@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	maxIDs   = 1 << 12          // IDs in a record; beyond, markers must be written first
-	maxAgain = 2                // how often records are read again, and markers looked for
-	giveUp   = 10 * time.Second // when a change that can't be saved is handed back
+	maxIDs   = 1 << 12         // IDs in a record; beyond, markers must be written first
+	maxAgain = 2               // how often records are read again, and markers looked for
+	giveUp   = 3 * time.Second // when a change that can't be saved is handed back
 )
 
 // keepIDs returns how many IDs are together in a generation, when a commit of so
@@ -134,35 +134,44 @@ func (it *item[V]) finishSaved() {
 // after a pause.
 func (in *Inbox[V]) takeTurns(items []*item[V]) []*item[V] {
 	return slices.DeleteFunc(items, func(it *item[V]) bool {
+		if lost := it.pace.lost; lost != nil && lost.etag != it.etag && !it.pace.paused {
+			in.counts.conflicts.Add(1)
+		}
 		pause, fault := it.pace.read(it.etag, it.stored.Commits.before(in.author.name))
 		if fault != nil {
-			it.handBack(fault)
+			in.handBack(it.batch, fault)
+			if len(it.entries) == 0 {
+				it.pace, pause = pace{}, 0 // whoever comes next need not wait for it
+			}
 		}
 		return pause > 0
 	})
 }
 
-// handBack finishes the entries that have been tried for long with an error.
-func (b *batch[V]) handBack(why error) {
+// handBack finishes the entries that have been tried for long with an error, and
+// with them those of a key that is known to fail.
+func (in *Inbox[V]) handBack(b *batch[V], why error) {
+	known := in.failing.has(b.key)
 	b.entries = slices.DeleteFunc(b.entries, func(e *entry[V]) bool {
-		late := time.Since(e.since) > giveUp
+		late := known || time.Since(e.since) > giveUp
 		if late {
-			e.finish(Result[V]{Err: fmt.Errorf("not saved in %v: %w", giveUp, why)})
+			in.failing.add(b.key)
+			e.finish(Result[V]{Err: fmt.Errorf("not saved in %v: %w", time.Since(e.since).Round(time.Millisecond), why)})
 		}
 		return late
 	})
 }
 
 // save saves what was planned. All items go into one call, but for those whose
-// saves keep failing, which go alone: in a store that saves all or nothing, the
-// one whose ETag is stale must not take the others with it for ever.
+// saves keep failing, or are known to, which go alone: in a store that saves all or
+// nothing, the one whose ETag is stale must not take the others with it for ever.
 func (in *Inbox[V]) save(ctx context.Context, items []*item[V]) {
 	var together []*item[V]
 	calls := make([][]*item[V], 0, 1)
 	for _, it := range items {
 		switch {
 		case len(it.applied) == 0:
-		case it.pace.faults > 1:
+		case it.pace.faults > 1 || in.failing.has(it.key):
 			calls = append(calls, []*item[V]{it})
 		default:
 			together = append(together, it)
@@ -197,6 +206,8 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 				it.entries = append(append(it.entries, e), e.copies...)
 			}
 		case len(it.applied) > 0:
+			in.counts.commits.Add(1)
+			in.failing.remove(it.key)
 			it.pace.saved(took, it.next.Commits.before(in.author.name))
 			if len(items) == 1 && len(it.next.Commits.authors()) == 1 {
 				in.readAhead.start(ctx, recordKey(it.key))
@@ -210,7 +221,7 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 		}
 		if it.full {
 			it.pace.pause(backoff(10))
-			it.handBack(fmt.Errorf("%d changes are not yet marked as applied: %w", maxIDs, in.markers.failure()))
+			in.handBack(it.batch, fmt.Errorf("%d changes are not yet marked as applied: %w", maxIDs, in.markers.failure()))
 		}
 	}
 }

@@ -73,7 +73,10 @@ type Inbox[V any] struct {
 	queue     queue[V]
 	markers   markers
 	readAhead readAhead
+	failing   failing
 	author    *author
+	calls     calls[V]
+	counts    counts
 }
 
 // Options are the settings of an [Inbox]. The zero value is good for most.
@@ -162,7 +165,8 @@ func (e finalError) Is(target error) bool { return target == ErrFinal }
 //
 // When ctx is done, Apply returns at once, and the error of what is not known yet is
 // that of ctx: what was not being saved just then is given up. A store that can't
-// be read, or has not saved a change after some ten seconds, is an error too.
+// be read, or has not saved a change after some seconds, is an error too; for a key
+// of which that is known, after one try.
 // Changes of one key that arrive at the same time are saved together, in any order.
 func (in *Inbox[V]) Apply(ctx context.Context, changes ...Change[V]) []Result[V] {
 	return in.apply(ctx, false, changes)
@@ -205,6 +209,8 @@ func (in *Inbox[V]) apply(ctx context.Context, replaces bool, changes []Change[V
 		})
 	}
 	if len(entries) > 0 {
+		in.calls.add(c)
+		defer in.calls.remove(c)
 		in.queue.add(entries...)
 		select {
 		case <-c.done:

@@ -415,6 +415,43 @@ func TestStoreThatDoesNotSaveHandsTheChangeBack(t *testing.T) {
 	})
 }
 
+// Once a key has been refused for long, what comes for it is handed back after one
+// try, so that a delivery of many does not wait for it again and again. And it
+// spoils no more saves of others.
+func TestKeyThatIsKnownToBeRefusedHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := &refusing{store: &memoryStore{}, key: "apple"}
+		in := newTestInbox(s)
+		is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil)
+		for i := range 5 {
+			start := time.Now()
+			refused := s.refused
+			got := in.Apply(t.Context(), event(fmt.Sprint("f", i), "apple"), event(fmt.Sprint("g", i), "pear"))
+			is.True(errors.Is(got[0].Err, errFailed))
+			is.NoErr(got[1].Err)
+			is.True(time.Since(start) < 50*time.Millisecond)
+			is.Equal(s.refused-refused, 1)
+		}
+		s.key = ""
+		is.NoErr(in.Apply(t.Context(), event("e1", "apple"))[0].Err)
+		// What was long ago is forgotten.
+		s.key = "apple"
+		start := time.Now()
+		is.True(in.Apply(t.Context(), event("e2", "apple"))[0].Err != nil)
+		is.True(time.Since(start) > giveUp)
+	})
+}
+
+func TestProbeSaysWhetherTheStoreSaves(t *testing.T) {
+	is := is.New(t)
+	s := &refusing{store: &memoryStore{}}
+	in := newTestInbox(s)
+	is.NoErr(in.Probe(t.Context()))
+	s.key = probeKey
+	is.True(errors.Is(in.Probe(t.Context()), errFailed))
+}
+
 // refusing is a store that saves all or nothing and refuses a key.
 type refusing struct {
 	store

@@ -125,7 +125,7 @@ func (p *pace) read(etag string, before int) (pause time.Duration, fault error) 
 
 // maxPause bounds how long to wait for others: a commit that hung says nothing of
 // the next ones.
-const maxPause = giveUp / 2
+const maxPause = 5 * time.Second
 
 // turns returns how long so many others may take.
 func turns(others int, took time.Duration) time.Duration {
