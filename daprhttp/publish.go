@@ -9,14 +9,16 @@ import (
 	"net/http"
 )
 
-// Names of message metadata that Dapr itself understands. Components know more.
+// Names of message metadata that Dapr itself understands, or many components do.
+// Components know more.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#metadata.
 const (
-	MetadataEventID    = "cloudevent.id"   // the id attribute of the event
-	MetadataEventType  = "cloudevent.type" // the type attribute of the event
-	MetadataTTL        = "ttlInSeconds"    // how long the message may wait, or the value be kept
-	MetadataRawPayload = "rawPayload"      // "true": no CloudEvents envelope
+	MetadataEventID      = "cloudevent.id"   // the id attribute of the event
+	MetadataEventType    = "cloudevent.type" // the type attribute of the event
+	MetadataTTL          = "ttlInSeconds"    // how long the message may wait, or the value be kept
+	MetadataRawPayload   = "rawPayload"      // "true": no CloudEvents envelope
+	MetadataPartitionKey = "partitionKey"    // messages that have the same stay in order, where there are partitions
 )
 
 // A Message is what is published to a topic.

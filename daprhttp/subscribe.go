@@ -4,8 +4,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
-	"io"
+	"fmt"
 	"net/http"
+	"slices"
 )
 
 // A Subscription asks the sidecar to deliver the events of one topic to one
@@ -99,10 +100,40 @@ func RequireAppToken(token string, next http.Handler) http.Handler {
 		// nothing, not even how long the token is.
 		got := sha256.Sum256([]byte(r.Header.Get(tokenHeader)))
 		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusUnauthorized)
-			_, _ = io.WriteString(w, `{"error":"the header dapr-api-token must hold the token in APP_API_TOKEN"}`+"\n")
+			writeJSON(w, http.StatusUnauthorized, failure{"the header dapr-api-token must hold the token in APP_API_TOKEN"})
 			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// failure is the answer to what is not let through.
+type failure struct {
+	Error string `json:"error"`
+}
+
+// callerHeader says, in a request that came by service invocation from another app,
+// which one: the sidecar that the caller used has put it there. What a sidecar
+// delivers, and what its own program sends through it, does not have it.
+const callerHeader = "dapr-caller-app-id"
+
+// RequireCaller returns a handler that lets a request through to next unless it came
+// by service invocation from an app whose ID is not among appIDs, and answers that
+// with 403. A route for deliveries admits none but the program's own app ID:
+// whoever invokes a program has its token put on the request by the program's own
+// sidecar, so that the token of [RequireAppToken] tells nothing of who it is.
+//
+// That name is as good as what the sidecars know of each other: with mTLS nobody can
+// borrow it; without, whoever is let to run a sidecar with that ID can.
+//
+// See https://docs.dapr.io/reference/api/service_invocation_api/.
+func RequireCaller(appIDs []string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, caller := range r.Header.Values(callerHeader) {
+			if !slices.Contains(appIDs, caller) {
+				writeJSON(w, http.StatusForbidden, failure{fmt.Sprintf("the app %q may not do this by service invocation", caller)})
+				return
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -36,3 +36,13 @@ func setTrace(ctx context.Context, h http.Header) {
 		}
 	}
 }
+
+// TraceID returns the ID of a trace, 32 hexadecimal digits, from its traceparent, or
+// "" where that is none.
+func TraceID(traceParent string) string {
+	const version, id = len("00-"), 32
+	if len(traceParent) < version+id+1 || traceParent[version-1] != '-' || traceParent[version+id] != '-' {
+		return ""
+	}
+	return traceParent[version : version+id]
+}

@@ -1,0 +1,76 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// Metrics are the figures of a program, which it serves in Prometheus's text format.
+// They are all made before the first request.
+//
+// See https://prometheus.io/docs/instrumenting/exposition_formats/.
+type Metrics struct {
+	families []*family
+}
+
+// A family has one name, and one metric or many that differ in their labels.
+type family struct {
+	name, help, kind string
+	metrics          []metric
+}
+
+type metric struct {
+	labels string
+	read   func() float64
+}
+
+// A Counter only rises. Its methods may be called by many goroutines at once.
+type Counter struct{ n atomic.Int64 }
+
+// Add adds a number that is not negative.
+func (c *Counter) Add(n int) { c.n.Add(int64(n)) }
+
+// Counter returns a new counter. Its name ends in "_total"; labels is empty, or
+// something like `outcome="counted"`.
+func (m *Metrics) Counter(name, labels, help string) *Counter {
+	c := new(Counter)
+	m.add(name, labels, help, "counter", func() float64 { return float64(c.n.Load()) })
+	return c
+}
+
+// CounterFunc adds a counter that the program keeps itself.
+func (m *Metrics) CounterFunc(name, help string, read func() float64) {
+	m.add(name, "", help, "counter", read)
+}
+
+// GaugeFunc adds a figure that rises and falls.
+func (m *Metrics) GaugeFunc(name, help string, read func() float64) {
+	m.add(name, "", help, "gauge", read)
+}
+
+func (m *Metrics) add(name, labels, help, kind string, read func() float64) {
+	if labels != "" {
+		labels = "{" + labels + "}"
+	}
+	if n := len(m.families); n == 0 || m.families[n-1].name != name {
+		m.families = append(m.families, &family{name: name, help: help, kind: kind})
+	}
+	last := m.families[len(m.families)-1]
+	last.metrics = append(last.metrics, metric{labels, read})
+}
+
+// ServeHTTP answers GET /metrics.
+func (m *Metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	var b strings.Builder
+	for _, f := range m.families {
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %[1]s %[3]s\n", f.name, f.help, f.kind)
+		for _, one := range f.metrics {
+			fmt.Fprintf(&b, "%s%s %s\n", f.name, one.labels, strconv.FormatFloat(one.read(), 'g', -1, 64))
+		}
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write([]byte(b.String()))
+}

@@ -1,0 +1,121 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/matryer/is"
+)
+
+func logAll(l *slog.Logger) {
+	l.Info("Counted.", LogTraceID, "4bf9", LogEventID, "e\n1", "orderId", "order-1", "ordered", int64(10))
+	l.Info("Failed.", "itemId", "item1", LogError, errors.New("out of reach"))
+	l.Info("Started")
+}
+
+func TestLogForPeople(t *testing.T) {
+	is := is.New(t)
+	var b bytes.Buffer
+	l, err := NewLogger(&b, "")
+	is.NoErr(err)
+	logAll(l.Logger)
+	at := regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
+	is.Equal(at.ReplaceAllString(b.String(), ""), `eventId="e\n1" Counted. orderId=order-1, ordered=10`+"\n"+"Failed. itemId=item1: out of reach\nStarted\n")
+	is.Equal(len(at.FindAllString(b.String(), -1)), 3)
+}
+
+func TestLogInJSON(t *testing.T) {
+	is := is.New(t)
+	var b bytes.Buffer
+	l, err := NewLogger(&b, "json")
+	is.NoErr(err)
+	logAll(l.Logger)
+	got := regexp.MustCompile(`"time":"[^"]+",`).ReplaceAllString(b.String(), "")
+	is.Equal(got, `{"level":"INFO","msg":"Counted.","traceId":"4bf9","eventId":"e\n1","orderId":"order-1","ordered":10}`+"\n"+
+		`{"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}`+"\n"+`{"level":"INFO","msg":"Started"}`+"\n")
+	_, err = NewLogger(&b, "xml")
+	is.True(strings.Contains(err.Error(), `LOG_FORMAT is "xml"`))
+}
+
+type countingWriter struct {
+	io.Writer
+	writes int
+}
+
+func (w *countingWriter) Write(b []byte) (int, error) { w.writes++; return w.Writer.Write(b) }
+
+func TestLinesAreWrittenTogether(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		is := is.New(t)
+		var b bytes.Buffer
+		w := &countingWriter{Writer: &b}
+		l, err := NewLogger(w, format)
+		is.NoErr(err)
+		l.Together(logAll)
+		is.Equal(w.writes, 1)
+		is.Equal(strings.Count(b.String(), "\n"), 3)
+		l.Together(func(*slog.Logger) {})
+		is.Equal(w.writes, 1)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	is := is.New(t)
+	var m Metrics
+	counted := m.Counter("events_total", `outcome="counted"`, "Events.")
+	m.Counter("events_total", `outcome="dead"`, "Events.").Add(1)
+	m.GaugeFunc("oldest_seconds", "Age.", func() float64 { return 0.25 })
+	m.CounterFunc("commits_total", "Commits.", func() float64 { return 1e6 })
+	counted.Add(2)
+	counted.Add(3)
+	w := httptest.NewRecorder()
+	m.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	is.Equal(w.Header().Get("Content-Type"), "text/plain; version=0.0.4; charset=utf-8")
+	is.Equal(w.Body.String(), `# HELP events_total Events.
+# TYPE events_total counter
+events_total{outcome="counted"} 5
+events_total{outcome="dead"} 1
+# HELP oldest_seconds Age.
+# TYPE oldest_seconds gauge
+oldest_seconds 0.25
+# HELP commits_total Commits.
+# TYPE commits_total counter
+commits_total 1e+06
+`)
+}
+
+func TestOtherSitesAreRefused(t *testing.T) {
+	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
+	for _, tt := range []struct {
+		method, site, origin string
+		want                 int
+	}{
+		{"POST", "", "", 204}, // curl, a sidecar
+		{"POST", "cross-site", "https://example.com", 403},
+		{"POST", "same-site", "http://example.com:8080", 403},
+		{"POST", "same-origin", "http://example.com", 204},
+		{"POST", "", "https://example.org", 403},
+		{"POST", "", "null", 403},
+		{"DELETE", "cross-site", "", 403},
+		{"GET", "cross-site", "", 204},
+	} {
+		r := httptest.NewRequest(tt.method, "http://example.com/", nil)
+		for name, value := range map[string]string{"Sec-Fetch-Site": tt.site, "Origin": tt.origin} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != tt.want || w.Code == 403 && w.Body.String() != `{"error":"a page of another site may not send this"}`+"\n" {
+			t.Errorf("%+v: got %d %s", tt, w.Code, w.Body)
+		}
+	}
+}
