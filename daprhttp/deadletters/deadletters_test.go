@@ -1,0 +1,287 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
+)
+
+// A fixture is the program beside a sidecar that is none.
+type fixture struct {
+	*service
+	dir       string
+	url       string
+	published []string
+	answer    int
+	meanwhile func() // while something is published
+}
+
+func newFixture(t *testing.T) *fixture {
+	f := &fixture{dir: t.TempDir(), answer: http.StatusNoContent}
+	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		f.published = append(f.published, r.URL.String()+" "+r.Header.Get("Content-Type")+" "+string(body))
+		if f.meanwhile != nil {
+			f.meanwhile()
+		}
+		w.WriteHeader(f.answer)
+	}))
+	t.Cleanup(sidecar.Close)
+	log, err := web.NewLogger(io.Discard, "")
+	must(t, err)
+	kept, err := openFolder(f.dir)
+	must(t, err)
+	f.service = &service{
+		kept: kept, sidecar: &daprhttp.Client{Endpoint: sidecar.URL}, pubsubName: "pubsub",
+		deadLetterTopic: "orders-dead", topic: "orders", appID: "dead-letters", log: log,
+	}
+	server := httptest.NewServer(f.handler())
+	t.Cleanup(server.Close)
+	f.url = server.URL
+	return f
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deliver delivers a letter as a sidecar does.
+func (f *fixture) deliver(t *testing.T, letter string) {
+	t.Helper()
+	event := `{"specversion":"1.0","id":"random","source":"Dapr","type":"com.dapr.event.sent","datacontenttype":"application/octet-stream","data_base64":"` +
+		base64.StdEncoding.EncodeToString([]byte(letter)) + `"}`
+	resp, err := http.Post(f.url+"/letters/deliver", "application/cloudevents+json", strings.NewReader(event))
+	must(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Fatalf("delivery was answered %s", resp.Status)
+	}
+}
+
+// command runs the program as a person does.
+func (f *fixture) command(args ...string) (string, error) {
+	var out bytes.Buffer
+	getenv := func(name string) string {
+		if name == "PORT" {
+			return f.url[strings.LastIndex(f.url, ":")+1:]
+		}
+		return ""
+	}
+	err := run(context.Background(), args, getenv, &out)
+	return out.String(), err
+}
+
+func (f *fixture) ids(t *testing.T) (ids []string) {
+	letters, err := f.kept.list()
+	must(t, err)
+	for _, l := range letters {
+		ids = append(ids, l.id)
+	}
+	return ids
+}
+
+const (
+	event  = `{"data":{"itemId":"broken","quantity":1},"id":"e1","source":"order-service","specversion":"1.0","topic":"orders","type":"t"}`
+	reason = `,"deadletterreason":"what is stored is no value"}`
+)
+
+func TestLetterIsSentAgainAsItWas(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	f.deliver(t, strings.TrimSuffix(event, "}")+reason)
+	f.deliver(t, strings.TrimSuffix(event, "}")+reason) // delivered again
+	f.deliver(t, event)                                 // moved by the sidecar, too
+	is.Equal(len(f.ids(t)), 1)
+	id := f.ids(t)[0]
+
+	out, err := f.command("list")
+	is.NoErr(err)
+	is.True(strings.Contains(out, id))
+	is.True(strings.Contains(out, "what is stored is no value"))
+	is.True(strings.Contains(out, `{"itemId":"broken","quantity":1}`))
+
+	out, err = f.command("send", id)
+	is.NoErr(err)
+	is.Equal(out, id+" sent again\n")
+	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders application/cloudevents+json " + event})
+	is.Equal(len(f.ids(t)), 0)
+	out, err = f.command("list")
+	is.NoErr(err)
+	is.Equal(out, "no dead letters\n")
+	_, err = f.command("send", id)
+	is.Equal(err.Error(), id+": there is no such letter")
+}
+
+func TestAllAreDropped(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	f.deliver(t, event)
+	f.deliver(t, strings.Replace(event, `"e1"`, `"e2"`, 1))
+	f.deliver(t, strings.Replace(event, `:1}`, `:2}`, 1)) // other data under the same id
+	f.deliver(t, "\x00\xff no event")
+	is.Equal(len(f.ids(t)), 4)
+	out, err := f.command("drop", "all")
+	is.NoErr(err)
+	is.Equal(strings.Count(out, "dropped\n"), 4)
+	is.Equal(len(f.ids(t)), 0)
+	is.Equal(len(f.published), 0)
+}
+
+func TestWhatIsNoEventIsSentAsItIs(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	f.deliver(t, "\x00 no event")
+	out, err := f.command("list")
+	is.NoErr(err)
+	is.True(strings.Contains(out, "it is not a CloudEvent"))
+	is.True(!strings.Contains(out, "\x00"))
+	_, err = f.command("send", "all")
+	is.NoErr(err)
+	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders?metadata.rawPayload=true application/json \x00 no event"})
+}
+
+// A letter that was not sent is still there.
+func TestLetterThatIsNotSentIsKept(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	f.deliver(t, event)
+	f.answer = 500
+	_, err := f.command("send", "all")
+	is.True(strings.Contains(err.Error(), "sidecar answered 500"))
+	is.Equal(len(f.ids(t)), 1)
+	// Of this one there is only the beginning.
+	f.deliver(t, `{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
+	f.answer = 204
+	out, err := f.command("send", "all")
+	is.True(strings.Contains(err.Error(), "only the beginning of it is kept, of 5000000 bytes"))
+	is.Equal(strings.Count(out, "sent again"), 1)
+	is.Equal(len(f.ids(t)), 1)
+}
+
+// An event that fails again may come back while it is being sent.
+func TestLetterThatComesBackAtOnceIsKept(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	f.deliver(t, event)
+	f.meanwhile = func() { f.deliver(t, event) }
+	_, err := f.command("send", "all")
+	is.NoErr(err)
+	is.Equal(len(f.ids(t)), 1)
+	f.answer = 500
+	_, err = f.command("send", "all")
+	is.True(err != nil)
+	is.Equal(len(f.ids(t)), 1)
+}
+
+// What the program was doing when it was killed is taken up again.
+func TestFolderIsPutInOrder(t *testing.T) {
+	is := is.New(t)
+	dir := t.TempDir()
+	for _, name := range []string{"a.letter", "b.sending", "c.letter", "c.sending", "d.123.part"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
+	}
+	f, err := openFolder(dir)
+	must(t, err)
+	letters, err := f.list()
+	must(t, err)
+	is.Equal(len(letters), 3)
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	is.Equal(len(entries), 3)
+	_, err = f.read("d")
+	is.True(errors.Is(err, errNoLetter))
+}
+
+// A letter is not acknowledged when it can't be kept.
+func TestLetterThatCannotBeKeptComesAgain(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	must(t, os.RemoveAll(f.dir))
+	r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(`{"id":"x","data_base64":"e30="}`))
+	r.Header.Set("Content-Type", "application/cloudevents+json")
+	w := httptest.NewRecorder()
+	f.handler().ServeHTTP(w, r)
+	is.Equal(w.Code, 500)
+	is.True(strings.Contains(w.Body.String(), `"RETRY"`))
+}
+
+func TestStrangersAreRefused(t *testing.T) {
+	f := newFixture(t)
+	f.deliver(t, event)
+	id := f.ids(t)[0]
+	f.appToken = "secret"
+	h := f.handler()
+	for _, tt := range []struct {
+		header, value string
+		want          int
+	}{
+		{"dapr-api-token", "wrong", 401},
+		{"dapr-caller-app-id", "stranger", 403},
+		{"sec-fetch-site", "cross-site", 403},
+	} {
+		for _, request := range []string{"DELETE /letters/all", "POST /letters/" + id + "/send", "POST /letters/deliver"} {
+			method, path, _ := strings.Cut(request, " ")
+			r := httptest.NewRequest(method, path, nil)
+			r.Header.Set("dapr-api-token", "secret")
+			r.Header.Set(tt.header, tt.value)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != tt.want {
+				t.Errorf("%s with %s %s: got %d, want %d", request, tt.header, tt.value, w.Code, tt.want)
+			}
+		}
+	}
+	if len(f.ids(t)) != 1 || len(f.published) > 0 {
+		t.Error("a stranger has done something")
+	}
+}
+
+func TestListSaysWhatALetterIs(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	f.deliver(t, event)
+	resp, err := http.Get(f.url + "/letters")
+	must(t, err)
+	defer resp.Body.Close()
+	var got []map[string]any
+	must(t, json.NewDecoder(resp.Body).Decode(&got))
+	is.Equal(got[0]["eventId"], "e1")
+	is.Equal(got[0]["source"], "order-service")
+	is.Equal(got[0]["reason"], "not said: the log of the subscriber has it")
+	shown, err := http.Get(f.url + "/letters/" + f.ids(t)[0])
+	must(t, err)
+	defer shown.Body.Close()
+	body, _ := io.ReadAll(shown.Body)
+	is.Equal(string(body), event)
+	metrics, err := http.Get(f.url + "/metrics")
+	must(t, err)
+	defer metrics.Body.Close()
+	body, _ = io.ReadAll(metrics.Body)
+	is.True(strings.Contains(string(body), "\ndead_letters 1\n"))
+}
+
+func TestUsage(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	for _, args := range [][]string{nil, {"serve"}, {"serve", "a"}, {"send"}, {"drop"}, {"list", "x"}, {"help"}} {
+		_, err := f.command(args...)
+		is.Equal(err, errUsage)
+	}
+}

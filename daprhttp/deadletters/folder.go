@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A folder keeps letters, each in a file. What it has kept is on the disk.
+type folder struct {
+	dir string
+
+	mu sync.Mutex // held while files are renamed
+}
+
+const (
+	keptSuffix    = ".letter"
+	sendingSuffix = ".sending" // is being sent again
+	partSuffix    = ".part"    // is being written
+)
+
+var errNoLetter = errors.New("there is no such letter")
+
+// openFolder opens a folder, which it makes if it is not there. What was being sent
+// when the program ended is kept again: to send it twice does no harm.
+func openFolder(dir string) (*folder, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{dir: dir}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		switch {
+		case strings.HasSuffix(name, partSuffix):
+			err = os.Remove(name)
+		case strings.HasSuffix(name, sendingSuffix):
+			err = f.keepAgain(strings.TrimSuffix(e.Name(), sendingSuffix))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *folder) path(id, suffix string) string { return filepath.Join(f.dir, id+suffix) }
+
+// keep keeps a letter. It reports whether it is a new one.
+func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
+	part, err := os.CreateTemp(f.dir, id+".*"+partSuffix)
+	if err != nil {
+		return false, err
+	}
+	defer os.Remove(part.Name()) // fails when it has another name
+	_, err = part.Write(body)
+	if err == nil {
+		err = part.Sync()
+	}
+	if err := errors.Join(err, part.Close()); err != nil {
+		return false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, err := os.Stat(f.path(id, keptSuffix)); err == nil {
+		return false, nil
+	}
+	if err := os.Rename(part.Name(), f.path(id, keptSuffix)); err != nil {
+		return false, err
+	}
+	return true, f.sync()
+}
+
+// sync writes the names of the files to the disk, where the system can be told to.
+func (f *folder) sync() error {
+	dir, err := os.Open(f.dir)
+	if err != nil {
+		return err
+	}
+	_ = dir.Sync() // Windows has no such thing
+	return dir.Close()
+}
+
+// A keptLetter is a letter in the folder.
+type keptLetter struct {
+	id         string
+	receivedAt time.Time
+}
+
+// list returns what is kept, the oldest first.
+func (f *folder) list() ([]keptLetter, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	var letters []keptLetter
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), keptSuffix)
+		if !ok {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) { // just sent, or dropped
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		letters = append(letters, keptLetter{id, info.ModTime()})
+	}
+	slices.SortStableFunc(letters, func(a, b keptLetter) int { return a.receivedAt.Compare(b.receivedAt) })
+	return letters, nil
+}
+
+// read returns a letter.
+func (f *folder) read(id string) ([]byte, error) {
+	body, err := os.ReadFile(f.path(id, keptSuffix))
+	return body, noLetter(err)
+}
+
+func noLetter(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errNoLetter
+	}
+	return err
+}
+
+// drop forgets a letter.
+func (f *folder) drop(id string) error { return noLetter(os.Remove(f.path(id, keptSuffix))) }
+
+// take hands a letter to send, and forgets it when that returns nil. The same event
+// may come back meanwhile, as a letter of its own.
+func (f *folder) take(id string, send func(body []byte) error) error {
+	f.mu.Lock()
+	err := noLetter(os.Rename(f.path(id, keptSuffix), f.path(id, sendingSuffix)))
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	body, err := os.ReadFile(f.path(id, sendingSuffix))
+	if err == nil {
+		err = send(body)
+	}
+	if err != nil {
+		return errors.Join(err, f.keepAgain(id))
+	}
+	if err := os.Remove(f.path(id, sendingSuffix)); err != nil {
+		return fmt.Errorf("it was sent, but is still kept: %w", err)
+	}
+	return nil
+}
+
+// keepAgain keeps a letter that was not sent, unless the same has come back.
+func (f *folder) keepAgain(id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, err := os.Stat(f.path(id, keptSuffix)); err == nil {
+		return os.Remove(f.path(id, sendingSuffix))
+	}
+	return os.Rename(f.path(id, sendingSuffix), f.path(id, keptSuffix))
+}

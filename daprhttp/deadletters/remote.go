@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// A remote is the program that serves, as the command line asks it.
+type remote struct{ url, token string }
+
+// list shows what is kept.
+func (r remote) list(ctx context.Context, stdout io.Writer) error {
+	var letters []summary
+	if err := r.do(ctx, "GET", "/letters", &letters); err != nil {
+		return err
+	}
+	if len(letters) == 0 {
+		fmt.Fprintln(stdout, "no dead letters")
+		return nil
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tRECEIVED\tEVENT\tREASON\tDATA")
+	for _, l := range letters {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.ID, l.ReceivedAt.Format(time.DateTime), oneLine(l.EventID), oneLine(l.Reason), oneLine(l.Data))
+	}
+	return w.Flush()
+}
+
+// oneLine returns text in which nothing can move a terminal's cursor.
+func oneLine(text string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7F || 0x80 <= c && c < 0xA0 {
+			return ' '
+		}
+		return c
+	}, text)
+}
+
+// each does something to each letter, and says what was done.
+func (r remote) each(ctx context.Context, ids []string, method, action, done string, stdout io.Writer) error {
+	var failed error
+	for _, id := range ids {
+		var results []result
+		err := r.do(ctx, method, "/letters/"+url.PathEscape(id)+action, &results)
+		for _, one := range results {
+			if one.Error == "" {
+				fmt.Fprintln(stdout, one.ID, done)
+			} else {
+				failed = errors.Join(failed, fmt.Errorf("%s: %s", one.ID, one.Error))
+			}
+		}
+		if err != nil && len(results) == 0 {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// do makes one request and reads the JSON of its answer into v.
+func (r remote) do(ctx context.Context, method, path string, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, r.url+path, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("dapr-api-token", r.token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w (is `deadletters serve` running?)", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s answered %s: %.200s", method, path, resp.Status, body)
+	}
+	return nil
+}

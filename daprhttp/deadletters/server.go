@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
+)
+
+// A service keeps the letters of one dead-letter topic.
+type service struct {
+	kept            *folder
+	sidecar         *daprhttp.Client
+	pubsubName      string
+	deadLetterTopic string
+	topic           string // to which letters are sent again
+	publishTwice    bool
+	appID           string
+	appToken        string
+	log             *web.Logger
+}
+
+const (
+	maxLetterBytes = 16 << 20 // as delivered, in base64
+	maxDeliveries  = 8        // at the same time
+)
+
+// handler returns all routes. Nobody but the program's own sidecar may deliver, and
+// by service invocation nobody may see what is in a letter either.
+func (s *service) handler() http.Handler {
+	app := http.NewServeMux()
+	app.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
+		PubsubName: s.pubsubName,
+		Topic:      s.deadLetterTopic,
+		Route:      "letters/deliver",
+		// As it is: what is no event would not be delivered else.
+		Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"},
+	}))
+	app.Handle("POST /letters/deliver", atOnce(maxDeliveries, &daprhttp.DeliveryHandler{Handle: s.keep, MaxEventBytes: maxLetterBytes}))
+	app.HandleFunc("GET /letters", s.list)
+	app.HandleFunc("GET /letters/{id}", s.show)
+	app.HandleFunc("POST /letters/{id}/send", s.each(s.send))
+	app.HandleFunc("DELETE /letters/{id}", s.each(s.drop))
+
+	var metrics web.Metrics
+	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 {
+		letters, err := s.kept.list()
+		if err != nil {
+			return -1
+		}
+		return float64(len(letters))
+	})
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	mux.Handle("GET /metrics", &metrics)
+	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, daprhttp.RequireCaller([]string{s.appID}, app)))
+	return web.RefuseOtherSites(mux)
+}
+
+// atOnce lets so many requests through at the same time. Others wait.
+func atOnce(most int, next http.Handler) http.Handler {
+	slots := make(chan struct{}, most)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		slots <- struct{}{}
+		defer func() { <-slots }()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// keep keeps letters before the sidecar is told that they are done.
+func (s *service) keep(_ context.Context, events []daprhttp.Event) []daprhttp.Outcome {
+	outcomes := make([]daprhttp.Outcome, len(events))
+	for i, e := range events {
+		l := readLetter(e.Data)
+		id := l.id()
+		isNew, err := s.kept.keep(id, e.Data)
+		switch {
+		case err != nil:
+			s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.event.ID, "id", id, web.LogError, err)
+			outcomes[i] = daprhttp.Again(err)
+			continue
+		case isNew:
+			s.log.Info("Kept a dead letter.", web.LogEventID, l.event.ID, "id", id)
+		}
+		outcomes[i] = daprhttp.Done()
+	}
+	return outcomes
+}
+
+type failure struct {
+	Error string `json:"error"`
+}
+
+// list answers with all letters, the oldest first.
+func (s *service) list(w http.ResponseWriter, _ *http.Request) {
+	letters, err := s.kept.list()
+	if err != nil {
+		web.WriteJSON(w, http.StatusInternalServerError, failure{err.Error()})
+		return
+	}
+	summaries := make([]summary, 0, len(letters))
+	for _, k := range letters {
+		if body, err := s.kept.read(k.id); err == nil { // else it has just gone
+			summaries = append(summaries, readLetter(body).summary(k.id, k.receivedAt))
+		}
+	}
+	web.WriteJSON(w, http.StatusOK, summaries)
+}
+
+// show answers with a letter as it came.
+func (s *service) show(w http.ResponseWriter, r *http.Request) {
+	body, err := s.kept.read(letterID(r))
+	if err != nil {
+		web.WriteJSON(w, statusOf(err), failure{err.Error()})
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream") // it may be anything
+	_, _ = w.Write(body)
+}
+
+func statusOf(err error) int {
+	if errors.Is(err, errNoLetter) {
+		return http.StatusNotFound
+	}
+	return http.StatusInternalServerError
+}
+
+var idPattern = regexp.MustCompile(`^[a-z2-7]{16}$`)
+
+// letterID returns the ID in a request's path, or one that no letter has.
+func letterID(r *http.Request) string {
+	if id := r.PathValue("id"); idPattern.MatchString(id) {
+		return id
+	}
+	return "none"
+}
+
+// A result is what was done to one letter.
+type result struct {
+	ID    string `json:"id"`
+	Error string `json:"error,omitempty"`
+}
+
+// each returns a handler that does something to the letter that the path names, or
+// to all. It answers with the first failure's status, and says what became of each.
+func (s *service) each(do func(context.Context, string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ids := []string{letterID(r)}
+		if r.PathValue("id") == "all" {
+			letters, err := s.kept.list()
+			if err != nil {
+				web.WriteJSON(w, http.StatusInternalServerError, failure{err.Error()})
+				return
+			}
+			ids = ids[:0]
+			for _, k := range letters {
+				ids = append(ids, k.id)
+			}
+		}
+		status, results := http.StatusOK, make([]result, len(ids))
+		for i, id := range ids {
+			results[i].ID = id
+			if err := do(r.Context(), id); err != nil {
+				results[i].Error = err.Error()
+				if status == http.StatusOK {
+					status = statusOf(err)
+				}
+			}
+		}
+		web.WriteJSON(w, status, results)
+	}
+}
+
+// send sends a letter to its topic again. It keeps its id, so that a subscriber that
+// counts each event once counts it once.
+func (s *service) send(ctx context.Context, id string) error {
+	return s.kept.take(id, func(body []byte) error {
+		l := readLetter(body)
+		m, err := l.message()
+		if err != nil {
+			return err
+		}
+		err = s.sidecar.Publish(ctx, s.pubsubName, s.topic, m)
+		if err == nil && s.publishTwice {
+			err = s.sidecar.Publish(ctx, s.pubsubName, s.topic, m)
+		}
+		if err == nil {
+			s.log.Info("Sent a dead letter again.", web.LogEventID, l.event.ID, "id", id, "topic", s.topic)
+		}
+		return err
+	})
+}
+
+func (s *service) drop(_ context.Context, id string) error {
+	err := s.kept.drop(id)
+	if err == nil {
+		s.log.Info("Dropped a dead letter.", "id", id)
+	}
+	return err
+}
