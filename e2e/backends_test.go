@@ -29,7 +29,7 @@ type server interface {
 type broker interface {
 	server
 	Drained(topic, appID string) error
-	Len(topic string) (int, error)
+	Len(topic, appID string) (int, error)
 }
 
 // A backend is a folder of component files and the servers that they name.
@@ -42,8 +42,8 @@ type backend struct {
 	broker func(*testing.T, context.Context) broker
 	state  func(*testing.T, context.Context) server
 
-	// orderEnv is what the order service is told, as "NAME=value".
-	orderEnv []string
+	// env is what the services are told, as "NAME=value".
+	env []string
 }
 
 // The backends, of which the first is the one that `dapr init` starts.
@@ -68,7 +68,7 @@ var backends = []backend{
 			stopAfter(t, p)
 			return p
 		},
-		orderEnv: []string{"PUBLISH_TWICE=true"},
+		env: []string{"PUBLISH_TWICE=true"},
 	},
 	{
 		name:   "Redis + SQLite",
@@ -99,12 +99,13 @@ var (
 	unusualIDs     = promise{"items with unusual IDs", false}
 	onceTests      = promise{"the tests of the counting protocol, over this store", false}
 	poison         = promise{"what can't be counted goes to the dead-letter topic", false}
+	itemRefused    = promise{"an item that the state store refuses for a minute, others under load", true}
 	stateAway      = promise{"the state store away for 10 s, under load", false}
 	brokerKilled   = promise{"the broker killed with -9 and started again, under load", false}
 	processKilled  = promise{"services and sidecars killed with -9, under load", true}
 	rollingRestart = promise{"three replicas restarted one after another, under load", false}
 
-	promises = []promise{walkthrough, concurrent, redelivered, unusualIDs, onceTests, poison, stateAway, brokerKilled, processKilled, rollingRestart}
+	promises = []promise{walkthrough, concurrent, redelivered, unusualIDs, onceTests, poison, itemRefused, stateAway, brokerKilled, processKilled, rollingRestart}
 )
 
 type promise struct {

@@ -18,7 +18,7 @@ const deadLetterTopic = "OrderPlaced-dead-letter"
 // deadLetters returns how many events the dead-letter topic has.
 func (s *system) deadLetters() int {
 	s.t.Helper()
-	n, err := s.broker.Len(deadLetterTopic)
+	n, err := s.broker.Len(deadLetterTopic, "dead-letters")
 	must(s.t, err)
 	return n
 }

@@ -2,10 +2,9 @@ package e2e
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"strconv"
 	"sync"
 	"time"
 
@@ -51,20 +50,20 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 		sub.mu.Unlock()
 		web.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
 	})))
-	server := httptest.NewServer(mux)
+	sub.app = s.serve(appID, mux)
+	return sub
+}
+
+// serve starts a sidecar for a program that is in the test itself.
+func (s *system) serve(appID string, program http.Handler) *stack.App {
+	s.t.Helper()
+	server := httptest.NewServer(program)
 	s.t.Cleanup(server.Close)
-	address, err := url.Parse(server.URL)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	port, err := strconv.Atoi(address.Port())
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	if sub.app = s.startApp(ctx, appID, "", port); sub.app == nil {
+	app := s.startApp(ctx, appID, "", server.Listener.Addr().(*net.TCPAddr).Port)
+	if app == nil {
 		s.t.FailNow()
 	}
-	return sub
+	return app
 }

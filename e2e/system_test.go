@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,9 +87,10 @@ type system struct {
 	daprToken   string
 	appAPIToken string
 
-	orderEnv   []string     // of the order service
-	logs       io.Writer    // may be nil
-	deliveries atomic.Int64 // of which the logs tell
+	env          []string     // of the services
+	inventoryEnv []string     // of the inventory service
+	logs         io.Writer    // may be nil
+	deliveries   atomic.Int64 // of which the logs tell
 
 	mu        sync.Mutex
 	processed map[string][]time.Time // when the log said that an order was counted, by order ID
@@ -118,6 +121,8 @@ type systemOptions struct {
 	separateState bool      // a server for the state store alone
 	tokens        bool      // both ways
 	config        string    // a file with a Dapr Configuration
+	inventoryID   string    // the app ID of the inventory service, if it is another
+	inventoryEnv  []string  // what the inventory service is told, as "NAME=value"
 	healthCheck   bool      // the sidecars check the apps' health
 	logs          io.Writer // takes every line that services and sidecars write; may be nil
 
@@ -139,7 +144,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	if o.backend.name == "" {
 		o.backend = backends[0]
 	}
-	s := &system{t: t, broker: o.backend.broker(t, ctx), orderEnv: o.backend.orderEnv, logs: o.logs, processed: make(map[string][]time.Time)}
+	s := &system{t: t, broker: o.backend.broker(t, ctx), env: o.backend.env, inventoryEnv: o.inventoryEnv, logs: o.logs, processed: make(map[string][]time.Time)}
 	s.state = s.broker
 	if o.backend.state != nil {
 		s.state = o.backend.state(t, ctx)
@@ -158,7 +163,12 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		t.Fatal(err)
 	}
 	if o.admit != "" {
-		edit(t, filepath.Join(resources, "pubsub.yaml"), `"inventory-service=OrderPlaced"`, `"inventory-service=OrderPlaced;`+o.admit+`"`)
+		edit(t, filepath.Join(resources, "pubsub.yaml"), `OrderPlaced,OrderPlaced-retry"`, `OrderPlaced,OrderPlaced-retry;`+o.admit+`"`)
+	}
+	if o.inventoryID != "" {
+		for _, file := range []string{"pubsub.yaml", "statestore.yaml"} {
+			editAll(t, filepath.Join(resources, file), "inventory-service", o.inventoryID)
+		}
 	}
 	s.options = stack.AppOptions{
 		Daprd: daprd, Resources: resources,
@@ -174,7 +184,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	var wg sync.WaitGroup
 	for i := range apps {
 		wg.Go(func() {
-			id, program := "inventory-service", "inventory"
+			id, program := cmp.Or(o.inventoryID, "inventory-service"), "inventory"
 			if i == 0 {
 				id, program = "order-service", "order"
 			}
@@ -204,6 +214,14 @@ func edit(t *testing.T, file, old, new string) {
 	}
 }
 
+// editAll replaces what stands in a file, however often.
+func editAll(t *testing.T, file, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, bytes.ReplaceAll(text, []byte(old), []byte(new)), 0o644))
+}
+
 // redis returns the broker of a system on the default backend.
 func (s *system) redis() *stack.Redis { return s.broker.(*stack.Redis) }
 
@@ -215,8 +233,9 @@ func (s *system) startApp(ctx context.Context, id, program string, port int) *st
 	if program != "" {
 		o.Program = filepath.Join(bin, program)
 	}
-	if program == "order" {
-		o.Env = s.orderEnv
+	o.Env = slices.Concat(o.Env, s.env)
+	if program == "inventory" {
+		o.Env = slices.Concat(o.Env, s.inventoryEnv)
 	}
 	app, err := stack.StartApp(ctx, o)
 	if err != nil {

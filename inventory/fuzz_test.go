@@ -19,7 +19,7 @@ func FuzzDelivery(f *testing.F) {
 		f.Add([]byte(seed), false)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, isEvent bool) {
-		s := newService(t)
+		s := newServiceTest(t)
 		contentType := "application/json"
 		if isEvent {
 			contentType = eventType

@@ -5,12 +5,23 @@
 //	POST /inventory/{itemId}   {"quantity":100}
 //	GET  /dapr/subscribe       for the sidecar
 //	POST /orders               for the sidecar
+//	POST /orders/retry         for the sidecar
 //	GET  /healthz
+//	GET  /metrics
 //
-// It reads PORT or APP_PORT (5001), APP_HOST (127.0.0.1), DAPR_HTTP_ENDPOINT or
-// DAPR_HTTP_PORT (3500), DAPR_API_TOKEN, APP_API_TOKEN, MARKER_TTL (24h), the time
-// for which a repeated event is recognised, and STATE_CONSISTENCY (strong), which
-// with "default" leaves the consistency of state calls to the state store.
+// It reads these environment variables:
+//
+//	PORT, or else APP_PORT                       where it listens (5001)
+//	APP_HOST                                     and on which interface (127.0.0.1)
+//	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3500)
+//	DAPR_API_TOKEN                               sent to the sidecar
+//	APP_API_TOKEN                                demanded of it
+//	APP_ID                                       its Dapr app ID (inventory-service)
+//	STOCK_WRITERS                                app IDs that may set the stock by service invocation
+//	MARKER_TTL                                   for how long a repeated event is recognised (24h)
+//	STATE_CONSISTENCY                            of state calls: strong, or default, the store's own (strong)
+//	PUBLISH_TWICE                                true: events that are moved to another topic
+//	LOG_FORMAT                                   text, or json (text)
 package main
 
 import (
@@ -18,11 +29,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -61,13 +72,30 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if consistency != "strong" && consistency != "default" {
 		return fmt.Errorf("STATE_CONSISTENCY is %q: it must be strong, or default", consistency)
 	}
+	publishTwice, err := web.Flag(getenv, "PUBLISH_TWICE")
+	if err != nil {
+		return err
+	}
+	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
+	if err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
 	}
-	logger := log.New(stdout, "", log.LstdFlags)
-	logger.Printf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
-	defer logger.Print("inventory-service has stopped")
+	log.Info(fmt.Sprintf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), sidecar.Endpoint))
+	defer log.Info("inventory-service has stopped")
 	stocks := once.New[stock](sidecar, "statestore", once.Options{MarkerTTL: markerTTL, DefaultConsistency: consistency == "default"})
-	return web.Serve(ctx, ln, newServer(stocks, sidecar, getenv("APP_API_TOKEN"), logger), 20*time.Second)
+	s := &service{
+		stocks:       stocks,
+		sidecar:      sidecar,
+		appID:        cmp.Or(getenv("APP_ID"), "inventory-service"),
+		stockWriters: strings.FieldsFunc(getenv("STOCK_WRITERS"), func(r rune) bool { return r == ',' || r == ' ' }),
+		appToken:     getenv("APP_API_TOKEN"),
+		publishTwice: publishTwice,
+		log:          log,
+		metrics:      newMetrics(stocks),
+	}
+	return web.Serve(ctx, ln, s.handler(), 20*time.Second)
 }

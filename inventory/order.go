@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 
@@ -18,33 +17,22 @@ type orderPlaced struct {
 
 	// EventID and Source tell the event from all others.
 	EventID, Source string
+
+	TraceID string
 }
 
-// parseOrderPlaced reads a delivery: a CloudEvent whose data is the order, or,
-// unless it must be an event, the bare order. A bare order gets a new event ID:
-// nothing tells two of them apart. Errors are meant for whoever sent it.
-func parseOrderPlaced(body []byte, mustBeEvent bool) (orderPlaced, error) {
-	if !mustBeEvent {
-		fields, err := web.DecodeObject(body)
-		if err != nil {
-			return orderPlaced{}, err
-		}
-		if !fields.Has("specversion") && !fields.Has("data") && !fields.Has("data_base64") {
-			o, err := orderFrom(fields)
-			o.EventID = rand.Text()
-			return o, err
-		}
+// parseOrderPlaced reads the order in an event. Its errors are meant for whoever sent
+// it.
+func parseOrderPlaced(e daprhttp.Event) (orderPlaced, error) {
+	var o orderPlaced
+	fields, err := web.DecodeObject(e.Data)
+	switch {
+	case err == nil:
+		o, err = orderFrom(fields)
+	case e.Source != "": // else it is the bare order
+		err = fmt.Errorf("the event's data is no order: %w", err)
 	}
-	event, err := daprhttp.DecodeEvent(body)
-	if err != nil {
-		return orderPlaced{}, err
-	}
-	fields, err := web.DecodeObject(event.Data)
-	if err != nil {
-		return orderPlaced{}, fmt.Errorf("the event's data is no order: %w", err)
-	}
-	o, err := orderFrom(fields)
-	o.EventID, o.Source = event.ID, event.Source
+	o.EventID, o.Source, o.TraceID = e.ID, e.Source, daprhttp.TraceID(e.TraceParent)
 	return o, err
 }
 
@@ -78,4 +66,9 @@ func (o orderPlaced) change() once.Change[stock] {
 		ID:    once.EventID(o.Source, o.EventID),
 		Apply: func(s stock) (stock, error) { return s.less(o.Quantity) },
 	}
+}
+
+// attributes returns what the log says of an order.
+func (o orderPlaced) attributes() []any {
+	return []any{web.LogEventID, o.EventID, web.LogTraceID, o.TraceID, "orderId", o.OrderID, "itemId", o.ItemID}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"log"
 	"net/http"
 
 	"example.com/dapr-orders/daprhttp"
@@ -13,54 +12,76 @@ import (
 const (
 	pubsubName      = "pubsub"
 	topic           = "OrderPlaced"
+	retryTopic      = "OrderPlaced-retry"
 	deadLetterTopic = "OrderPlaced-dead-letter"
 
 	maxBodyBytes = 64 << 10
 )
 
-// newServer returns the service: all its routes, behind the sidecar's token
-// when there is one. The health check needs no token, so that anything that
-// watches the process may ask.
-func newServer(stocks *once.Inbox[stock], sidecar *daprhttp.Client, appToken string, logger *log.Logger) http.Handler {
+// A service is the inventory service.
+type service struct {
+	stocks       *once.Inbox[stock]
+	sidecar      *daprhttp.Client
+	appID        string   // its own Dapr app ID
+	stockWriters []string // app IDs of others that may set the stock
+	appToken     string   // which the sidecar sends; empty for none
+	publishTwice bool     // what is moved to another topic
+	log          *web.Logger
+	metrics      metrics
+}
+
+// handler returns all routes, behind the sidecar's token when there is one. The
+// health check and the metrics need no token, so that anything that watches the
+// process may ask.
+func (s *service) handler() http.Handler {
+	own := []string{s.appID}
+	fromSidecar := func(h http.Handler) http.Handler { return daprhttp.RequireCaller(own, h) }
+
 	app := http.NewServeMux()
 	// "..." because an item ID may have slashes, and a sidecar that is asked to
 	// invoke /inventory/a%2Fb asks for /inventory/a/b.
-	app.Handle("GET /inventory/{itemId...}", handleGetStock(stocks, logger))
-	app.Handle("POST /inventory/{itemId...}", handleSetStock(stocks, logger))
-	app.Handle("GET /dapr/subscribe", handleSubscribe(sidecar, logger))
-	app.Handle("POST /orders", orderHandler{stocks, sidecar, logger})
+	app.HandleFunc("GET /inventory/{itemId...}", s.getStock)
+	app.Handle("POST /inventory/{itemId...}", daprhttp.RequireCaller(append(own, s.stockWriters...), http.HandlerFunc(s.setStock)))
+	app.Handle("GET /dapr/subscribe", fromSidecar(http.HandlerFunc(s.subscriptions)))
+	app.Handle("POST /orders", fromSidecar(s.deliveries(retryTopic)))
+	app.Handle("POST /orders/retry", fromSidecar(s.deliveries("")))
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.Handle("/", daprhttp.RequireAppToken(appToken, app))
-	return mux
+	mux.Handle("GET /metrics", s.metrics.all)
+	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
+	return web.RefuseOtherSites(mux)
 }
 
-// handleSubscribe tells the sidecar what to deliver, and how.
+// subscriptions tells the sidecar what to deliver, and how.
 //
 // A sidecar spends most of its time for an event on the request, so it is asked
 // to deliver many with one, and to wait for more no longer than a millisecond,
 // the least that it knows. Not so a sidecar that checks the app's health: when an
 // app that has been unhealthy is well again, Dapr 1.18 never ends the deliveries
 // in bulk that were under way, and after enough of them delivers nothing more.
-func handleSubscribe(sidecar *daprhttp.Client, logger *log.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		subscription := daprhttp.Subscription{
-			PubsubName:      pubsubName,
-			Topic:           topic,
-			Route:           "orders",
-			DeadLetterTopic: deadLetterTopic,
-		}
-		switch metadata, err := sidecar.Metadata(r.Context()); {
-		case err != nil:
-			logger.Printf("Events are delivered one by one: the sidecar does not say whether it checks the app's health: %v", err)
-		case metadata.AppConnection.Health != nil:
-			logger.Print("Events are delivered one by one, since the sidecar checks the app's health")
-		default:
-			subscription.BulkSubscribe = &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 200, MaxAwaitDurationMs: 1}
-		}
-		daprhttp.SubscribeHandler(subscription).ServeHTTP(w, r)
-	})
+//
+// A bulk is handled before the next is delivered. So what must be tried for long
+// is moved to the retry topic, whose events are delivered one by one, each for as
+// long as it takes.
+func (s *service) subscriptions(w http.ResponseWriter, r *http.Request) {
+	orders := daprhttp.Subscription{
+		PubsubName:      pubsubName,
+		Topic:           topic,
+		Route:           "orders",
+		DeadLetterTopic: deadLetterTopic,
+	}
+	retries := orders
+	retries.Topic, retries.Route = retryTopic, "orders/retry"
+	switch metadata, err := s.sidecar.Metadata(r.Context()); {
+	case err != nil:
+		s.log.Info("Events are delivered one by one: the sidecar does not say whether it checks the app's health", web.LogError, err)
+	case metadata.AppConnection.Health != nil:
+		s.log.Info("Events are delivered one by one, since the sidecar checks the app's health")
+	default:
+		orders.BulkSubscribe = &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 200, MaxAwaitDurationMs: 1}
+	}
+	daprhttp.SubscribeHandler(orders, retries).ServeHTTP(w, r)
 }
 
 type stockResponse struct {
@@ -72,43 +93,43 @@ type failure struct {
 	Error string `json:"error"`
 }
 
-// handleGetStock answers with the stock of an item.
-func handleGetStock(stocks *once.Inbox[stock], logger *log.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		itemID, ok := pathItemID(w, r)
-		if !ok {
-			return
-		}
-		quantity, err := stocks.Get(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID)
-		if err != nil {
-			logger.Printf("Failed to read inventory quantity. itemId=%s: %v", itemID, err)
-			web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to read inventory quantity"})
-			return
-		}
-		web.WriteJSON(w, http.StatusOK, stockResponse{itemID, quantity})
-	})
+// getStock answers with the stock of an item.
+func (s *service) getStock(w http.ResponseWriter, r *http.Request) {
+	itemID, ok := pathItemID(w, r)
+	if !ok {
+		return
+	}
+	quantity, err := s.stocks.Get(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID)
+	if err != nil {
+		s.log.Info("Failed to read inventory quantity.", "itemId", itemID, web.LogError, err)
+		web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to read inventory quantity"})
+		return
+	}
+	web.WriteJSON(w, http.StatusOK, stockResponse{itemID, quantity})
 }
 
-// handleSetStock sets the stock of an item.
-func handleSetStock(stocks *once.Inbox[stock], logger *log.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		itemID, ok := pathItemID(w, r)
-		if !ok {
-			return
+// setStock sets the stock of an item.
+func (s *service) setStock(w http.ResponseWriter, r *http.Request) {
+	itemID, ok := pathItemID(w, r)
+	if !ok {
+		return
+	}
+	quantity, err := readQuantity(r)
+	if err != nil {
+		status := http.StatusBadRequest
+		if errors.Is(err, web.ErrBodyTooLarge) {
+			status = http.StatusRequestEntityTooLarge
 		}
-		quantity, err := readQuantity(r)
-		if err != nil {
-			web.WriteJSON(w, badRequest(err), failure{err.Error()})
-			return
-		}
-		if err := stocks.Set(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID, stock(quantity)); err != nil {
-			logger.Printf("Failed to save inventory quantity. itemId=%s, quantity=%d: %v", itemID, quantity, err)
-			web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to save inventory quantity"})
-			return
-		}
-		logger.Printf("Set inventory quantity. itemId=%s, quantity=%d", itemID, quantity)
-		web.WriteJSON(w, http.StatusOK, stockResponse{itemID, stock(quantity)})
-	})
+		web.WriteJSON(w, status, failure{err.Error()})
+		return
+	}
+	if err := s.stocks.Set(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID, stock(quantity)); err != nil {
+		s.log.Info("Failed to save inventory quantity.", "itemId", itemID, "quantity", quantity, web.LogError, err)
+		web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to save inventory quantity"})
+		return
+	}
+	s.log.Info("Set inventory quantity.", "itemId", itemID, "quantity", quantity)
+	web.WriteJSON(w, http.StatusOK, stockResponse{itemID, stock(quantity)})
 }
 
 // pathItemID returns the item ID in a request's path. When it is none, the
@@ -136,12 +157,4 @@ func readQuantity(r *http.Request) (int64, error) {
 		return 0, errors.New("quantity is required: an integer from 0")
 	}
 	return fields.Integer("quantity")
-}
-
-// badRequest returns the status for a request that can't be read.
-func badRequest(err error) int {
-	if errors.Is(err, web.ErrBodyTooLarge) {
-		return http.StatusRequestEntityTooLarge
-	}
-	return http.StatusBadRequest
 }

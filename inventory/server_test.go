@@ -6,46 +6,61 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 const eventType = "application/cloudevents+json"
 
-// A service is the inventory service beside a sidecar that is none.
-type service struct {
+// A serviceTest is the inventory service beside a sidecar that is none.
+type serviceTest struct {
 	t *testing.T
 	*fakeSidecar
-	handler http.Handler
-	logs    bytes.Buffer
+	*service
+	logs bytes.Buffer
 }
 
-func newService(t *testing.T) *service {
-	s := &service{t: t, fakeSidecar: newFakeSidecar(t)}
-	s.handler = newServer(s.stocks(), s.client(), "", log.New(&s.logs, "", 0))
+func newServiceTest(t *testing.T) *serviceTest {
+	s := &serviceTest{t: t, fakeSidecar: newFakeSidecar(t)}
+	stocks := s.newStocks()
+	log, err := web.NewLogger(&s.logs, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.service = &service{
+		stocks: stocks, sidecar: s.client(), appID: "inventory-service", log: log, metrics: newMetrics(stocks),
+	}
 	return s
 }
 
-func (s *service) do(method, path, contentType, body string) (int, string) {
+// lines returns the log without the times.
+func (s *serviceTest) lines() string {
+	return regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `).ReplaceAllString(s.logs.String(), "")
+}
+
+func (s *serviceTest) do(method, path, contentType, body string) (int, string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
 	w := httptest.NewRecorder()
-	s.handler.ServeHTTP(w, r)
+	s.handler().ServeHTTP(w, r)
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
 // deliver delivers a body as a sidecar does, and wants an answer.
-func (s *service) deliver(body, want string) {
+func (s *serviceTest) deliver(body, want string) {
 	s.t.Helper()
 	if status, got := s.do("POST", "/orders", eventType, body); status != 200 || got != want {
 		s.t.Errorf("POST /orders %s:\ngot  %d %s\nwant 200 %s", body, status, got, want)
@@ -54,7 +69,7 @@ func (s *service) deliver(body, want string) {
 
 func TestEventLowersTheStock(t *testing.T) {
 	is := is.New(t)
-	s := newService(t)
+	s := newServiceTest(t)
 	s.put("item1", `100`)
 	event := `{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","datacontenttype":"application/json",
 		"data":{"orderId":"order-1001","itemId":"item1","quantity":10}}`
@@ -64,7 +79,7 @@ func TestEventLowersTheStock(t *testing.T) {
 	status, body := s.do("GET", "/inventory/item1", "", "")
 	is.Equal(status, 200)
 	is.Equal(body, `{"itemId":"item1","quantity":90}`)
-	is.Equal(s.logs.String(), ""+
+	is.Equal(s.lines(), ""+
 		"eventId=\"e1\" Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90\n"+
 		"eventId=\"e1\" OrderPlaced event had been processed already. orderId=order-1001, itemId=item1\n")
 }
@@ -76,7 +91,7 @@ func TestDataOfAnEventComesInThreeForms(t *testing.T) {
 		`"datacontenttype":"text/plain","data":` + strings.ReplaceAll(fmt.Sprintf("%q", order), "`", ""),
 		`"datacontenttype":"application/octet-stream","data_base64":"` + base64.StdEncoding.EncodeToString([]byte(order)) + `"`,
 	} {
-		s := newService(t)
+		s := newServiceTest(t)
 		event := fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"s","type":"t",%s}`, i, data)
 		s.deliver(event, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"o","itemId":"item1",`+
 			`"previousQuantity":0,"orderedQuantity":1,"remainingQuantity":-1}`)
@@ -164,7 +179,7 @@ func TestBadEventsAreDroppedAndBadRequestsRefused(t *testing.T) {
 
 func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, wantError string) {
 	t.Helper()
-	s := newService(t)
+	s := newServiceTest(t)
 	status, got := s.do("POST", "/orders", contentType, body)
 	var answer struct{ Status, Error string }
 	if err := json.Unmarshal([]byte(got), &answer); err != nil {
@@ -180,7 +195,7 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 
 func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 	is := is.New(t)
-	s := newService(t)
+	s := newServiceTest(t)
 	s.put("item1", `"a dozen"`)
 	const data = `{"orderId":"o","itemId":"item1","quantity":1}`
 	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":`+data+`}`)
@@ -195,7 +210,7 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 
 func TestStoreThatFailsMeansRetry(t *testing.T) {
 	is := is.New(t)
-	s := newService(t)
+	s := newServiceTest(t)
 	s.broken = true
 	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`)
 	is.Equal(status, 500)
@@ -212,17 +227,17 @@ func TestStoreThatFailsMeansRetry(t *testing.T) {
 // A delivery that breaks off is no reason to drop the event.
 func TestBodyThatBreaksOffMeansRetry(t *testing.T) {
 	is := is.New(t)
-	s := newService(t)
+	s := newServiceTest(t)
 	r := httptest.NewRequest("POST", "/orders", io.MultiReader(strings.NewReader(`{"specversion":"1.0",`), iotest.ErrReader(io.ErrUnexpectedEOF)))
 	r.Header.Set("Content-Type", eventType)
 	w := httptest.NewRecorder()
-	s.handler.ServeHTTP(w, r)
+	s.handler().ServeHTTP(w, r)
 	is.Equal(w.Code, 500)
 	is.True(strings.Contains(w.Body.String(), `"status":"RETRY"`))
 }
 
 func TestStockIsSetAndRead(t *testing.T) {
-	s := newService(t)
+	s := newServiceTest(t)
 	for _, itemID := range []string{"item1", "a/b", "a b", "100%", "%2F", "📦", "a?b#c", "~item", "a+b", "a//b", strings.Repeat("x", 256)} {
 		for _, quantity := range []string{"100", "0", "9007199254740991"} {
 			path := "/inventory/" + url.PathEscape(itemID)
@@ -278,7 +293,7 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 		{"/inventory/" + strings.Repeat("%C3%A9", 129), good, 400, "itemId must not be longer than 256 bytes"},
 	}
 	for _, tt := range tests {
-		s := newService(t)
+		s := newServiceTest(t)
 		methods := []string{"POST"}
 		if tt.body == good {
 			methods = append(methods, "GET")
@@ -297,10 +312,13 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 }
 
 func TestSubscriptionIsDeclared(t *testing.T) {
-	const oneByOne = `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"}]`
+	const (
+		orders   = `{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"`
+		retries  = `,{"pubsubname":"pubsub","topic":"OrderPlaced-retry","route":"orders/retry","deadLetterTopic":"OrderPlaced-dead-letter"}]`
+		oneByOne = `[` + orders + `}` + retries
+	)
 	tests := map[string]string{ // what the sidecar tells of itself
-		`{"appConnectionProperties":{"port":5001}}`: `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter",` +
-			`"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}}]`,
+		`{"appConnectionProperties":{"port":5001}}`: `[` + orders + `,"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}}` + retries,
 		`{"appConnectionProperties":{"port":5001,"health":{"healthCheckPath":"/healthz"}}}`: oneByOne,
 		``:        oneByOne,
 		`no JSON`: oneByOne,
@@ -308,7 +326,7 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 	for metadata, want := range tests {
 		t.Run(metadata, func(t *testing.T) {
 			is := is.New(t)
-			s := newService(t)
+			s := newServiceTest(t)
 			s.metadata = metadata
 			status, body := s.do("GET", "/dapr/subscribe", "", "")
 			is.Equal(status, 200)
@@ -318,8 +336,8 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 }
 
 func TestTokenIsDemanded(t *testing.T) {
-	s := newService(t)
-	s.handler = newServer(s.stocks(), s.client(), "secret", log.New(io.Discard, "", 0))
+	s := newServiceTest(t)
+	s.appToken = "secret"
 	got := make(map[string]int)
 	for _, request := range []string{"GET /inventory/item1", "POST /inventory/item1", "GET /dapr/subscribe", "POST /orders", "GET /healthz"} {
 		method, path, _ := strings.Cut(request, " ")
@@ -338,7 +356,7 @@ func TestTokenIsDemanded(t *testing.T) {
 	r := httptest.NewRequest("GET", "/inventory/item1", nil)
 	r.Header.Set("dapr-api-token", "secret")
 	w := httptest.NewRecorder()
-	s.handler.ServeHTTP(w, r)
+	s.handler().ServeHTTP(w, r)
 	if w.Code != 200 {
 		t.Errorf("with the token: got %d, want 200", w.Code)
 	}
@@ -364,7 +382,7 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 // A bulk is events of which each is counted, or a dead letter, and has a status.
 func TestBulkDelivery(t *testing.T) {
 	is := is.New(t)
-	s := newService(t)
+	s := newServiceTest(t)
 	order := func(id, itemID string) string {
 		return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":"t","data":{"orderId":%q,"itemId":%q,"quantity":1}}`, id, id, itemID)
 	}
@@ -391,11 +409,19 @@ func TestBulkDelivery(t *testing.T) {
 		_, got := s.do("GET", "/inventory/"+itemID, "", "")
 		is.Equal(got, fmt.Sprintf(`{"itemId":%q,"quantity":%s}`, itemID, want))
 	}
-	is.Equal(s.published, []string{ // as they came
-		"/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + entries[1].event,
-		"/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + entries[4].event,
-		"/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + entries[5].event,
-	})
+	slices.Sort(s.published)
+	letter := func(event, reason string) string { // as it came, but for the reason
+		return "/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + strings.TrimSuffix(event, "}") + `,"deadletterreason":"` + reason + `"}`
+	}
+	wantLetters := []string{
+		letter(entries[1].event, "the event's data is no order: the body must be a JSON object, not a JSON string"),
+		letter(entries[4].event, "the event is too large: it must not be longer than 65536 bytes"),
+		letter(entries[5].event, "what is stored is no value: the stored stock must be an integer from -9007199254740991 to 9007199254740991"),
+	}
+	slices.Sort(wantLetters)
+	if diff := cmp.Diff(wantLetters, s.published); diff != "" {
+		t.Errorf("dead letters (-want +got):\n%.2000s", diff)
+	}
 	is.Equal(strings.Count(s.logs.String(), " Processed OrderPlaced event. "), 3)
 	is.Equal(strings.Count(s.logs.String(), " Refused OrderPlaced event. "), 3)
 }
@@ -403,7 +429,7 @@ func TestBulkDelivery(t *testing.T) {
 // What the dead-letter topic does not take for the moment must come again.
 func TestBulkEntryIsRetriedWhileTheDeadLetterTopicIsAway(t *testing.T) {
 	is := is.New(t)
-	s := newService(t)
+	s := newServiceTest(t)
 	s.publishStatus = http.StatusInternalServerError
 	status, got := s.do("POST", "/orders", "application/json", `{"entries":[{"entryId":"n1","event":[]}]}`)
 	is.Equal(status, 200)
@@ -412,7 +438,7 @@ func TestBulkEntryIsRetriedWhileTheDeadLetterTopicIsAway(t *testing.T) {
 
 func TestBulkEntriesAreRetriedWhileTheStoreIsAway(t *testing.T) {
 	is := is.New(t)
-	s := newService(t)
+	s := newServiceTest(t)
 	s.broken = true
 	status, got := s.do("POST", "/orders", "application/json",
 		`{"entries":[{"entryId":"n1","event":{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}}]}`)

@@ -56,7 +56,7 @@ func newFakeSidecar(t *testing.T) *fakeSidecar {
 
 func (f *fakeSidecar) client() *daprhttp.Client { return &daprhttp.Client{Endpoint: f.URL} }
 
-func (f *fakeSidecar) stocks() *once.Inbox[stock] {
+func (f *fakeSidecar) newStocks() *once.Inbox[stock] {
 	return once.New[stock](f.client(), "statestore", once.Options{})
 }
 

@@ -3,18 +3,24 @@
 //
 //	POST /order    {"orderId":"order-1001","itemId":"item1","quantity":10}
 //	GET  /healthz
+//	GET  /metrics
 //
-// It reads PORT or APP_PORT (5002), APP_HOST (127.0.0.1), DAPR_HTTP_ENDPOINT or
-// DAPR_HTTP_PORT (3501), DAPR_API_TOKEN, APP_API_TOKEN and PUBLISH_TWICE (false),
-// which publishes each event two times, one after the other, for a broker whose
-// word that it has an event can't be relied on.
+// It reads these environment variables:
+//
+//	PORT, or else APP_PORT                       where it listens (5002)
+//	APP_HOST                                     and on which interface (127.0.0.1)
+//	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3501)
+//	DAPR_API_TOKEN                               sent to the sidecar
+//	APP_API_TOKEN                                demanded of every request
+//	PUBLISH_TWICE                                true: each event, one time after the other, for a
+//	                                             broker whose word that it has it can't be relied on
+//	LOG_FORMAT                                   text, or json (text)
 package main
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"os"
 	"os/signal"
@@ -48,7 +54,11 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	times, err := publishTimes(getenv("PUBLISH_TWICE"))
+	publishTwice, err := web.Flag(getenv, "PUBLISH_TWICE")
+	if err != nil {
+		return err
+	}
+	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
 	if err != nil {
 		return err
 	}
@@ -56,20 +66,14 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
 	}
-	logger := log.New(stdout, "", log.LstdFlags)
-	logger.Printf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), sidecar.Endpoint)
-	defer logger.Print("order-service has stopped")
-	return web.Serve(ctx, ln, newServer(sidecar, times, getenv("APP_API_TOKEN"), logger), 20*time.Second)
-}
-
-// publishTimes returns how often each event is published.
-func publishTimes(twice string) (int, error) {
-	switch twice {
-	case "", "false":
-		return 1, nil
-	case "true":
-		return 2, nil
-	default:
-		return 0, fmt.Errorf("PUBLISH_TWICE is %q: it must be true or false", twice)
+	log.Info(fmt.Sprintf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), sidecar.Endpoint))
+	defer log.Info("order-service has stopped")
+	s := &service{
+		sidecar:      sidecar,
+		appToken:     getenv("APP_API_TOKEN"),
+		publishTwice: publishTwice,
+		log:          log,
+		metrics:      newMetrics(),
 	}
+	return web.Serve(ctx, ln, s.handler(), 20*time.Second)
 }

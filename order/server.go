@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"log"
 	"net/http"
 
 	"example.com/dapr-orders/daprhttp"
@@ -17,22 +17,51 @@ const (
 	maxBodyBytes = 64 << 10
 )
 
-// newServer returns the service, which publishes each event so many times: all
-// its routes, behind the sidecar's token when there is one. The health check needs
-// no token, so that anything that watches the process may ask.
-func newServer(sidecar *daprhttp.Client, times int, appToken string, logger *log.Logger) http.Handler {
+// A service is the order service.
+type service struct {
+	sidecar      *daprhttp.Client
+	appToken     string // empty for none
+	publishTwice bool
+	log          *web.Logger
+	metrics      metrics
+}
+
+// metrics are what GET /metrics shows.
+type metrics struct {
+	all *web.Metrics
+
+	published, refused, failed *web.Counter
+}
+
+func newMetrics() metrics {
+	all := new(web.Metrics)
+	orders := func(outcome string) *web.Counter {
+		return all.Counter("order_requests_total", `outcome="`+outcome+`"`, "Requests to place an order, by what became of them.")
+	}
+	return metrics{
+		all:       all,
+		published: orders("published"),
+		refused:   orders("refused"), // they were no order
+		failed:    orders("failed"),  // the sidecar did not publish them
+	}
+}
+
+// handler returns all routes, behind the sidecar's token when there is one. The
+// health check and the metrics need no token, so that anything that watches the
+// process may ask.
+func (s *service) handler() http.Handler {
 	app := http.NewServeMux()
-	app.Handle("POST /order", handlePlaceOrder(sidecar, times, logger))
+	app.HandleFunc("POST /order", s.placeOrder)
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.Handle("/", daprhttp.RequireAppToken(appToken, app))
-	return mux
+	mux.Handle("GET /metrics", s.metrics.all)
+	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
+	return web.RefuseOtherSites(mux)
 }
 
-// handlePlaceOrder publishes the order in the request as an OrderPlaced event. One
-// that is published several times has the same id each time, and counts once.
-func handlePlaceOrder(sidecar *daprhttp.Client, times int, logger *log.Logger) http.Handler {
+// placeOrder publishes the order in the request as an OrderPlaced event.
+func (s *service) placeOrder(w http.ResponseWriter, r *http.Request) {
 	type response struct {
 		Message string `json:"message"`
 		Event   order  `json:"event"`
@@ -41,41 +70,52 @@ func handlePlaceOrder(sidecar *daprhttp.Client, times int, logger *log.Logger) h
 		Error   string `json:"error"`
 		Details string `json:"details,omitempty"`
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o, eventID, err := readOrder(r)
-		switch {
-		case errors.Is(err, web.ErrBodyTooLarge):
-			web.WriteJSON(w, http.StatusRequestEntityTooLarge, failure{Error: err.Error()})
-			return
-		case err != nil:
-			web.WriteJSON(w, http.StatusBadRequest, failure{Error: err.Error()})
-			return
+	o, eventID, err := readOrder(r)
+	if err != nil {
+		status := http.StatusBadRequest
+		if errors.Is(err, web.ErrBodyTooLarge) {
+			status = http.StatusRequestEntityTooLarge
 		}
-		data, err := json.Marshal(o)
-		if err != nil {
-			panic(err) // two strings and an integer always have a JSON
-		}
-		event := daprhttp.Message{
-			Data: data,
-			Metadata: map[string]string{
-				daprhttp.MetadataEventID:   eventID,
-				daprhttp.MetadataEventType: topic,
-			},
-		}
-		ctx := daprhttp.ContextWithTrace(r.Context(), r.Header)
-		for range times {
-			if err = sidecar.Publish(ctx, pubsubName, topic, event); err != nil {
-				break
-			}
-		}
-		if err != nil {
-			logger.Printf("eventId=%q Failed to publish OrderPlaced event. orderId=%s: %v", eventID, o.OrderID, err)
-			web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to publish OrderPlaced event", err.Error()})
-			return
-		}
-		logger.Printf("eventId=%q Published OrderPlaced event. orderId=%s, itemId=%s, quantity=%d", eventID, o.OrderID, o.ItemID, o.Quantity)
-		web.WriteJSON(w, http.StatusOK, response{"OrderPlaced event published", o})
-	})
+		s.metrics.refused.Add(1)
+		web.WriteJSON(w, status, failure{Error: err.Error()})
+		return
+	}
+	attributes := []any{
+		web.LogEventID, eventID, web.LogTraceID, daprhttp.TraceID(r.Header.Get("traceparent")),
+		"orderId", o.OrderID, "itemId", o.ItemID, "quantity", o.Quantity,
+	}
+	if err := s.publish(daprhttp.ContextWithTrace(r.Context(), r.Header), o, eventID); err != nil {
+		s.metrics.failed.Add(1)
+		s.log.Info("Failed to publish OrderPlaced event.", append(attributes, web.LogError, err)...)
+		web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to publish OrderPlaced event", err.Error()})
+		return
+	}
+	s.metrics.published.Add(1)
+	s.log.Info("Published OrderPlaced event.", attributes...)
+	web.WriteJSON(w, http.StatusOK, response{"OrderPlaced event published", o})
+}
+
+// publish publishes an order. A broker that has partitions keeps those for one item
+// in one of them, in their order. An event that is published twice has the same id
+// both times, and counts once.
+func (s *service) publish(ctx context.Context, o order, eventID string) error {
+	data, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	event := daprhttp.Message{
+		Data: data,
+		Metadata: map[string]string{
+			daprhttp.MetadataEventID:      eventID,
+			daprhttp.MetadataEventType:    topic,
+			daprhttp.MetadataPartitionKey: o.ItemID,
+		},
+	}
+	err = s.sidecar.Publish(ctx, pubsubName, topic, event)
+	if err == nil && s.publishTwice {
+		err = s.sidecar.Publish(ctx, pubsubName, topic, event)
+	}
+	return err
 }
 
 // readOrder returns the order in a request and the id of the event that it leads

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -57,8 +56,14 @@ func newFakeSidecar(t *testing.T) *fakeSidecar {
 	return f
 }
 
-func (f *fakeSidecar) server(logs io.Writer) http.Handler {
-	return newServer(&daprhttp.Client{Endpoint: f.URL}, 1, "", log.New(logs, "", 0))
+func (f *fakeSidecar) server(logs io.Writer) http.Handler { return f.service(logs).handler() }
+
+func (f *fakeSidecar) service(logs io.Writer) *service {
+	log, err := web.NewLogger(logs, "")
+	if err != nil {
+		panic(err)
+	}
+	return &service{sidecar: &daprhttp.Client{Endpoint: f.URL}, log: log, metrics: newMetrics()}
 }
 
 func post(h http.Handler, body string, header http.Header) *httptest.ResponseRecorder {
@@ -83,7 +88,7 @@ func TestOrderIsPublished(t *testing.T) {
 	is.Equal(w.Body.String(), `{"message":"OrderPlaced event published","event":{"orderId":"order-1001","itemId":"item1","quantity":10}}`+"\n")
 	want := []published{{
 		Path:        "POST /v1.0/publish/pubsub/OrderPlaced",
-		Query:       url.Values{"metadata.cloudevent.id": {"key 1.kr3YGV44j8rRObPR"}, "metadata.cloudevent.type": {"OrderPlaced"}},
+		Query:       url.Values{"metadata.cloudevent.id": {"key 1.kr3YGV44j8rRObPR"}, "metadata.cloudevent.type": {"OrderPlaced"}, "metadata.partitionKey": {"item1"}},
 		ContentType: "application/json",
 		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 		Body:        `{"orderId":"order-1001","itemId":"item1","quantity":10}`,
@@ -91,7 +96,7 @@ func TestOrderIsPublished(t *testing.T) {
 	if diff := cmp.Diff(want, f.published); diff != "" {
 		t.Errorf("published (-want +got):\n%s", diff)
 	}
-	is.Equal(logs.String(), `eventId="key 1.kr3YGV44j8rRObPR" Published OrderPlaced event. orderId=order-1001, itemId=item1, quantity=10`+"\n")
+	is.Equal(logs.String()[len("2026/11/24 04:33:12 "):], `eventId="key 1.kr3YGV44j8rRObPR" Published OrderPlaced event. orderId=order-1001, itemId=item1, quantity=10`+"\n")
 }
 
 // A key and an order together are an event: the same twice, and another with the
@@ -155,7 +160,9 @@ func TestEachOrderWithoutKeyIsAnEventOfItsOwn(t *testing.T) {
 func TestEventThatIsPublishedTwiceHasOneID(t *testing.T) {
 	is := is.New(t)
 	f := newFakeSidecar(t)
-	h := newServer(&daprhttp.Client{Endpoint: f.URL}, 2, "", log.New(io.Discard, "", 0))
+	s := f.service(io.Discard)
+	s.publishTwice = true
+	h := s.handler()
 	const body = `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	is.Equal(post(h, body, nil).Code, 200)
 	is.Equal(len(f.published), 2)
@@ -355,7 +362,9 @@ func TestUnreachableSidecarIsReported(t *testing.T) {
 func TestTokenIsDemanded(t *testing.T) {
 	is := is.New(t)
 	f := newFakeSidecar(t)
-	h := newServer(&daprhttp.Client{Endpoint: f.URL}, 1, "secret", log.New(io.Discard, "", 0))
+	s := f.service(io.Discard)
+	s.appToken = "secret"
+	h := s.handler()
 	const good = `{"orderId":"o","itemId":"i","quantity":1}`
 	is.Equal(post(h, good, nil).Code, 401)
 	is.Equal(post(h, good, http.Header{"Dapr-Api-Token": {"wrong"}}).Code, 401)
@@ -489,4 +498,32 @@ func TestNewEventIDsAreUUIDsThatBeginWithTheTime(t *testing.T) {
 		is.True(!seen[id])
 		seen[id] = true
 	}
+}
+
+func TestMetricsCountRequests(t *testing.T) {
+	is := is.New(t)
+	f := newFakeSidecar(t)
+	s := f.service(io.Discard)
+	s.appToken = "secret" // which the metrics do not ask for
+	h := s.handler()
+	token := http.Header{"Dapr-Api-Token": {"secret"}}
+	const good = `{"orderId":"o","itemId":"i","quantity":1}`
+	post(h, good, token)
+	post(h, good, token)
+	post(h, `{}`, token)
+	f.Close()
+	post(h, good, token)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{`{outcome="published"} 2`, `{outcome="refused"} 1`, `{outcome="failed"} 1`} {
+		is.True(strings.Contains(w.Body.String(), "order_requests_total"+want+"\n"))
+	}
+}
+
+func TestOtherSitesAreRefused(t *testing.T) {
+	is := is.New(t)
+	f := newFakeSidecar(t)
+	w := post(f.server(io.Discard), `{"orderId":"o","itemId":"i","quantity":1}`, http.Header{"Sec-Fetch-Site": {"cross-site"}})
+	is.Equal(w.Code, 403)
+	is.Equal(len(f.published), 0)
 }

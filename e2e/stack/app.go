@@ -77,6 +77,7 @@ func (a *App) StartService(ctx context.Context) error {
 		Name: a.ID,
 		Path: a.o.Program,
 		Env: append([]string{
+			"APP_ID=" + a.ID,
 			"APP_PORT=" + strconv.Itoa(a.Port),
 			"DAPR_HTTP_PORT=" + strconv.Itoa(a.DaprPort),
 			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
@@ -126,10 +127,14 @@ func (a *App) StartSidecar(ctx context.Context) error {
 	}
 	name := a.ID + " sidecar"
 	p, err := Start(Command{
-		Name:   name,
-		Path:   a.o.Daprd,
-		Args:   args,
-		Env:    []string{"DAPR_API_TOKEN=" + a.o.DaprAPIToken, "APP_API_TOKEN=" + a.o.AppAPIToken},
+		Name: name,
+		Path: a.o.Daprd,
+		Args: args,
+		Env: []string{
+			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
+			"APP_API_TOKEN=" + a.o.AppAPIToken,
+			"DAPR_HOST_IP=127.0.0.1", // where other sidecars find it
+		},
 		Output: a.output(name),
 	})
 	if err != nil {

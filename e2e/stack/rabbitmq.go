@@ -108,17 +108,17 @@ func (r *RabbitMQ) In(component string) string {
 // Drained returns nil once an app has nothing left of a topic: no message waiting,
 // none delivered and not acknowledged.
 func (r *RabbitMQ) Drained(topic, appID string) error {
-	queue := appID + "-" + topic
-	n, err := r.Len(queue)
+	n, err := r.Len(topic, appID)
 	if err == nil && n > 0 {
-		err = fmt.Errorf("queue %s: %d messages are waiting or not acknowledged", queue, n)
+		err = fmt.Errorf("%s has %d messages of %s waiting or not acknowledged", appID, n, topic)
 	}
 	return err
 }
 
-// Len returns how many messages a queue has, those included that were delivered
-// and are not acknowledged.
-func (r *RabbitMQ) Len(queue string) (int, error) {
+// Len returns how many messages of a topic wait for an app, those included that were
+// delivered and are not acknowledged.
+func (r *RabbitMQ) Len(topic, appID string) (int, error) {
+	queue := appID + "-" + topic
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	answer, err := r.control(ctx, "--silent", "--formatter", "json", "list_queues", "name", "messages")

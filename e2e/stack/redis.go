@@ -85,8 +85,9 @@ func (r *Redis) In(component string) string {
 		fmt.Sprintf("%q\n    - name: redisDB\n      value: %q", r.Addr, fmt.Sprint(r.DB)))
 }
 
-// Len returns how many entries a stream has, those that were handled included.
-func (r *Redis) Len(stream string) (int, error) {
+// Len returns how many entries a stream has, those that were handled included,
+// whichever app they are for.
+func (r *Redis) Len(stream, _ string) (int, error) {
 	n, err := r.Do("XLEN", stream)
 	if err != nil {
 		return 0, err

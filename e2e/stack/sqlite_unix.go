@@ -15,25 +15,25 @@ import (
 // A SQLite is a SQLite database in a file of its own. It has no server that could
 // be away; while it is locked, nothing can be written to it.
 type SQLite struct {
-	file string
+	File string // where it is
 	lock *os.File
 }
 
 // NewSQLite returns the database in dir, which the first sidecar will create.
 func NewSQLite(dir string) *SQLite {
-	return &SQLite{file: filepath.Join(dir, "inventory.db")}
+	return &SQLite{File: filepath.Join(dir, "inventory.db")}
 }
 
 // In returns the text of a component file with this database in the place of the
 // one that the project's files name.
 func (s *SQLite) In(component string) string {
-	return strings.ReplaceAll(component, `"inventory.db`, `"`+filepath.ToSlash(s.file))
+	return strings.ReplaceAll(component, `"inventory.db`, `"`+filepath.ToSlash(s.File))
 }
 
 // Kill takes the database's write lock, as another program may that writes for
 // long. Restart gives it back.
 func (s *SQLite) Kill() {
-	lock, err := os.OpenFile(s.file+"-shm", os.O_RDWR, 0)
+	lock, err := os.OpenFile(s.File+"-shm", os.O_RDWR, 0)
 	if err == nil {
 		// The lock of writers in SQLite's shared memory file.
 		err = syscall.FcntlFlock(lock.Fd(), syscall.F_SETLKW, &syscall.Flock_t{Type: syscall.F_WRLCK, Start: 120, Len: 1})

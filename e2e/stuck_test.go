@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// refuse lets a state store refuse the inventory service's record of an item, by
+// means of its own. accept ends it.
+func refuse(t *testing.T, state server, itemID string) (accept func()) {
+	t.Helper()
+	key := "inventory-service||" + itemID
+	ctx := t.Context()
+	switch s := state.(type) {
+	case *stack.Redis: // knows no rule for one key: it refuses all that begin with the same letter
+		_, err := s.Do("ACL", "SETUSER", "default", "resetkeys", "~inventory-service||[^"+itemID[:1]+"]*")
+		must(t, err)
+		return func() { _, err := s.Do("ACL", "SETUSER", "default", "allkeys"); must(t, err) }
+	case *stack.PostgreSQL:
+		_, err := s.Query(ctx, `create function refuse() returns trigger language plpgsql as 'begin raise exception ''refused''; end';
+			create trigger refuse before insert or update on state for each row when (new.key = '`+key+`') execute function refuse()`)
+		must(t, err)
+		return func() { _, err := s.Query(ctx, "drop trigger refuse on state; drop function refuse"); must(t, err) }
+	case *stack.SQLite:
+		db, err := sql.Open("sqlite", "file:"+s.File+"?_pragma=busy_timeout(10000)")
+		must(t, err)
+		t.Cleanup(func() { must(t, db.Close()) })
+		exec := func(statement string) { _, err := db.ExecContext(ctx, statement); must(t, err) }
+		for _, event := range []string{"insert", "update"} {
+			exec(`create trigger refuse_` + event + ` before ` + event + ` on state when new.key = '` + key + `' begin select raise(abort, 'refused'); end`)
+		}
+		return func() { exec("drop trigger refuse_insert"); exec("drop trigger refuse_update") }
+	}
+	t.Fatalf("a %T can't refuse an item", state)
+	return nil
+}
+
+// moved returns how many orders the replicas have moved to the retry topic.
+func (s *system) moved() (n int) {
+	for _, app := range s.inventory {
+		n += strings.Count(app.Service.Log(), "Moved OrderPlaced event to the retry topic")
+	}
+	return n
+}
+
+// Orders for an item that the state store refuses wait by themselves, for as long as
+// it takes, and nobody else's wait for them.
+func TestPromiseItemThatTheStoreRefuses(t *testing.T) {
+	t.Parallel()
+	itemRefused.prove(t, testItemRefused)
+}
+
+func testItemRefused(t *testing.T, b backend) string {
+	needsOwnRedis(t)
+	s := startSystem(t, systemOptions{backend: b, replicas: 2, separateState: true})
+	s.setStock("refused", 1000)
+	l := s.startLoad("item1", 50, nil)
+	l.goesOn(t, 50)
+
+	accept := refuse(t, s.state, "refused")
+	began, ordered := time.Now(), 0
+	for every := time.NewTicker(500 * time.Millisecond); time.Since(began) < time.Minute; <-every.C { // the fault itself
+		ordered++
+		s.place(fmt.Sprint("refused-", ordered), "refused", 1)
+	}
+	if stock, err := s.stock("refused"); err == nil && stock != 1000 {
+		t.Errorf("the stock of the item that is refused is %d: it has not been refused", stock)
+	}
+	if s.moved() == 0 {
+		t.Error("no order was moved to the retry topic")
+	}
+	accept()
+
+	s.waitForStock("refused", 1000-ordered)
+	figures := l.endsExact(t)
+	s.retried()
+	s.waitForStock("refused", 1000-ordered)
+	// Others wait for as long as it takes to see that it is this item and not the
+	// store: some 5 s. The rest is for a machine that is busy.
+	if orderID, late := l.latest(); late > 20*time.Second {
+		t.Errorf("%s was counted %v after it was accepted", orderID, late)
+	} else {
+		t.Logf("%d orders for the item that was refused, %d moved to the retry topic; of the others, the latest was counted %v after it was accepted",
+			ordered, s.moved(), late.Round(time.Millisecond))
+	}
+	return fmt.Sprintf("%s of others, %d of %d of the item", figures, ordered, ordered)
+}
+
+// retried waits until nothing is left in the retry topic.
+func (s *system) retried() {
+	s.t.Helper()
+	waitFor(s.t, time.Minute, func() error { return s.broker.Drained("OrderPlaced-retry", "inventory-service") })
+}
