@@ -99,13 +99,14 @@ var (
 	unusualIDs     = promise{"items with unusual IDs", false}
 	onceTests      = promise{"the tests of the counting protocol, over this store", false}
 	poison         = promise{"what can't be counted goes to the dead-letter topic", false}
+	deadLettersApp = promise{"dead letters are kept over a kill -9, listed, sent again, and counted once", true}
 	itemRefused    = promise{"an item that the state store refuses for a minute, others under load", true}
 	stateAway      = promise{"the state store away for 10 s, under load", false}
 	brokerKilled   = promise{"the broker killed with -9 and started again, under load", false}
 	processKilled  = promise{"services and sidecars killed with -9, under load", true}
 	rollingRestart = promise{"three replicas restarted one after another, under load", false}
 
-	promises = []promise{walkthrough, concurrent, redelivered, unusualIDs, onceTests, poison, itemRefused, stateAway, brokerKilled, processKilled, rollingRestart}
+	promises = []promise{walkthrough, concurrent, redelivered, unusualIDs, onceTests, poison, deadLettersApp, itemRefused, stateAway, brokerKilled, processKilled, rollingRestart}
 )
 
 type promise struct {

@@ -126,6 +126,11 @@ type systemOptions struct {
 	healthCheck   bool      // the sidecars check the apps' health
 	logs          io.Writer // takes every line that services and sidecars write; may be nil
 
+	json bool // logs in JSON
+
+	// prepare may change the component files, which are in a folder.
+	prepare func(resources string)
+
 	// admit is a subscriber beside the inventory service, as components/pubsub.yaml
 	// wants it: "audit-service=OrderPlaced".
 	admit string
@@ -169,6 +174,12 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		for _, file := range []string{"pubsub.yaml", "statestore.yaml"} {
 			editAll(t, filepath.Join(resources, file), "inventory-service", o.inventoryID)
 		}
+	}
+	if o.prepare != nil {
+		o.prepare(resources)
+	}
+	if o.json {
+		s.env = slices.Concat(s.env, []string{"LOG_FORMAT=json"})
 	}
 	s.options = stack.AppOptions{
 		Daprd: daprd, Resources: resources,

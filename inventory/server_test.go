@@ -318,7 +318,7 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 		oneByOne = `[` + orders + `}` + retries
 	)
 	tests := map[string]string{ // what the sidecar tells of itself
-		`{"appConnectionProperties":{"port":5001}}`: `[` + orders + `,"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}}` + retries,
+		`{"appConnectionProperties":{"port":5001}}`:                                         `[` + orders + `,"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}}` + retries,
 		`{"appConnectionProperties":{"port":5001,"health":{"healthCheckPath":"/healthz"}}}`: oneByOne,
 		``:        oneByOne,
 		`no JSON`: oneByOne,

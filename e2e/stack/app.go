@@ -15,6 +15,8 @@ type App struct {
 	Port     int    // of the program
 	DaprPort int    // of the sidecar's HTTP API
 
+	MetricsPort int // of the sidecar
+
 	Service *Process // nil where the program runs elsewhere, in a test itself say
 	Sidecar *Process
 
@@ -25,6 +27,7 @@ type App struct {
 type AppOptions struct {
 	ID        string
 	Program   string   // path of the service; empty to start the sidecar alone
+	Args      []string // of the service
 	Env       []string // for the service, as "NAME=value"
 	Daprd     string   // path of daprd
 	Resources string   // the folder of component files
@@ -76,6 +79,7 @@ func (a *App) StartService(ctx context.Context) error {
 	p, err := Start(Command{
 		Name: a.ID,
 		Path: a.o.Program,
+		Args: a.o.Args,
 		Env: append([]string{
 			"APP_ID=" + a.ID,
 			"APP_PORT=" + strconv.Itoa(a.Port),
@@ -111,6 +115,7 @@ func (a *App) sidecarArgs() ([]string, error) {
 			return nil, err
 		}
 		args = append(args, flag, strconv.Itoa(port))
+		a.MetricsPort = port // the last one
 	}
 	if a.o.Config != "" {
 		args = append(args, "--config", a.o.Config)

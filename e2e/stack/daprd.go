@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -100,13 +101,15 @@ func buildDaprd(ctx context.Context, root, version, target string, progress io.W
 	return os.Rename(temporary, target)
 }
 
-// BuildServices builds the order and the inventory service into dir.
+// BuildServices builds the order and the inventory service, and the program that keeps
+// dead letters, into dir.
 func BuildServices(ctx context.Context, root, dir string) error {
-	for _, service := range []string{"order", "inventory"} {
+	for _, folder := range []string{"order", "inventory", "daprhttp/deadletters"} {
+		service := path.Base(folder)
 		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, executable(service)), ".")
-		build.Dir = filepath.Join(root, service)
+		build.Dir = filepath.Join(root, filepath.FromSlash(folder))
 		if output, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("the %s service could not be built (%w):\n%s", service, err, output)
+			return fmt.Errorf("%s could not be built (%w):\n%s", service, err, output)
 		}
 	}
 	return nil

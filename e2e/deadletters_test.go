@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// TestPromiseDeadLetters types the README's commands for dead letters.
+func TestPromiseDeadLetters(t *testing.T) {
+	t.Parallel()
+	deadLettersApp.prove(t, testDeadLetters)
+}
+
+func testDeadLetters(t *testing.T, b backend) string {
+	is := is.New(t)
+	commands := strings.Split(strings.TrimSpace(strings.Join(blocks(t, "shell"), "")), "\n")
+	if len(commands) != 3 {
+		t.Fatalf("the README has %d commands for dead letters: serve, list and send are 3", len(commands))
+	}
+	const goRun = "go run ./deadletters "
+	flags, args, _ := strings.Cut(commands[0], goRun)
+	is.Equal(flags, "dapr run --app-id dead-letters --app-port 5004 --dapr-http-port 3504 --resources-path ../components -- ")
+
+	s := startSystem(t, systemOptions{backend: b})
+	app := s.startDeadLetters(strings.Fields(args)...)
+	// typed runs a command as the README has it, but for the port.
+	typed := func(command string) string {
+		t.Helper()
+		program, found := strings.CutPrefix(command, goRun)
+		is.True(found)
+		run := exec.CommandContext(t.Context(), filepath.Join(bin, "deadletters"), strings.Fields(program)...)
+		run.Env = append(os.Environ(), "PORT="+strconv.Itoa(app.Port))
+		output, err := run.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, output)
+		}
+		return string(output)
+	}
+	listed := func(want int, texts ...string) {
+		t.Helper()
+		waitFor(t, time.Minute, func() error {
+			got := typed(commands[1])
+			if n := strings.Count(got, "\n") - 1; n != want {
+				return fmt.Errorf("%d dead letters are listed, want %d:\n%s", n, want, got)
+			}
+			for _, text := range texts {
+				if !strings.Contains(got, text) {
+					return fmt.Errorf("the list does not have %q:\n%s", text, got)
+				}
+			}
+			return nil
+		})
+	}
+
+	// Orders that can't be counted because somebody has broken the record, and one that
+	// is none.
+	must(t, s.sidecar(s.inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "item1", Value: "a dozen"}))
+	const orders = 5
+	for i := range orders {
+		s.place(fmt.Sprint("order-", i), "item1", 10)
+	}
+	s.publish(s.order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"orderId":"order-9","itemId":"item1","quantity":"many"}`)})
+	listed(orders+1, "order-4", "the stored stock must be an integer", "quantity must be a number")
+
+	app.Service.Kill()
+	must(t, app.StartService(t.Context()))
+	listed(orders + 1)
+	s.setStock("item1", 100) // the mending: the record is put right
+	first := typed(commands[2])
+	is.Equal(strings.Count(first, "sent again\n"), orders+1)
+	s.waitForStock("item1", 100-10*orders)
+	listed(1, "quantity must be a number") // which comes back
+	typed(commands[2])                     // once more
+	listed(1, "quantity must be a number")
+	is.True(strings.HasSuffix(typed(strings.Replace(commands[2], "send", "drop", 1)), " dropped\n"))
+	is.Equal(typed(commands[1]), "no dead letters\n")
+
+	s.drained("inventory-service")
+	s.waitForStock("item1", 100-10*orders)
+	return fmt.Sprintf("%d of %d", orders, orders)
+}
+
+// startDeadLetters starts the program that keeps dead letters.
+func (s *system) startDeadLetters(args ...string) *stack.App {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	options := s.options
+	defer func() { s.options = options }()
+	s.options.Args = args
+	s.options.Env = append([]string{"DEAD_LETTERS_DIR=" + filepath.Join(s.t.TempDir(), "letters")}, options.Env...)
+	app := s.startApp(ctx, "dead-letters", "deadletters", 0)
+	if app == nil {
+		s.t.FailNow()
+	}
+	return app
+}
