@@ -48,14 +48,24 @@ type DeliveryHandler struct {
 	// were delivered alone. Without it, they are answered with StatusDrop, too.
 	DeadLetterTopic string
 
-	// RetryTopic takes the events for which StatusRetry has been the answer for a
-	// time, although Ready says that others can be handled. The program subscribes
-	// to it with a DeliveryHandler without a RetryTopic, and not in bulk. Without
-	// it, they are delivered again where they are.
-	RetryTopic string
+	// RetryTopic, of the component RetryPubsubName, takes the events for which
+	// StatusRetry has been the answer for RetryAfter, 5 seconds if it is zero,
+	// although Ready says that others can be handled. The program subscribes to it
+	// too, not in bulk, with a DeliveryHandler that has Retrying set. It is best
+	// a topic of a component of its own: many share among all topics how many events
+	// are delivered at the same time. Without a RetryTopic, events are delivered again
+	// where they are.
+	RetryPubsubName, RetryTopic string
+	RetryAfter                  time.Duration
 
-	// RetryAfter is that time. Zero means 5 seconds.
-	RetryAfter time.Duration
+	// Retrying says that this is the route of the RetryTopic itself: an event is
+	// tried every two seconds for RetryAfter, 20 seconds if it is zero, and then goes
+	// to the end of the topic, so that others get their turn. Brokers take it ill
+	// when an event is out for long.
+	Retrying bool
+
+	// Stop, when it is closed, ends that: what is being retried is delivered again.
+	Stop <-chan struct{}
 
 	// Ready returns nil when what the program depends on works: then it is the
 	// events that are at fault. Nil stands for a function that returns nil.
@@ -182,10 +192,40 @@ func (h *DeliveryHandler) serveOne(ctx context.Context, w http.ResponseWriter, b
 		return
 	}
 	o := h.Handle(ctx, []Event{event})[0]
-	if isEvent && o.Status == StatusRetry && h.stuck(ctx) && h.move(ctx, h.RetryTopic, event, body) {
+	switch {
+	case !isEvent: // somebody waits for the answer
+	case h.Retrying:
+		o = h.retry(ctx, event, body, o)
+	case o.Status == StatusRetry && h.stuck(ctx) && h.move(ctx, h.RetryPubsubName, h.RetryTopic, event, body):
 		o = Done()
 	}
 	h.answer(w, isEvent, o)
+}
+
+// retryEvery is how often an event of the retry topic is tried.
+const retryEvery = 2 * time.Second
+
+// retry tries an event again and again, and at last moves it to the end of its topic,
+// or to the dead-letter topic, of which the retry topic's component need not know.
+func (h *DeliveryHandler) retry(ctx context.Context, event Event, body []byte, o Outcome) Outcome {
+	deadline := time.Now().Add(cmp.Or(h.RetryAfter, 20*time.Second))
+	for o.Status == StatusRetry && time.Now().Before(deadline) {
+		select {
+		case <-time.After(retryEvery):
+			o = h.Handle(ctx, []Event{event})[0]
+		case <-h.Stop:
+			return o
+		case <-ctx.Done(): // the sidecar has gone
+			return o
+		}
+	}
+	switch {
+	case o.Status == StatusRetry && h.move(ctx, h.RetryPubsubName, h.RetryTopic, event, body):
+		return Done()
+	case o.Status == StatusDrop && h.DeadLetterTopic != "":
+		o.Status = h.deadLetter(ctx, &entry{body: body, size: len(body), event: event, Outcome: o})
+	}
+	return o
 }
 
 // decode returns the event in a body.

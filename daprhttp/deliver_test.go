@@ -373,6 +373,70 @@ func TestNothingIsMovedWhileAllWait(t *testing.T) {
 	})
 }
 
+// An event of the retry topic is tried for a while, and then goes to its end.
+func TestRetryTopicGivesEachItsTurn(t *testing.T) {
+	retrying := func() *subscriber {
+		s := newSubscriber()
+		s.Retrying = true
+		s.RetryPubsubName = "pubsub" // as the fake sidecar has it
+		return s
+	}
+	run := func(name string, test func(is *is.I, s *subscriber)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(is.New(t), retrying()) }) })
+	}
+	run("to its end", func(is *is.I, s *subscriber) {
+		start := time.Now()
+		status, got := s.post(eventContentType, event("e1", "again"))
+		is.Equal(status, 200)
+		is.Equal(got, `{"status":"SUCCESS"}`)
+		is.Equal(time.Since(start), 20*time.Second)
+		is.Equal(len(s.handled), 11)
+		is.Equal(s.published, []string{"later " + event("e1", "again")})
+	})
+	run("done meanwhile", func(is *is.I, s *subscriber) {
+		handle, tries := s.Handle, 0
+		s.Handle = func(ctx context.Context, events []Event) []Outcome {
+			if tries++; tries == 3 {
+				return []Outcome{Done()}
+			}
+			return handle(ctx, events)
+		}
+		start := time.Now()
+		status, _ := s.post(eventContentType, event("e1", "again"))
+		is.Equal(status, 200)
+		is.Equal(time.Since(start), 4*time.Second)
+		is.Equal(len(s.published), 0)
+	})
+	run("never", func(is *is.I, s *subscriber) { // the retry topic's component may know no dead-letter topic
+		_, got := s.post(eventContentType, event("e1", "never"))
+		is.Equal(got, `{"status":"SUCCESS","error":"not ever"}`)
+		is.Equal(len(s.published), 1)
+		is.True(strings.HasPrefix(s.published[0], "dead "))
+	})
+	run("the broker is away", func(is *is.I, s *subscriber) {
+		s.publishing = func(string, string) error { return errors.New("away") }
+		status, got := s.post(eventContentType, event("e1", "again"))
+		is.Equal(status, 500)
+		is.Equal(got, `{"status":"RETRY","error":"not now"}`)
+	})
+	run("told to stop", func(is *is.I, s *subscriber) {
+		stop := make(chan struct{})
+		s.Stop = stop
+		time.AfterFunc(3*time.Second, func() { close(stop) })
+		start := time.Now()
+		status, _ := s.post(eventContentType, event("e1", "again"))
+		is.Equal(status, 500)
+		is.Equal(time.Since(start), 3*time.Second)
+		is.Equal(len(s.published), 0)
+	})
+	run("by hand", func(is *is.I, s *subscriber) {
+		start := time.Now()
+		status, _ := s.post("application/json", event("e1", "again"))
+		is.Equal(status, 500)
+		is.Equal(time.Since(start), time.Duration(0))
+	})
+}
+
 // Without a topic for them, events wait where they are.
 func TestWithoutTopicsNothingIsMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

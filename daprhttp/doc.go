@@ -6,9 +6,10 @@
 //
 // A [Client] speaks to the sidecar (daprd) that runs beside the program. The
 // sidecar speaks back to the program over HTTP too: it reads the program's
-// subscriptions ([Subscription], [SubscribeHandler]), delivers events, one
-// ([DecodeEvent], [Status]) or many at a time ([BulkEntries], [BulkResponse]),
-// and proves who it is with a token ([RequireAppToken]).
+// subscriptions ([Subscription], [SubscribeHandler]), delivers events, one or many
+// at a time ([DeliveryHandler]), and proves who it is with a token
+// ([RequireAppToken]). Others in the mesh, for whom it would do so too, are kept out
+// by their names ([RequireCaller]).
 //
 // Package [example.com/dapr-orders/daprhttp/once] applies each event to a value in
 // a state store, once; package [example.com/dapr-orders/daprhttp/web] has what

@@ -119,47 +119,51 @@ func ExampleClient_StateTransaction() {
 	// <nil>
 }
 
-// A whole subscriber: it declares its subscription, decodes what the sidecar
-// delivers, and says what is to become of it.
-func Example_subscriber() {
+// A whole subscriber: it declares its subscription, handles the events that the
+// sidecar delivers, one or many at a time, and says what is to become of each.
+func ExampleDeliveryHandler() {
 	mux := http.NewServeMux()
 	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
 		PubsubName: "pubsub", Topic: "OrderPlaced", Route: "/orders",
+		BulkSubscribe: &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 100, MaxAwaitDurationMs: 10},
 	}))
-	mux.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
-		answer := func(s daprhttp.Status) {
-			web.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": s})
-		}
-		body, err := web.ReadBody(r, 64<<10)
-		if err != nil {
-			answer(daprhttp.StatusDrop)
-			return
-		}
-		event, err := daprhttp.DecodeEvent(body)
-		if err != nil {
-			answer(daprhttp.StatusDrop)
-			return
-		}
-		var order struct {
-			OrderID string `json:"orderId"`
-		}
-		if err := json.Unmarshal(event.Data, &order); err != nil {
-			answer(daprhttp.StatusDrop)
-			return
-		}
-		fmt.Println("event", event.ID, "from", event.Source, "is", order.OrderID)
-		answer(daprhttp.StatusSuccess)
-	})
+	deliveries := &daprhttp.DeliveryHandler{
+		Handle: func(_ context.Context, events []daprhttp.Event) []daprhttp.Outcome {
+			outcomes := make([]daprhttp.Outcome, len(events))
+			for i, event := range events {
+				var order struct {
+					OrderID string `json:"orderId"`
+				}
+				if err := json.Unmarshal(event.Data, &order); err != nil {
+					outcomes[i] = daprhttp.Never(err)
+					continue
+				}
+				fmt.Println("event", event.ID, "from", event.Source, "is", order.OrderID)
+				outcomes[i] = daprhttp.Done()
+			}
+			return outcomes
+		},
+	}
+	mux.Handle("POST /orders", daprhttp.RequireCaller([]string{"my-app"}, deliveries)) // from nobody else
 	handler := daprhttp.RequireAppToken(os.Getenv("APP_API_TOKEN"), mux)
 
 	// What a sidecar would do:
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequest("POST", "/orders", strings.NewReader(
-		`{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","data":{"orderId":"order-1001"}}`)))
-	fmt.Print(w.Body)
+	const first = `{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","data":{"orderId":"order-1001"}}`
+	const second = `{"specversion":"1.0","id":"e2","source":"order-service","type":"OrderPlaced","data":"?"}`
+	alone := httptest.NewRequest("POST", "/orders", strings.NewReader(first))
+	alone.Header.Set("Content-Type", "application/cloudevents+json")
+	bulk := httptest.NewRequest("POST", "/orders", strings.NewReader(
+		`{"entries":[{"entryId":"1","event":`+first+`},{"entryId":"2","event":`+second+`}]}`))
+	for _, delivery := range []*http.Request{alone, bulk} {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, delivery)
+		fmt.Print(w.Body)
+	}
 	// Output:
 	// event e1 from order-service is order-1001
 	// {"status":"SUCCESS"}
+	// event e1 from order-service is order-1001
+	// {"statuses":[{"entryId":"1","status":"SUCCESS"},{"entryId":"2","status":"DROP"}]}
 }
 
 // sidecar stands in for a sidecar in the examples: it prints the request and

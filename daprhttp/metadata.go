@@ -11,6 +11,13 @@ import (
 type Metadata struct {
 	AppID         string        `json:"id"`
 	AppConnection AppConnection `json:"appConnectionProperties"`
+	Components    []Component   `json:"components"` // those that it has loaded
+}
+
+// A Component is a component that a sidecar has loaded.
+type Component struct {
+	Name string `json:"name"`
+	Type string `json:"type"` // such as "pubsub.kafka"
 }
 
 // An AppConnection is how a sidecar reaches the program beside it.

@@ -36,22 +36,16 @@ func (h *DeliveryHandler) moveAll(ctx context.Context, entries []entry, stuck bo
 	var wg sync.WaitGroup
 	for i := range entries {
 		e := &entries[i]
-		var topic string
-		switch {
-		case e.Status == StatusDrop:
-			topic = h.DeadLetterTopic
-		case e.Status == StatusRetry && stuck:
-			topic = h.RetryTopic
-		}
-		if topic == "" {
+		never := e.Status == StatusDrop && h.DeadLetterTopic != ""
+		if !never && (e.Status != StatusRetry || !stuck) {
 			continue
 		}
 		moving <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-moving }()
-			if e.Status == StatusDrop {
+			if never {
 				e.Status = h.deadLetter(ctx, e)
-			} else if h.move(ctx, topic, e.event, e.body) {
+			} else if h.move(ctx, h.RetryPubsubName, h.RetryTopic, e.event, e.body) {
 				e.Status = StatusSuccess
 			}
 		})
@@ -71,7 +65,7 @@ func (h *DeliveryHandler) deadLetter(ctx context.Context, e *entry) Status {
 	if len(e.body) == e.size {
 		letter := withAttribute(e.body, AttributeDeadLetterReason, e.Err.Error())
 		for try := 0; try < 2; try++ {
-			if err = h.publish(ctx, h.DeadLetterTopic, letter); err == nil || isRefused(err) {
+			if err = h.publish(ctx, h.PubsubName, h.DeadLetterTopic, letter); err == nil || isRefused(err) {
 				break
 			}
 		}
@@ -80,7 +74,7 @@ func (h *DeliveryHandler) deadLetter(ctx context.Context, e *entry) Status {
 			return moveStatus(err)
 		}
 	}
-	err = h.publish(ctx, h.DeadLetterTopic, abridged(e))
+	err = h.publish(ctx, h.PubsubName, h.DeadLetterTopic, abridged(e))
 	h.moved(ctx, e.event, h.DeadLetterTopic, err)
 	if isRefused(err) {
 		return StatusDrop // the topic takes nothing at all: it must end
@@ -102,8 +96,8 @@ func moveStatus(err error) Status {
 }
 
 // move publishes an event to a topic as it came, and reports whether it is there.
-func (h *DeliveryHandler) move(ctx context.Context, topic string, e Event, body []byte) bool {
-	err := h.publish(ctx, topic, body)
+func (h *DeliveryHandler) move(ctx context.Context, pubsubName, topic string, e Event, body []byte) bool {
+	err := h.publish(ctx, cmp.Or(pubsubName, h.PubsubName), topic, body)
 	h.moved(ctx, e, topic, err)
 	return err == nil
 }
@@ -114,13 +108,13 @@ func (h *DeliveryHandler) moved(ctx context.Context, e Event, topic string, err 
 	}
 }
 
-func (h *DeliveryHandler) publish(ctx context.Context, topic string, event []byte) error {
+func (h *DeliveryHandler) publish(ctx context.Context, pubsubName, topic string, event []byte) error {
 	times := 1
 	if h.PublishTwice {
 		times = 2
 	}
 	for range times {
-		err := h.Sidecar.Publish(ctx, h.PubsubName, topic, Message{
+		err := h.Sidecar.Publish(ctx, pubsubName, topic, Message{
 			Data:     event,
 			Metadata: map[string]string{MetadataRawPayload: "true"},
 		})

@@ -204,6 +204,7 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 		"rabbitmq-postgres/resiliency.yaml": "resiliency.yaml",
 		"sqlite/resiliency.yaml":            "resiliency.yaml",
 		"sqlite/pubsub.yaml":                "pubsub.yaml",
+		"sqlite/retry.yaml":                 "retry.yaml",
 		"azure/resiliency.yaml":             "resiliency.yaml",
 	} {
 		if read(copied) != read(original) {

@@ -129,7 +129,7 @@ func TestContractThroughTheSidecars(t *testing.T) {
 
 		{"subscriptions", inventory, "GET", "/dapr/subscribe", "", "", 200,
 			`[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"*"},
-			  {"pubsubname":"pubsub","topic":"OrderPlaced-retry","route":"orders/retry","deadLetterTopic":"*"}]`},
+			  {"pubsubname":"pubsub-retry","topic":"OrderPlaced-retry","route":"orders/retry"}]`},
 		{"stock for what is delivered", inventory, "POST", "/inventory/item2", plainJSON, `{"quantity":100}`, 200, `{"itemId":"item2","quantity":100}`},
 		{"an event", inventory, "POST", "/orders", eventsJSON, event, 200,
 			`{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"order-1001","itemId":"item2",

@@ -98,6 +98,9 @@ func testStateStoreAway(t *testing.T, b backend) string {
 	if n := l.refused.Load(); n > 0 {
 		t.Errorf("%d orders were refused: the order service has no need of the state store", n)
 	}
+	if n := s.moved.Load(); n > 0 {
+		t.Errorf("%d orders were moved to the retry topic, although all had to wait", n)
+	}
 	return figures
 }
 

@@ -106,7 +106,7 @@ func TestReadmeQuickStartShowsTheWalkthrough(t *testing.T) {
 func TestReadmeSubscriber(t *testing.T) {
 	t.Parallel()
 	const admit, scope = "sales-service=OrderPlaced", "  - inventory-service\n  - sales-service\n"
-	if text := readme(t); !strings.Contains(text, `OrderPlaced,OrderPlaced-retry;`+admit+`"`) || !strings.Contains(text, scope) {
+	if text := readme(t); !strings.Contains(text, `;inventory-service=OrderPlaced;`+admit+`"`) || !strings.Contains(text, scope) {
 		t.Fatal("the README does not say how to admit the subscriber")
 	}
 	s := startSystem(t, systemOptions{admit: admit})

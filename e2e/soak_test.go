@@ -7,15 +7,18 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"text/tabwriter"
 	"time"
 
+	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -35,9 +38,16 @@ func TestSoak(t *testing.T) {
 	must(t, err)
 	defer logs.Close()
 	s := startSystem(t, systemOptions{replicas: 3, separateState: true, logs: logs})
+	deadLetters := s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced")
 	l := s.startLoad("hot", 50, func(n int64) bool { return n%2 == 0 })
+	actors := s.startActors(l)
 
 	faults := s.soakFaults(t, random)
+	faults["dead letters killed"] = func() {
+		deadLetters.Service.Kill()
+		time.Sleep(time.Second) // the fault itself
+		must(t, deadLetters.StartService(t.Context()))
+	}
 	names := slices.Sorted(maps.Keys(faults))
 	happened := make(map[string]int)
 	for end := time.Now().Add(*soakFor); time.Now().Before(end); {
@@ -50,8 +60,18 @@ func TestSoak(t *testing.T) {
 
 	close(l.stopping)
 	l.workers.Wait()
-	waitFor(t, 5*time.Minute, func() error { return s.broker.Drained("OrderPlaced", "inventory-service") })
+	actors.workers.Wait()
+	for topic, app := range map[string]string{"OrderPlaced": "inventory-service", "OrderPlaced-retry": "inventory-service", deadLetterTopic: "dead-letters"} {
+		waitFor(t, 5*time.Minute, func() error { return s.broker.Drained(topic, app) })
+	}
 	counted, lost, doubled := s.audit(t, l)
+	letters := metrics(t, deadLetters.URL("/metrics"))["dead_letters"]
+	if letters != fmt.Sprint(actors.poison.Load()) {
+		t.Errorf("there are %s dead letters of %d poison events", letters, actors.poison.Load())
+	}
+	if n := actors.forged.Load(); n > 0 {
+		t.Errorf("%d requests of the stranger were carried out", n)
+	}
 	orderID, latest := l.latest()
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -59,7 +79,9 @@ func TestSoak(t *testing.T) {
 	fmt.Fprintf(w, "orders counted\t%d\n", counted)
 	fmt.Fprintf(w, "lost\t%d\n", lost)
 	fmt.Fprintf(w, "doubled\t%d\n", doubled)
-	fmt.Fprintf(w, "in the dead-letter topic\t%d\n", s.deadLetters())
+	fmt.Fprintf(w, "poison events, and dead letters kept\t%d, %s\n", actors.poison.Load(), letters)
+	fmt.Fprintf(w, "a stranger's forgeries, and carried out\t%d, %d\n", actors.tried.Load(), actors.forged.Load())
+	fmt.Fprintf(w, "orders moved to the retry topic\t%d\n", s.moved.Load())
 	fmt.Fprintf(w, "requests refused or unanswered, and sent again\t%d\n", l.refused.Load())
 	fmt.Fprintf(w, "deliveries\t%d\n", s.deliveries.Load())
 	fmt.Fprintf(w, "longest time from accepted to counted\t%v\t(%s)\n", latest.Round(10*time.Millisecond), orderID)
@@ -71,6 +93,58 @@ func TestSoak(t *testing.T) {
 	if lost > 0 || doubled > 0 {
 		t.Errorf("%d orders were lost and %d doubled", lost, doubled)
 	}
+}
+
+// Actors are others who are there while orders are placed.
+type actors struct {
+	workers sync.WaitGroup
+	poison  atomic.Int64 // events published that can't be counted
+	tried   atomic.Int64 // forgeries
+	forged  atomic.Int64 // of these, carried out
+}
+
+// startActors starts somebody who publishes what can't be counted, and a stranger in
+// the mesh who forges deliveries. They stop with the load.
+func (s *system) startActors(l *load) *actors {
+	a := &actors{}
+	stranger := s.serve("stranger", http.NewServeMux())
+	every := func(d time.Duration, do func(n int)) {
+		a.workers.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-l.stopping:
+					return
+				case <-time.After(d):
+					do(n)
+				}
+			}
+		})
+	}
+	every(500*time.Millisecond, func(n int) {
+		m := daprhttp.Message{
+			Data:     fmt.Appendf(nil, `{"orderId":"poison-%d","itemId":"hot","quantity":"many"}`, n),
+			Metadata: map[string]string{daprhttp.MetadataEventID: fmt.Sprint("poison-", n)},
+		}
+		for s.sidecar(s.order).Publish(s.t.Context(), "pubsub", "OrderPlaced", m) != nil {
+			time.Sleep(50 * time.Millisecond)
+		}
+		a.poison.Add(1)
+	})
+	every(200*time.Millisecond, func(n int) {
+		path, body := "/orders", fmt.Sprintf(`{"orderId":"forged-%d","itemId":"hot","quantity":1}`, n)
+		if n%2 == 0 {
+			path, body = "/inventory/hot", `{"quantity":1}`
+		}
+		answer, err := s.trySend("POST", stranger.DaprURL("/v1.0/invoke/inventory-service/method"+path), body, nil)
+		switch {
+		case err == nil && answer.status == http.StatusOK:
+			a.forged.Add(1)
+			a.tried.Add(1)
+		case err == nil && answer.status == http.StatusForbidden:
+			a.tried.Add(1)
+		}
+	})
+	return a
 }
 
 // soakFaults returns what may go wrong, by name. Each fault is over when its
@@ -113,6 +187,7 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		"order service killed":          func() { killService(s.order) },
 		"order sidecar killed":          func() { killSidecar(s.order) },
 		"state store killed":            func() { killServer(s.state) },
+		"hot item refused by the store": func() { accept := refuse(t, s.state, "hot"); pause(15 * time.Second); accept() },
 		"state store frozen":            func() { freeze(s.state.(*stack.Redis).Process, 8*time.Second) },
 		"broker killed":                 func() { killServer(s.broker) },
 		"broker frozen":                 func() { freeze(s.redis().Process, 8*time.Second) },

@@ -87,10 +87,13 @@ type system struct {
 	daprToken   string
 	appAPIToken string
 
-	env          []string     // of the services
-	inventoryEnv []string     // of the inventory service
-	logs         io.Writer    // may be nil
-	deliveries   atomic.Int64 // of which the logs tell
+	env          []string // of the services
+	inventoryEnv []string // of the inventory service
+
+	inventoryConfig string       // of the inventory service's sidecar
+	logs            io.Writer    // may be nil
+	deliveries      atomic.Int64 // of which the logs tell
+	moved           atomic.Int64 // orders moved to the retry topic, as the logs tell
 
 	mu        sync.Mutex
 	processed map[string][]time.Time // when the log said that an order was counted, by order ID
@@ -106,6 +109,9 @@ func (s *system) watch(name, line string) {
 	if strings.Contains(line, "rocess") && strings.Contains(line, "OrderPlaced event") {
 		s.deliveries.Add(1) // processed now or already, or not for the moment
 	}
+	if strings.Contains(line, movedLine) {
+		s.moved.Add(1)
+	}
 	if _, rest, ok := strings.Cut(line, "Processed OrderPlaced event. orderId="); ok {
 		orderID, _, _ := strings.Cut(rest, ",")
 		s.mu.Lock()
@@ -116,15 +122,18 @@ func (s *system) watch(name, line string) {
 
 // systemOptions say how a system differs from the one in the README.
 type systemOptions struct {
-	backend       backend   // the default one if it has no name
-	replicas      int       // of the inventory service; 0 means 1
-	separateState bool      // a server for the state store alone
-	tokens        bool      // both ways
-	config        string    // a file with a Dapr Configuration
-	inventoryID   string    // the app ID of the inventory service, if it is another
-	inventoryEnv  []string  // what the inventory service is told, as "NAME=value"
-	healthCheck   bool      // the sidecars check the apps' health
-	logs          io.Writer // takes every line that services and sidecars write; may be nil
+	backend       backend  // the default one if it has no name
+	replicas      int      // of the inventory service; 0 means 1
+	separateState bool     // a server for the state store alone
+	tokens        bool     // both ways
+	config        string   // a file with a Dapr Configuration
+	inventoryID   string   // the app ID of the inventory service, if it is another
+	inventoryEnv  []string // what the inventory service is told, as "NAME=value"
+
+	inventoryConfig string    // a file with a Dapr Configuration for that service alone
+	healthCheck     bool      // the sidecars check the apps' health
+	sentry          string    // the program by which the sidecars prove who they are, if they have to
+	logs            io.Writer // takes every line that services and sidecars write; may be nil
 
 	json bool // logs in JSON
 
@@ -149,7 +158,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	if o.backend.name == "" {
 		o.backend = backends[0]
 	}
-	s := &system{t: t, broker: o.backend.broker(t, ctx), env: o.backend.env, inventoryEnv: o.inventoryEnv, logs: o.logs, processed: make(map[string][]time.Time)}
+	s := &system{t: t, broker: o.backend.broker(t, ctx), env: o.backend.env, inventoryEnv: o.inventoryEnv, inventoryConfig: o.inventoryConfig, logs: o.logs, processed: make(map[string][]time.Time)}
 	s.state = s.broker
 	if o.backend.state != nil {
 		s.state = o.backend.state(t, ctx)
@@ -168,10 +177,10 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		t.Fatal(err)
 	}
 	if o.admit != "" {
-		edit(t, filepath.Join(resources, "pubsub.yaml"), `OrderPlaced,OrderPlaced-retry"`, `OrderPlaced,OrderPlaced-retry;`+o.admit+`"`)
+		edit(t, filepath.Join(resources, "pubsub.yaml"), `;inventory-service=OrderPlaced"`, `;inventory-service=OrderPlaced;`+o.admit+`"`)
 	}
 	if o.inventoryID != "" {
-		for _, file := range []string{"pubsub.yaml", "statestore.yaml"} {
+		for _, file := range []string{"pubsub.yaml", "retry.yaml", "statestore.yaml"} {
 			editAll(t, filepath.Join(resources, file), "inventory-service", o.inventoryID)
 		}
 	}
@@ -189,6 +198,12 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	}
 	if o.healthCheck {
 		s.options.SidecarArgs = []string{"--enable-app-health-check"}
+	}
+	if o.sentry != "" {
+		sentry, args, env, err := stack.StartSentry(ctx, o.sentry, t.TempDir())
+		must(t, err)
+		t.Cleanup(sentry.Kill)
+		s.options.SidecarArgs, s.options.SidecarEnv = args, env
 	}
 
 	apps := make([]*stack.App, 1+max(o.replicas, 1))
@@ -246,6 +261,7 @@ func (s *system) startApp(ctx context.Context, id, program string, port int) *st
 	}
 	o.Env = slices.Concat(o.Env, s.env)
 	if program == "inventory" {
+		o.Config = cmp.Or(s.inventoryConfig, o.Config)
 		o.Env = slices.Concat(o.Env, s.inventoryEnv)
 	}
 	app, err := stack.StartApp(ctx, o)

@@ -12,17 +12,19 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// deliveries returns the route to which the sidecar delivers events. What can't be
-// counted for a time although the state store works goes to retryTopic, if there is
-// one.
-func (s *service) deliveries(retryTopic string) *daprhttp.DeliveryHandler {
+// deliveries returns the route to which the sidecar delivers events: those of the
+// retry topic, or the others.
+func (s *service) deliveries(retrying bool) *daprhttp.DeliveryHandler {
 	return &daprhttp.DeliveryHandler{
 		Handle:          s.handle,
 		Sidecar:         s.sidecar,
 		PubsubName:      pubsubName,
 		DeadLetterTopic: deadLetterTopic,
+		RetryPubsubName: retryPubsubName,
 		RetryTopic:      retryTopic,
+		Retrying:        retrying,
 		Ready:           s.stocks.Probe,
+		Stop:            s.stop,
 		PublishTwice:    s.publishTwice,
 		BareData:        true,
 		MaxEventBytes:   maxBodyBytes,

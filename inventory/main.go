@@ -94,6 +94,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		stockWriters: strings.FieldsFunc(getenv("STOCK_WRITERS"), func(r rune) bool { return r == ',' || r == ' ' }),
 		appToken:     getenv("APP_API_TOKEN"),
 		publishTwice: publishTwice,
+		stop:         ctx.Done(),
 		log:          log,
 		metrics:      newMetrics(stocks),
 	}

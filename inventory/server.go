@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/once"
@@ -11,6 +12,7 @@ import (
 
 const (
 	pubsubName      = "pubsub"
+	retryPubsubName = "pubsub-retry"
 	topic           = "OrderPlaced"
 	retryTopic      = "OrderPlaced-retry"
 	deadLetterTopic = "OrderPlaced-dead-letter"
@@ -26,6 +28,7 @@ type service struct {
 	stockWriters []string // app IDs of others that may set the stock
 	appToken     string   // which the sidecar sends; empty for none
 	publishTwice bool     // what is moved to another topic
+	stop         <-chan struct{}
 	log          *web.Logger
 	metrics      metrics
 }
@@ -43,8 +46,8 @@ func (s *service) handler() http.Handler {
 	app.HandleFunc("GET /inventory/{itemId...}", s.getStock)
 	app.Handle("POST /inventory/{itemId...}", daprhttp.RequireCaller(append(own, s.stockWriters...), http.HandlerFunc(s.setStock)))
 	app.Handle("GET /dapr/subscribe", fromSidecar(http.HandlerFunc(s.subscriptions)))
-	app.Handle("POST /orders", fromSidecar(s.deliveries(retryTopic)))
-	app.Handle("POST /orders/retry", fromSidecar(s.deliveries("")))
+	app.Handle("POST /orders", fromSidecar(s.deliveries(false)))
+	app.Handle("POST /orders/retry", fromSidecar(s.deliveries(true)))
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
@@ -62,8 +65,9 @@ func (s *service) handler() http.Handler {
 // in bulk that were under way, and after enough of them delivers nothing more.
 //
 // A bulk is handled before the next is delivered. So what must be tried for long
-// is moved to the retry topic, whose events are delivered one by one, each for as
-// long as it takes.
+// is moved to the retry topic, where it is delivered alone. That is a topic of a
+// component of its own, so that its deliveries do not take the others' places; a
+// sidecar that has not loaded it is not asked to deliver from it.
 func (s *service) subscriptions(w http.ResponseWriter, r *http.Request) {
 	orders := daprhttp.Subscription{
 		PubsubName:      pubsubName,
@@ -71,9 +75,9 @@ func (s *service) subscriptions(w http.ResponseWriter, r *http.Request) {
 		Route:           "orders",
 		DeadLetterTopic: deadLetterTopic,
 	}
-	retries := orders
-	retries.Topic, retries.Route = retryTopic, "orders/retry"
-	switch metadata, err := s.sidecar.Metadata(r.Context()); {
+	retries := daprhttp.Subscription{PubsubName: retryPubsubName, Topic: retryTopic, Route: "orders/retry"}
+	metadata, err := s.sidecar.Metadata(r.Context())
+	switch {
 	case err != nil:
 		s.log.Info("Events are delivered one by one: the sidecar does not say whether it checks the app's health", web.LogError, err)
 	case metadata.AppConnection.Health != nil:
@@ -81,7 +85,11 @@ func (s *service) subscriptions(w http.ResponseWriter, r *http.Request) {
 	default:
 		orders.BulkSubscribe = &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 200, MaxAwaitDurationMs: 1}
 	}
-	daprhttp.SubscribeHandler(orders, retries).ServeHTTP(w, r)
+	subscriptions := []daprhttp.Subscription{orders}
+	if err != nil || slices.ContainsFunc(metadata.Components, func(c daprhttp.Component) bool { return c.Name == retryPubsubName }) {
+		subscriptions = append(subscriptions, retries)
+	}
+	daprhttp.SubscribeHandler(subscriptions...).ServeHTTP(w, r)
 }
 
 type stockResponse struct {

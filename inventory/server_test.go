@@ -314,12 +314,14 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 func TestSubscriptionIsDeclared(t *testing.T) {
 	const (
 		orders   = `{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"`
-		retries  = `,{"pubsubname":"pubsub","topic":"OrderPlaced-retry","route":"orders/retry","deadLetterTopic":"OrderPlaced-dead-letter"}]`
+		retries  = `,{"pubsubname":"pubsub-retry","topic":"OrderPlaced-retry","route":"orders/retry"}]`
+		bulk     = `,"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}`
 		oneByOne = `[` + orders + `}` + retries
 	)
 	tests := map[string]string{ // what the sidecar tells of itself
-		`{"appConnectionProperties":{"port":5001}}`:                                         `[` + orders + `,"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}}` + retries,
-		`{"appConnectionProperties":{"port":5001,"health":{"healthCheckPath":"/healthz"}}}`: oneByOne,
+		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub"}]}`:                                               `[` + orders + bulk + `}]`,
+		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub-retry"}]}`:                                         `[` + orders + bulk + `}` + retries,
+		`{"appConnectionProperties":{"port":5001,"health":{"healthCheckPath":"/healthz"}},"components":[{"name":"pubsub-retry"}]}`: oneByOne,
 		``:        oneByOne,
 		`no JSON`: oneByOne,
 	}

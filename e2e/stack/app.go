@@ -39,8 +39,9 @@ type AppOptions struct {
 	// the service demands of the sidecar. Empty means none.
 	DaprAPIToken, AppAPIToken string
 
-	// SidecarArgs are added to the sidecar's command line.
-	SidecarArgs []string
+	// SidecarArgs are added to the sidecar's command line, SidecarEnv to its
+	// environment.
+	SidecarArgs, SidecarEnv []string
 
 	// Output takes every line that the service or the sidecar writes.
 	Output func(name, line string)
@@ -135,11 +136,11 @@ func (a *App) StartSidecar(ctx context.Context) error {
 		Name: name,
 		Path: a.o.Daprd,
 		Args: args,
-		Env: []string{
+		Env: append([]string{
 			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
 			"APP_API_TOKEN=" + a.o.AppAPIToken,
 			"DAPR_HOST_IP=127.0.0.1", // where other sidecars find it
-		},
+		}, a.o.SidecarEnv...),
 		Output: a.output(name),
 	})
 	if err != nil {

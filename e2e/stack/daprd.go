@@ -24,19 +24,31 @@ func Daprd(ctx context.Context, root string, progress io.Writer) (string, error)
 			return installed, nil
 		}
 	}
+	return built(ctx, root, "daprd", progress)
+}
+
+// Sentry returns the path of the program that gives sidecars their certificates. It
+// is built like Daprd, in seconds where that was.
+func Sentry(ctx context.Context, root string, progress io.Writer) (string, error) {
+	return built(ctx, root, "sentry", progress)
+}
+
+// built returns the path of one of Dapr's programs, which it builds if that was not
+// done before.
+func built(ctx context.Context, root, program string, progress io.Writer) (string, error) {
 	version, err := daprVersion(root)
 	if err != nil {
 		return "", err
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("there is no folder to keep daprd in: %w", err)
+		return "", fmt.Errorf("there is no folder to keep %s in: %w", program, err)
 	}
-	built := filepath.Join(cache, "dapr-orders", executable("daprd-"+version))
-	if isFile(built) {
-		return built, nil
+	target := filepath.Join(cache, "dapr-orders", executable(program+"-"+version))
+	if isFile(target) {
+		return target, nil
 	}
-	return built, buildDaprd(ctx, root, version, built, progress)
+	return target, build(ctx, root, program, version, target, progress)
 }
 
 // daprVersion reads from the sidecar's module which Dapr it is.
@@ -53,7 +65,7 @@ func daprVersion(root string) (string, error) {
 	return string(match[1]), nil
 }
 
-func buildDaprd(ctx context.Context, root, version, target string, progress io.Writer) error {
+func build(ctx context.Context, root, program, version, target string, progress io.Writer) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
 	}
@@ -62,15 +74,15 @@ func buildDaprd(ctx context.Context, root, version, target string, progress io.W
 	temporary := fmt.Sprintf("%s.%d", target, os.Getpid())
 	defer os.Remove(temporary)
 
-	fmt.Fprintf(progress, "Building the Dapr sidecar (daprd %s) from its Go module. This takes some minutes, once.\n", version)
+	fmt.Fprintf(progress, "Building Dapr's %s %s from its Go module. This takes some minutes, once.\n", program, version)
 	started := time.Now()
 	var downloaded, compiled int
-	build, err := Start(Command{
-		Name: "the build of daprd",
+	p, err := Start(Command{
+		Name: "the build of " + program,
 		Path: "go",
 		Args: []string{"build", "-v", "-tags", "stablecomponents",
 			"-ldflags", "-s -w -X github.com/dapr/dapr/pkg/buildinfo.version=" + version,
-			"-o", temporary, "github.com/dapr/dapr/cmd/daprd"},
+			"-o", temporary, "github.com/dapr/dapr/cmd/" + program},
 		Dir: filepath.Join(root, "e2e", "daprd"),
 		Env: []string{"GOWORK=off"}, // the sidecar's module stands alone
 		Output: func(line string) {
@@ -89,13 +101,13 @@ func buildDaprd(ctx context.Context, root, version, target string, progress io.W
 		return fmt.Errorf("%w (is Go installed? see https://go.dev/dl)", err)
 	}
 	select {
-	case <-build.Done():
+	case <-p.Done():
 	case <-ctx.Done():
-		build.Kill()
+		p.Kill()
 		return ctx.Err()
 	}
-	if build.err != nil {
-		return fmt.Errorf("daprd could not be built (%w); `dapr init --slim` installs a ready one. The build wrote last:\n%s", build.err, tail(build.Log(), 10))
+	if p.err != nil {
+		return fmt.Errorf("%s could not be built (%w); `dapr init --slim` installs a ready daprd. The build wrote last:\n%s", program, p.err, tail(p.Log(), 10))
 	}
 	fmt.Fprintf(progress, "Built %s in %.0f s.\n", target, time.Since(started).Seconds())
 	return os.Rename(temporary, target)
@@ -109,7 +121,7 @@ func BuildServices(ctx context.Context, root, dir string) error {
 		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, executable(service)), ".")
 		build.Dir = filepath.Join(root, filepath.FromSlash(folder))
 		if output, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s could not be built (%w):\n%s", service, err, output)
+			return fmt.Errorf("the %s service could not be built (%w):\n%s", service, err, output)
 		}
 	}
 	return nil
