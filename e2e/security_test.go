@@ -21,8 +21,8 @@ func TestComponentsRefuseStrangers(t *testing.T) {
 	s.setStock("item1", 100)
 	stranger := s.subscribe("stranger", "OrderPlaced")
 
-	publish := func(c *daprhttp.Client, topic string) *daprhttp.Error {
-		err := c.Publish(t.Context(), "pubsub", topic, daprhttp.Message{Data: []byte(`{"orderId":"forged","itemId":"item1","quantity":50}`)})
+	publish := func(c *daprhttp.Client, pubsubName, topic string) *daprhttp.Error {
+		err := c.Publish(t.Context(), pubsubName, topic, daprhttp.Message{Data: []byte(`{"orderId":"forged","itemId":"item1","quantity":50}`)})
 		var refused *daprhttp.Error
 		if err != nil && !errors.As(err, &refused) {
 			t.Error(err)
@@ -30,16 +30,24 @@ func TestComponentsRefuseStrangers(t *testing.T) {
 		return refused
 	}
 	for app, topics := range map[*daprhttp.Client][]string{
-		s.sidecar(stranger.app):   {"OrderPlaced", "OrderPlaced-dead-letter"},
-		s.sidecar(s.order):        {"OrderPlaced-dead-letter", "another"},
-		s.sidecar(s.inventory[0]): {"OrderPlaced", "another"},
+		s.sidecar(stranger.app):   {"OrderPlaced", "OrderPlaced-retry", "OrderPlaced-dead-letter"},
+		s.sidecar(s.order):        {"OrderPlaced-retry", "OrderPlaced-dead-letter", "another"},
+		s.sidecar(s.inventory[0]): {"OrderPlaced", "OrderPlaced-retry", "another"},
 	} {
 		for _, topic := range topics {
-			refused := publish(app, topic)
+			refused := publish(app, "pubsub", topic)
 			if refused == nil || refused.StatusCode != 403 || refused.ErrorCode != "ERR_PUBSUB_FORBIDDEN" {
 				t.Errorf("publishing to %s: got %v, want 403 ERR_PUBSUB_FORBIDDEN", topic, refused)
 			}
 		}
+	}
+	// The component of the retry topic is the inventory service's alone, and for that
+	// topic alone.
+	for _, app := range []*daprhttp.Client{s.sidecar(stranger.app), s.sidecar(s.order)} {
+		is.Equal(publish(app, "pubsub-retry", "OrderPlaced-retry").ErrorCode, "ERR_PUBSUB_NOT_FOUND")
+	}
+	for _, topic := range []string{"OrderPlaced", "OrderPlaced-dead-letter", "another"} {
+		is.Equal(publish(s.sidecar(s.inventory[0]), "pubsub-retry", topic).ErrorCode, "ERR_PUBSUB_FORBIDDEN")
 	}
 	// Without the component Dapr knows of no state store at all, hence no 403.
 	for _, c := range []*daprhttp.Client{s.sidecar(stranger.app), s.sidecar(s.order)} {
