@@ -17,7 +17,7 @@ type Metadata struct {
 // A Component is a component that a sidecar has loaded.
 type Component struct {
 	Name string `json:"name"`
-	Type string `json:"type"` // such as "pubsub.kafka"
+	Type string `json:"type"` // "pubsub." or "state." and what it is
 }
 
 // An AppConnection is how a sidecar reaches the program beside it.
