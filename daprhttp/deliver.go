@@ -45,7 +45,8 @@ type DeliveryHandler struct {
 
 	// DeadLetterTopic takes the events of bulks that can never be done. It is the
 	// same as that of the Subscription, where the sidecar moves to it those that
-	// were delivered alone. Without it, they are answered with StatusDrop, too.
+	// were delivered alone. Without it, they are answered with StatusDrop, too, and
+	// so is one that the sidecar may not publish to the topic, not even abridged.
 	DeadLetterTopic string
 
 	// RetryTopic, of the component RetryPubsubName, takes the events for which

@@ -276,6 +276,8 @@ func TestDeadLetterThatIsNotTakenEnds(t *testing.T) {
 		{"too long for the sidecar", long, 10 << 10, 413, "SUCCESS", 1},
 		{"too long for the broker", long, 10 << 10, 500, "SUCCESS", 1},
 		{"forbidden", "never", 0, 403, "DROP", 0},
+		{"too many at a time", "never", 0, 429, "RETRY", 0},
+		{"another token", "never", 0, 401, "RETRY", 0},
 		{"the broker is away", "never", 0, 500, "RETRY", 0},
 		{"the broker is away, and it is long", long, 0, 500, "RETRY", 0},
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -57,7 +58,7 @@ func (h *DeliveryHandler) moveAll(ctx context.Context, entries []entry, stuck bo
 // returns its status.
 //
 // Events grow on their way, so that what was taken as an event may not be taken as a
-// letter. Then the topic gets what identifies it. A status of 4xx says so at once; a
+// letter. Then the topic gets what identifies it. The sidecar says so at once; a
 // broker that refuses a letter for its length is a 500, as is one that is away.
 func (h *DeliveryHandler) deadLetter(ctx context.Context, e *entry) Status {
 	const small = 64 << 10 // which every broker takes
@@ -82,10 +83,18 @@ func (h *DeliveryHandler) deadLetter(ctx context.Context, e *entry) Status {
 	return moveStatus(err)
 }
 
-// isRefused reports whether the sidecar will never publish what it was given.
+// isRefused reports whether the sidecar will never publish what it was given: because
+// of what it is, or because the app may not publish to the topic.
 func isRefused(err error) bool {
 	var refused *Error
-	return errors.As(err, &refused) && refused.StatusCode/100 == 4
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge:
+		return true
+	}
+	return false
 }
 
 func moveStatus(err error) Status {
