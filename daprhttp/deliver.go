@@ -307,11 +307,7 @@ func readBulk(body io.Reader, most int) (entries []entry, err error) {
 		if entries == nil {
 			entries = []entry{}
 		}
-		limit := min(len(arena)+maxEntryBytes, maxBulkBytes)
-		if len(entries) >= maxEntries {
-			limit = 0
-		}
-		return arena, limit
+		return arena, min(len(arena)+maxEntryBytes, maxBulkBytes)
 	}, func(e scannedEntry) error {
 		one := entry{id: e.id, size: e.size}
 		from := len(arena)

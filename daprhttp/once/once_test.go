@@ -426,12 +426,13 @@ func TestKeyThatIsKnownToBeRefusedHoldsNobodyUp(t *testing.T) {
 		is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil)
 		for i := range 5 {
 			start := time.Now()
-			refused := s.refused
+			refused, spoiled := s.refused, s.spoiled
 			got := in.Apply(t.Context(), event(fmt.Sprint("f", i), "apple"), event(fmt.Sprint("g", i), "pear"))
 			is.True(errors.Is(got[0].Err, errFailed))
 			is.NoErr(got[1].Err)
 			is.True(time.Since(start) < 50*time.Millisecond)
 			is.Equal(s.refused-refused, 1)
+			is.Equal(s.spoiled, spoiled) // it goes alone
 		}
 		s.key = ""
 		is.NoErr(in.Apply(t.Context(), event("e1", "apple"))[0].Err)
@@ -457,12 +458,16 @@ type refusing struct {
 	store
 	key     string
 	refused int
+	spoiled int // saves that were refused because of another key
 }
 
 func (s *refusing) save(ctx context.Context, writes []write) error {
 	for _, w := range writes {
 		if w.key == s.key {
 			s.refused++
+			if len(writes) > 1 {
+				s.spoiled++
+			}
 			return errFailed
 		}
 	}

@@ -5,8 +5,8 @@
 //	launch run     what `make run` does
 //	launch daprd   print the path of the sidecar that is used, building it first
 //	               where there is none
-//	launch setup   get ready what the end-to-end tests need: the sidecar, and the
-//	               servers of every backend
+//	launch setup   get ready what the end-to-end tests need: the sidecar, Dapr's
+//	               certificate authority, and the servers of every backend
 package main
 
 import (
@@ -51,7 +51,10 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 				fmt.Fprintln(stdout, err)
 			}
 		}
-		_, err := stack.Daprd(ctx, root, stdout)
+		if _, err := stack.Daprd(ctx, root, stdout); err != nil {
+			return err
+		}
+		_, err := stack.Sentry(ctx, root, stdout)
 		return err
 	case "daprd":
 		path, err := stack.Daprd(ctx, root, stdout)
