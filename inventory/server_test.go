@@ -364,6 +364,44 @@ func TestTokenIsDemanded(t *testing.T) {
 	}
 }
 
+// What comes by service invocation from another app, or from a page of another site,
+// may read and no more.
+func TestStrangersMayOnlyRead(t *testing.T) {
+	const event = `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"item1","quantity":1}}`
+	requests := []struct{ method, path, contentType, body string }{
+		{"POST", "/orders", eventType, event},
+		{"POST", "/orders", "application/json", `{"entries":[{"entryId":"1","event":` + event + `}]}`},
+		{"POST", "/orders", "application/json", `{"orderId":"o","itemId":"item1","quantity":1}`},
+		{"POST", "/orders/retry", eventType, event},
+		{"POST", "/inventory/item1", "application/json", `{"quantity":1}`},
+		{"GET", "/dapr/subscribe", "", ""},
+		{"GET", "/inventory/item1", "", ""},
+	}
+	for _, tt := range []struct {
+		header, value string
+		want          []int // by request
+	}{
+		{"dapr-caller-app-id", "stranger", []int{403, 403, 403, 403, 403, 403, 200}},
+		{"dapr-caller-app-id", "warehouse", []int{403, 403, 403, 403, 200, 403, 200}}, // a stock writer
+		{"dapr-caller-app-id", "inventory-service", []int{200, 200, 200, 200, 200, 200, 200}},
+		{"sec-fetch-site", "cross-site", []int{403, 403, 403, 403, 403, 200, 200}},
+	} {
+		s := newServiceTest(t)
+		s.stockWriters = []string{"warehouse"}
+		s.metadata = `{}`
+		for i, request := range requests {
+			r := httptest.NewRequest(request.method, request.path, strings.NewReader(request.body))
+			r.Header.Set("Content-Type", request.contentType)
+			r.Header.Set(tt.header, tt.value)
+			w := httptest.NewRecorder()
+			s.handler().ServeHTTP(w, r)
+			if w.Code != tt.want[i] {
+				t.Errorf("%s: %s, %s %s: got %d, want %d", tt.header, tt.value, request.method, request.path, w.Code, tt.want[i])
+			}
+		}
+	}
+}
+
 func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 	for _, tt := range []struct{ name, value string }{
 		{"PORT", "http"}, {"APP_PORT", "70000"}, {"DAPR_HTTP_PORT", "x"}, {"DAPR_HTTP_ENDPOINT", "localhost"}, {"MARKER_TTL", "a day"}, {"MARKER_TTL", "0s"}, {"STATE_CONSISTENCY", "weak"},
