@@ -34,7 +34,7 @@ check:
 	go vet $(PACKAGES)
 	go vet -tags soak ./e2e
 	for module in $(MODULES) e2e/bench/sdk; do (cd $$module && GOWORK=off go build -o /dev/null ./...) || exit 1; done
-	for os in windows darwin; do GOOS=$$os go build -o /dev/null ./order && GOOS=$$os go build -o /dev/null ./inventory && GOOS=$$os go build -o /dev/null ./e2e/launch || exit 1; done
+	for os in windows darwin; do for program in ./order ./inventory ./daprhttp/deadletters ./e2e/launch; do GOOS=$$os go build -o /dev/null $$program || exit 1; done; done
 
 # Known vulnerabilities in what the services call. The tool comes through the Go
 # module proxy, and exits with 3 when it has found some; its database has to be
