@@ -29,7 +29,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -80,9 +79,9 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := web.Listen(addr)
 	if err != nil {
-		return fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
+		return err
 	}
 	log.Info(fmt.Sprintf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), sidecar.Endpoint))
 	defer log.Info("inventory-service has stopped")

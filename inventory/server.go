@@ -97,10 +97,6 @@ type stockResponse struct {
 	Quantity stock  `json:"quantity"`
 }
 
-type failure struct {
-	Error string `json:"error"`
-}
-
 // getStock answers with the stock of an item.
 func (s *service) getStock(w http.ResponseWriter, r *http.Request) {
 	itemID, ok := pathItemID(w, r)
@@ -110,7 +106,7 @@ func (s *service) getStock(w http.ResponseWriter, r *http.Request) {
 	quantity, err := s.stocks.Get(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID)
 	if err != nil {
 		s.log.Info("Failed to read inventory quantity.", "itemId", itemID, web.LogError, err)
-		web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to read inventory quantity"})
+		web.WriteError(w, http.StatusInternalServerError, "Failed to read inventory quantity")
 		return
 	}
 	web.WriteJSON(w, http.StatusOK, stockResponse{itemID, quantity})
@@ -128,12 +124,12 @@ func (s *service) setStock(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, web.ErrBodyTooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
-		web.WriteJSON(w, status, failure{err.Error()})
+		web.WriteError(w, status, err.Error())
 		return
 	}
 	if err := s.stocks.Set(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID, stock(quantity)); err != nil {
 		s.log.Info("Failed to save inventory quantity.", "itemId", itemID, "quantity", quantity, web.LogError, err)
-		web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to save inventory quantity"})
+		web.WriteError(w, http.StatusInternalServerError, "Failed to save inventory quantity")
 		return
 	}
 	s.log.Info("Set inventory quantity.", "itemId", itemID, "quantity", quantity)
@@ -145,7 +141,7 @@ func (s *service) setStock(w http.ResponseWriter, r *http.Request) {
 func pathItemID(w http.ResponseWriter, r *http.Request) (string, bool) {
 	itemID := r.PathValue("itemId")
 	if err := daprhttp.CheckKey(itemID); err != nil {
-		web.WriteJSON(w, http.StatusBadRequest, failure{"itemId " + err.Error()})
+		web.WriteError(w, http.StatusBadRequest, "itemId "+err.Error())
 		return "", false
 	}
 	return itemID, true

@@ -68,7 +68,7 @@ func (s *service) placeOrder(w http.ResponseWriter, r *http.Request) {
 	}
 	type failure struct {
 		Error   string `json:"error"`
-		Details string `json:"details,omitempty"`
+		Details string `json:"details"`
 	}
 	o, eventID, err := readOrder(r)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *service) placeOrder(w http.ResponseWriter, r *http.Request) {
 			status = http.StatusRequestEntityTooLarge
 		}
 		s.metrics.refused.Add(1)
-		web.WriteJSON(w, status, failure{Error: err.Error()})
+		web.WriteError(w, status, err.Error())
 		return
 	}
 	attributes := []any{

@@ -38,7 +38,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -97,9 +96,9 @@ func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := web.Listen(addr)
 	if err != nil {
-		return fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
+		return err
 	}
 	s := &service{
 		kept:            kept,

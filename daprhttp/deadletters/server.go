@@ -90,15 +90,11 @@ func (s *service) keep(_ context.Context, events []daprhttp.Event) []daprhttp.Ou
 	return outcomes
 }
 
-type failure struct {
-	Error string `json:"error"`
-}
-
 // list answers with all letters, the oldest first.
 func (s *service) list(w http.ResponseWriter, _ *http.Request) {
 	letters, err := s.kept.list()
 	if err != nil {
-		web.WriteJSON(w, http.StatusInternalServerError, failure{err.Error()})
+		web.WriteError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	summaries := make([]summary, 0, len(letters))
@@ -114,7 +110,7 @@ func (s *service) list(w http.ResponseWriter, _ *http.Request) {
 func (s *service) show(w http.ResponseWriter, r *http.Request) {
 	body, err := s.kept.read(letterID(r))
 	if err != nil {
-		web.WriteJSON(w, statusOf(err), failure{err.Error()})
+		web.WriteError(w, statusOf(err), err.Error())
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream") // it may be anything
@@ -152,7 +148,7 @@ func (s *service) each(do func(context.Context, string) error) http.HandlerFunc 
 		if r.PathValue("id") == "all" {
 			letters, err := s.kept.list()
 			if err != nil {
-				web.WriteJSON(w, http.StatusInternalServerError, failure{err.Error()})
+				web.WriteError(w, http.StatusInternalServerError, err.Error())
 				return
 			}
 			ids = ids[:0]

@@ -44,6 +44,14 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	_ = encoder.Encode(v) // fails only when the client has gone
 }
 
+// WriteError answers a request with {"error":…}, which says what went wrong or what to
+// change.
+func WriteError(w http.ResponseWriter, status int, text string) {
+	WriteJSON(w, status, struct {
+		Error string `json:"error"`
+	}{text})
+}
+
 // An Object is a JSON object of which a program takes only what would come out
 // of Dapr as it went in. The errors of its methods are meant for the client:
 // they name the field and the rule.

@@ -16,6 +16,16 @@ import (
 // sidecar needs as many as it delivers events at once.
 const maxConnections = 512
 
+// Listen listens on a TCP address. The error says what to do when another program
+// has the port.
+func Listen(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
+	}
+	return ln, nil
+}
+
 // Serve answers requests on ln with h until ctx is done. Then it takes no new
 // ones, lets those under way finish for as long as drain, and returns nil. It
 // returns an error when the server fails, or when requests were still under way

@@ -10,9 +10,7 @@ import "net/http"
 func RefuseOtherSites(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		WriteJSON(w, http.StatusForbidden, struct {
-			Error string `json:"error"`
-		}{"a page of another site may not send this"})
+		WriteError(w, http.StatusForbidden, "a page of another site may not send this")
 	}))
 	return protection.Handler(next)
 }
