@@ -5,11 +5,15 @@
 # make bench  measure it against other ways, and write the table into the README
 # make fuzz   every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
+# make help   this
 
 MODULES  := daprhttp order inventory e2e
 PACKAGES := $(MODULES:%=./%/...)
 
-.PHONY: run test test-backends daprd unit e2e check vuln soak bench fuzz
+.PHONY: help run test test-backends daprd unit e2e check vuln soak bench fuzz
+
+help: # what plain `make` does
+	@sed -n '/^#/!q; s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 # The launcher is built and then started on its own, not with `go run`, so that
 # Ctrl-C reaches it and no one else has to pass it on.

@@ -51,6 +51,7 @@ func testWalkthrough(t *testing.T, b backend) string {
 		"localhost:5001", fmt.Sprintf("localhost:%d", s.inventory[0].Port),
 		"localhost:5002", fmt.Sprintf("localhost:%d", s.order.Port),
 		"localhost:3500", fmt.Sprintf("localhost:%d", s.inventory[0].DaprPort),
+		"localhost:3501", fmt.Sprintf("localhost:%d", s.order.DaprPort),
 	)
 	commands, answers := blocks(t, "bash"), blocks(t, "json")
 	if len(commands) != len(answers) || len(commands) < 8 {

@@ -216,9 +216,11 @@ func TestRunShowsTheStockFallAndLeavesNothingRunning(t *testing.T) {
 			for range 2 { // the second time with the data of the first
 				shown, end := start(t, s)
 				for _, want := range []string{
-					fmt.Sprintf("localhost:%d/inventory/item1 -d '{\"quantity\":100}'", s.inventoryPort),
+					fmt.Sprintf("curl -X POST http://localhost:%d/v1.0/invoke/inventory-service/method/inventory/item1", s.inventoryDaprPort),
+					`-H "Content-Type: application/json" -d '{"quantity": 100}'`,
 					`{"itemId":"item1","quantity":100}`,
-					fmt.Sprintf("localhost:%d/order -d '{\"orderId\":\"order-1001\",\"itemId\":\"item1\",\"quantity\":10}'", s.orderPort),
+					fmt.Sprintf("curl -X POST http://localhost:%d/v1.0/invoke/order-service/method/order", s.orderDaprPort),
+					`-H "Content-Type: application/json" -d '{"orderId": "order-1001", "itemId": "item1", "quantity": 10}'`,
 					`{"message":"OrderPlaced event published","event":{"orderId":"order-1001","itemId":"item1","quantity":10}}`,
 					`{"itemId":"item1","quantity":90}`,
 				} {

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// placeOrder stocks item1 with 100, orders 10 and waits until 90 are left. It
-// shows each request as a person would type it.
+// placeOrder stocks item1 with 100, orders 10 and waits until 90 are left, all of it
+// through the sidecars. It shows each request as a person would type it.
 func (s system) placeOrder(ctx context.Context, out *console) error {
-	c := caller{ctx, s.appAPIToken, out}
-	stock := fmt.Sprintf("http://localhost:%d/inventory/item1", s.inventoryPort)
-	if _, err := c.show("POST", stock, `{"quantity":100}`); err != nil {
+	c := caller{ctx, s.daprAPIToken, out}
+	stock := fmt.Sprintf("http://localhost:%d/v1.0/invoke/inventory-service/method/inventory/item1", s.inventoryDaprPort)
+	if _, err := c.show("POST", stock, `{"quantity": 100}`); err != nil {
 		return err
 	}
-	if _, err := c.show("POST", fmt.Sprintf("http://localhost:%d/order", s.orderPort),
-		`{"orderId":"order-1001","itemId":"item1","quantity":10}`); err != nil {
+	if _, err := c.show("POST", fmt.Sprintf("http://localhost:%d/v1.0/invoke/order-service/method/order", s.orderDaprPort),
+		`{"orderId": "order-1001", "itemId": "item1", "quantity": 10}`); err != nil {
 		return err
 	}
 	if err := c.waitForStock(stock, 90); err != nil {
@@ -30,23 +30,23 @@ func (s system) placeOrder(ctx context.Context, out *console) error {
 }
 
 type caller struct {
-	ctx      context.Context
-	appToken string
-	out      *console
+	ctx   context.Context
+	token string // which the sidecars demand
+	out   *console
 }
 
 // show prints a request as a curl command, carries it out, and prints the answer.
 func (c caller) show(method, url, body string) (string, error) {
 	command := "curl"
-	if c.appToken != "" {
-		command += ` -H "dapr-api-token: $APP_API_TOKEN"`
-	}
 	if method != http.MethodGet {
 		command += " -X " + method
 	}
 	command += " " + url
+	if c.token != "" {
+		command += ` -H "dapr-api-token: $DAPR_API_TOKEN"`
+	}
 	if body != "" {
-		command += " -d '" + body + "'"
+		command += ` -H "Content-Type: application/json" -d '` + body + "'"
 	}
 	c.out.printf("\n$ %s", command)
 	answer, err := c.do(method, url, body)
@@ -64,9 +64,10 @@ func (c caller) do(method, url, body string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if c.appToken != "" {
-		req.Header.Set("dapr-api-token", c.appToken)
+	if c.token != "" {
+		req.Header.Set("dapr-api-token", c.token)
 	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", err
