@@ -43,28 +43,101 @@ func TestPromiseReadmeWalkthrough(t *testing.T) {
 }
 
 func testWalkthrough(t *testing.T, b backend) string {
+	s := startSystem(t, systemOptions{backend: b})
+	return s.typeAll(blocks(t, "bash"), blocks(t, "json"), func(line string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "bash", "-c", line)
+	})
+}
+
+// TestReadmePowerShell runs with curl what PowerShell would make of the README's
+// commands for it.
+func TestReadmePowerShell(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	commands := blocks(t, "powershell")
+	for i := range commands { // a back-tick goes on in the next line
+		commands[i] = regexp.MustCompile("`\n *").ReplaceAllString(commands[i], "")
+	}
+	s.typeAll(commands, blocks(t, "powershell-answer"), func(line string) *exec.Cmd {
+		args, body, err := powerShell(line)
+		must(t, err)
+		curl := exec.CommandContext(t.Context(), "curl", args...)
+		curl.Stdin = strings.NewReader(body)
+		return curl
+	})
+}
+
+// powerShell returns what curl.exe gets from a line of one of the two forms
+//
+//	'text' | curl.exe argument "an argument" …
+//	curl.exe argument …
+//
+// in Windows PowerShell 5.1 and in PowerShell 7 alike: a text in single quotes is as
+// it stands, and gets an end of line in the pipe; an argument in double quotes must
+// hold nothing that PowerShell or Windows would read otherwise.
+func powerShell(line string) (args []string, input string, err error) {
+	line = strings.TrimSpace(line)
+	if strings.HasPrefix(line, "'") {
+		text, rest, found := strings.Cut(line[1:], "' | ")
+		if !found || strings.Contains(text, "'") {
+			return nil, "", fmt.Errorf("%s: a text that is not as expected", line)
+		}
+		input, line = text+"\r\n", rest
+	}
+	rest, found := strings.CutPrefix(line, "curl.exe ")
+	if !found {
+		return nil, "", fmt.Errorf("%s: not curl.exe", line)
+	}
+	for _, word := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(rest, -1) {
+		if bare := strings.Trim(word, `"`); strings.ContainsAny(bare, "\"'`$;&|(){}<>\\") || strings.HasPrefix(word, "@") {
+			return nil, "", fmt.Errorf("%s: %s means something to PowerShell", line, word)
+		}
+		args = append(args, strings.Trim(word, `"`))
+	}
+	return append([]string{"-sS"}, args...), input, nil
+}
+
+// The rules for PowerShell refuse what they do not know.
+func TestPowerShellThatIsNotUnderstood(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{`curl http://localhost`, `'a' | curl http://localhost`, `curl.exe -d '{"a":1}'`, `curl.exe -d @-`, `'it''s' | curl.exe x`, `curl.exe "$a"`} {
+		if args, input, err := powerShell(line); err == nil {
+			t.Errorf("%s: got %q, %q", line, args, input)
+		}
+	}
+	args, input, err := powerShell(`'{"a": 1}' | curl.exe -X POST http://localhost:1/x -H "A: b" -d "@-"`)
+	must(t, err)
+	if diff := cmp.Diff([]string{"-sS", "-X", "POST", "http://localhost:1/x", "-H", "A: b", "-d", "@-"}, args); diff != "" || input != "{\"a\": 1}\r\n" {
+		t.Errorf("input %q, arguments (-want +got):\n%s", input, diff)
+	}
+}
+
+// typeAll runs the README's commands, which are in blocks, one after another, but for
+// the ports, and compares the answers with those shown, a block for each. It returns
+// how many there were.
+func (s *system) typeAll(commands, answers []string, parse func(line string) *exec.Cmd) string {
+	t := s.t
+	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Fatal("the walkthrough needs curl: install it with your system's package manager")
 	}
-	s := startSystem(t, systemOptions{backend: b})
 	ours := strings.NewReplacer( // nothing else in a command is changed
 		"localhost:5001", fmt.Sprintf("localhost:%d", s.inventory[0].Port),
 		"localhost:5002", fmt.Sprintf("localhost:%d", s.order.Port),
 		"localhost:3500", fmt.Sprintf("localhost:%d", s.inventory[0].DaprPort),
 		"localhost:3501", fmt.Sprintf("localhost:%d", s.order.DaprPort),
 	)
-	commands, answers := blocks(t, "bash"), blocks(t, "json")
-	if len(commands) != len(answers) || len(commands) < 8 {
+	if len(commands) != len(answers) || len(commands) < 6 {
 		t.Fatalf("the README has %d blocks of commands and %d of answers", len(commands), len(answers))
 	}
 	for i, block := range commands {
 		want := strings.TrimSpace(answers[i])
 		typed := func() string {
 			var got []string
-			for command := range strings.Lines(block) {
-				output, err := exec.CommandContext(t.Context(), "bash", "-c", ours.Replace(command)).Output()
+			for line := range strings.Lines(block) {
+				output, err := parse(ours.Replace(line)).Output()
 				if err != nil {
-					t.Fatalf("%s: %v", command, err)
+					t.Fatalf("%s: %v", line, err)
 				}
 				got = append(got, strings.TrimSpace(string(output)))
 			}
