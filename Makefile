@@ -28,7 +28,13 @@ daprd: .run/bin/launch
 	@command -v go >/dev/null || { echo "Go is not installed: see https://go.dev/dl/"; exit 1; }
 	@go build -o $@ ./e2e/launch
 
-test: check vuln unit e2e
+# Each part says when it begins and how long it took.
+test:
+	@for part in check vuln unit e2e; do \
+		echo "== make $$part"; started=$$(date +%s); \
+		$(MAKE) --no-print-directory $$part || exit 1; \
+		echo "== make $$part took $$(($$(date +%s) - started)) s"; \
+	done
 
 # Formatting, vet, and builds as users make them: without the workspace, and for
 # other systems.
@@ -60,6 +66,7 @@ unit:
 # Two packages at a time would be too many sidecars for a small machine.
 e2e: .run/bin/launch
 	.run/bin/launch setup
+	@echo "The end-to-end tests take some six minutes on two processors, and say nothing until they end."
 	go test -count=1 -p 1 -timeout 20m ./e2e/...
 
 # The figures in the README are of one run; the rest of its table must be what is
