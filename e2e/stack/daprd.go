@@ -77,7 +77,7 @@ func build(ctx context.Context, root, program, version, target string, progress 
 	fmt.Fprintf(progress, "Building Dapr's %s %s from its Go module, once.%s\n", program, version, expected[program])
 	started := time.Now()
 	var downloaded, compiled int
-	var compiling time.Time // since when
+	compiling := started // since when nothing was downloaded
 	p, err := Start(Command{
 		Name: "the build of " + program,
 		Path: "go",
@@ -89,10 +89,9 @@ func build(ctx context.Context, root, program, version, target string, progress 
 		Output: func(line string) {
 			if strings.HasPrefix(line, "go: downloading ") {
 				downloaded++
+				compiling = time.Now()
 			} else {
-				if compiled++; compiled == 1 {
-					compiling = time.Now()
-				}
+				compiled++
 			}
 			if n := downloaded + compiled; n%100 == 0 {
 				fmt.Fprintf(progress, "  %4.0fs  %d modules downloaded, %d packages compiled%s\n",
