@@ -42,6 +42,11 @@ type Client struct {
 	// Zero means 16 MiB.
 	MaxResponseBytes int64
 
+	// PublishTwice lets Publish publish each message two times, one after the other,
+	// for a broker whose word that it has a message can't be relied on. Subscribers
+	// must tell a repeated event from a new one.
+	PublishTwice bool
+
 	// HTTPClient carries the calls. Nil means a client shared by all Clients,
 	// which keeps connections open for reuse.
 	HTTPClient *http.Client

@@ -72,11 +72,6 @@ type DeliveryHandler struct {
 	// events that are at fault. Nil stands for a function that returns nil.
 	Ready func(context.Context) error
 
-	// PublishTwice publishes what is moved two times, one after the other, for a
-	// broker whose word that it has an event can't be relied on. Its subscriber must
-	// tell a repeated event from a new one.
-	PublishTwice bool
-
 	// BareData takes a body that is no CloudEvent, and was not sent as one, for the
 	// data of an event, to which it gives a new ID.
 	BareData bool

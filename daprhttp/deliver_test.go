@@ -462,7 +462,7 @@ func TestWithoutTopicsNothingIsMoved(t *testing.T) {
 func TestMovedEventsArePublishedTwice(t *testing.T) {
 	is := is.New(t)
 	s := newSubscriber()
-	s.PublishTwice = true
+	s.Sidecar.PublishTwice = true
 	is.Equal(s.statuses(t, bulk(event("e1", "never"))), "SUCCESS")
 	is.Equal(len(s.published), 2)
 	is.Equal(s.published[0], s.published[1])

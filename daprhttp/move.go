@@ -118,20 +118,10 @@ func (h *DeliveryHandler) moved(ctx context.Context, e Event, topic string, err 
 }
 
 func (h *DeliveryHandler) publish(ctx context.Context, pubsubName, topic string, event []byte) error {
-	times := 1
-	if h.PublishTwice {
-		times = 2
-	}
-	for range times {
-		err := h.Sidecar.Publish(ctx, pubsubName, topic, Message{
-			Data:     event,
-			Metadata: map[string]string{MetadataRawPayload: "true"},
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return h.Sidecar.Publish(ctx, pubsubName, topic, Message{
+		Data:     event,
+		Metadata: map[string]string{MetadataRawPayload: "true"},
+	})
 }
 
 // withAttribute returns an event with one more attribute. What is no JSON object is

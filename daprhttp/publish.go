@@ -49,13 +49,17 @@ func (m Message) contentType() string {
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#publish-a-message-to-a-given-topic.
 func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Message) error {
-	_, err := c.do(ctx, call{
+	publish := call{
 		method:      http.MethodPost,
 		path:        "/v1.0/publish/" + segment(pubsubName) + "/" + segment(topic),
 		query:       metadataQuery(m.Metadata),
 		contentType: m.contentType(),
 		body:        m.Data,
-	})
+	}
+	_, err := c.do(ctx, publish)
+	if err == nil && c.PublishTwice {
+		_, err = c.do(ctx, publish)
+	}
 	return err
 }
 

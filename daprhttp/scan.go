@@ -3,6 +3,7 @@ package daprhttp
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -89,23 +90,19 @@ func (s *scanner) members(member func(name string) error) error {
 		if err != nil {
 			return err
 		}
-		name, ok := unquote(raw)
-		if !ok {
-			name = ""
-		}
 		if err := s.delim(':'); err != nil {
 			return err
 		}
-		return member(name)
+		return member(unquote(raw))
 	})
 }
 
-// unquote returns a JSON string that has no escapes.
-func unquote(raw []byte) (string, bool) {
+// unquote returns a JSON string that has no escapes, and "" for anything else.
+func unquote(raw []byte) string {
 	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' || slices.Contains(raw, '\\') {
-		return "", false
+		return ""
 	}
-	return string(raw[1 : len(raw)-1]), true
+	return string(raw[1 : len(raw)-1])
 }
 
 // value takes one value. It appends it to kept as far as that then has no more than
@@ -149,7 +146,10 @@ func (s *scanner) value(kept []byte, limit int) ([]byte, int, error) {
 			case c == '}' || c == ']' || c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r':
 				if scalar { // the delimiter is not a part of it
 					kept, size = s.take(kept, limit, n, size)
-					return kept, size, s.notEmpty(size)
+					if size == 0 {
+						return kept, 0, errors.New("a value is missing")
+					}
+					return kept, size, nil
 				}
 				if c == '}' || c == ']' {
 					depth--
@@ -163,13 +163,6 @@ func (s *scanner) value(kept []byte, limit int) ([]byte, int, error) {
 			return kept, size, nil
 		}
 	}
-}
-
-func (s *scanner) notEmpty(size int) error {
-	if size == 0 {
-		return fmt.Errorf("a value is missing")
-	}
-	return nil
 }
 
 // take moves n bytes out of the buffer, into kept where there is room.

@@ -3,7 +3,6 @@ package daprhttp
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -60,8 +59,7 @@ func SubscribeHandler(subscriptions ...Subscription) http.Handler {
 		subscriptions = []Subscription{} // a program that subscribes to nothing says [], not null
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(subscriptions) // fails only when the sidecar has gone
+		writeJSON(w, http.StatusOK, subscriptions)
 	})
 }
 

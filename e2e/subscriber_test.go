@@ -5,11 +5,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
-	"example.com/dapr-orders/daprhttp/web"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -36,20 +36,16 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
 		PubsubName: "pubsub", Topic: topic, Route: "/events",
 	}))
-	mux.Handle("POST /events", daprhttp.RequireAppToken(s.appAPIToken, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := web.ReadBody(r, 1<<20)
-		var event daprhttp.Event
-		if err == nil {
-			event, err = daprhttp.DecodeEvent(body)
-		}
-		if err != nil {
-			s.t.Errorf("subscriber %s: %v", appID, err)
-		}
-		sub.mu.Lock()
-		sub.received = append(sub.received, event)
-		sub.mu.Unlock()
-		web.WriteJSON(w, http.StatusOK, map[string]daprhttp.Status{"status": daprhttp.StatusSuccess})
-	})))
+	mux.Handle("POST /events", daprhttp.RequireAppToken(s.appAPIToken, &daprhttp.DeliveryHandler{
+		MaxEventBytes: 1 << 20,
+		Handle: func(_ context.Context, events []daprhttp.Event) []daprhttp.Outcome {
+			sub.mu.Lock()
+			defer sub.mu.Unlock()
+			sub.received = append(sub.received, events...)
+			return slices.Repeat([]daprhttp.Outcome{daprhttp.Done()}, len(events))
+		},
+		Refused: func(_ context.Context, _ daprhttp.Event, why error) { s.t.Errorf("subscriber %s: %v", appID, why) },
+	}))
 	sub.app = s.serve(appID, mux)
 	return sub
 }

@@ -135,7 +135,7 @@ type systemOptions struct {
 	sentry          string    // the program by which the sidecars prove who they are, if they have to
 	logs            io.Writer // takes every line that services and sidecars write; may be nil
 
-	json bool // logs in JSON
+	env []string // what the services are told, as "NAME=value"
 
 	// prepare may change the component files, which are in a folder.
 	prepare func(resources string)
@@ -158,7 +158,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	if o.backend.name == "" {
 		o.backend = backends[0]
 	}
-	s := &system{t: t, broker: o.backend.broker(t, ctx), env: o.backend.env, inventoryEnv: o.inventoryEnv, inventoryConfig: o.inventoryConfig, logs: o.logs, processed: make(map[string][]time.Time)}
+	s := &system{t: t, broker: o.backend.broker(t, ctx), env: slices.Concat(o.backend.env, o.env), inventoryEnv: o.inventoryEnv, inventoryConfig: o.inventoryConfig, logs: o.logs, processed: make(map[string][]time.Time)}
 	s.state = s.broker
 	if o.backend.state != nil {
 		s.state = o.backend.state(t, ctx)
@@ -186,9 +186,6 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	}
 	if o.prepare != nil {
 		o.prepare(resources)
-	}
-	if o.json {
-		s.env = slices.Concat(s.env, []string{"LOG_FORMAT=json"})
 	}
 	s.options = stack.AppOptions{
 		Daprd: daprd, Resources: resources,

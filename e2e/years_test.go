@@ -84,7 +84,7 @@ func metrics(t *testing.T, url string) map[string]string {
 func TestLogsInJSONAndMetrics(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	s := startSystem(t, systemOptions{tokens: true, json: true})
+	s := startSystem(t, systemOptions{tokens: true, env: []string{"LOG_FORMAT=json"}})
 	event := daprhttp.Message{
 		Data:     []byte(`{"orderId":"order-1","itemId":"item1","quantity":10}`),
 		Metadata: map[string]string{daprhttp.MetadataEventID: "the same"},

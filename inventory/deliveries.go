@@ -25,7 +25,6 @@ func (s *service) deliveries(retrying bool) *daprhttp.DeliveryHandler {
 		Retrying:        retrying,
 		Ready:           s.stocks.Probe,
 		Stop:            s.stop,
-		PublishTwice:    s.publishTwice,
 		BareData:        true,
 		MaxEventBytes:   maxBodyBytes,
 		Refused: func(_ context.Context, e daprhttp.Event, why error) {

@@ -71,8 +71,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if consistency != "strong" && consistency != "default" {
 		return fmt.Errorf("STATE_CONSISTENCY is %q: it must be strong, or default", consistency)
 	}
-	publishTwice, err := web.Flag(getenv, "PUBLISH_TWICE")
-	if err != nil {
+	if sidecar.PublishTwice, err = web.Flag(getenv, "PUBLISH_TWICE"); err != nil {
 		return err
 	}
 	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
@@ -92,7 +91,6 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		appID:        cmp.Or(getenv("APP_ID"), "inventory-service"),
 		stockWriters: strings.FieldsFunc(getenv("STOCK_WRITERS"), func(r rune) bool { return r == ',' || r == ' ' }),
 		appToken:     getenv("APP_API_TOKEN"),
-		publishTwice: publishTwice,
 		stop:         ctx.Done(),
 		log:          log,
 		metrics:      newMetrics(stocks),

@@ -27,7 +27,6 @@ type service struct {
 	appID        string   // its own Dapr app ID
 	stockWriters []string // app IDs of others that may set the stock
 	appToken     string   // which the sidecar sends; empty for none
-	publishTwice bool     // what is moved to another topic
 	stop         <-chan struct{}
 	log          *web.Logger
 	metrics      metrics

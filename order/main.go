@@ -53,8 +53,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	publishTwice, err := web.Flag(getenv, "PUBLISH_TWICE")
-	if err != nil {
+	if sidecar.PublishTwice, err = web.Flag(getenv, "PUBLISH_TWICE"); err != nil {
 		return err
 	}
 	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
@@ -68,11 +67,10 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	log.Info(fmt.Sprintf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), sidecar.Endpoint))
 	defer log.Info("order-service has stopped")
 	s := &service{
-		sidecar:      sidecar,
-		appToken:     getenv("APP_API_TOKEN"),
-		publishTwice: publishTwice,
-		log:          log,
-		metrics:      newMetrics(),
+		sidecar:  sidecar,
+		appToken: getenv("APP_API_TOKEN"),
+		log:      log,
+		metrics:  newMetrics(),
 	}
 	return web.Serve(ctx, ln, s.handler(), 20*time.Second)
 }

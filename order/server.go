@@ -19,11 +19,10 @@ const (
 
 // A service is the order service.
 type service struct {
-	sidecar      *daprhttp.Client
-	appToken     string // empty for none
-	publishTwice bool
-	log          *web.Logger
-	metrics      metrics
+	sidecar  *daprhttp.Client
+	appToken string // empty for none
+	log      *web.Logger
+	metrics  metrics
 }
 
 // metrics are what GET /metrics shows.
@@ -103,19 +102,14 @@ func (s *service) publish(ctx context.Context, o order, eventID string) error {
 	if err != nil {
 		return err
 	}
-	event := daprhttp.Message{
+	return s.sidecar.Publish(ctx, pubsubName, topic, daprhttp.Message{
 		Data: data,
 		Metadata: map[string]string{
 			daprhttp.MetadataEventID:      eventID,
 			daprhttp.MetadataEventType:    topic,
 			daprhttp.MetadataPartitionKey: o.ItemID,
 		},
-	}
-	err = s.sidecar.Publish(ctx, pubsubName, topic, event)
-	if err == nil && s.publishTwice {
-		err = s.sidecar.Publish(ctx, pubsubName, topic, event)
-	}
-	return err
+	})
 }
 
 // readOrder returns the order in a request and the id of the event that it leads

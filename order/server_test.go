@@ -161,7 +161,7 @@ func TestEventThatIsPublishedTwiceHasOneID(t *testing.T) {
 	is := is.New(t)
 	f := newFakeSidecar(t)
 	s := f.service(io.Discard)
-	s.publishTwice = true
+	s.sidecar.PublishTwice = true
 	h := s.handler()
 	const body = `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	is.Equal(post(h, body, nil).Code, 200)

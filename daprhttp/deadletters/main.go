@@ -84,8 +84,7 @@ func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func
 	if err != nil {
 		return err
 	}
-	publishTwice, err := web.Flag(getenv, "PUBLISH_TWICE")
-	if err != nil {
+	if sidecar.PublishTwice, err = web.Flag(getenv, "PUBLISH_TWICE"); err != nil {
 		return err
 	}
 	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
@@ -106,7 +105,6 @@ func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func
 		pubsubName:      cmp.Or(getenv("PUBSUB_NAME"), "pubsub"),
 		deadLetterTopic: deadLetterTopic,
 		topic:           topic,
-		publishTwice:    publishTwice,
 		appID:           cmp.Or(getenv("APP_ID"), "dead-letters"),
 		appToken:        getenv("APP_API_TOKEN"),
 		log:             log,

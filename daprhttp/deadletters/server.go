@@ -17,7 +17,6 @@ type service struct {
 	pubsubName      string
 	deadLetterTopic string
 	topic           string // to which letters are sent again
-	publishTwice    bool
 	appID           string
 	appToken        string
 	log             *web.Logger
@@ -180,9 +179,6 @@ func (s *service) send(ctx context.Context, id string) error {
 			return err
 		}
 		err = s.sidecar.Publish(ctx, s.pubsubName, s.topic, m)
-		if err == nil && s.publishTwice {
-			err = s.sidecar.Publish(ctx, s.pubsubName, s.topic, m)
-		}
 		if err == nil {
 			s.log.Info("Sent a dead letter again.", web.LogEventID, l.event.ID, "id", id, "topic", s.topic)
 		}
