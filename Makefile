@@ -1,8 +1,9 @@
 # make run    start everything and place an order; Ctrl-C stops it
 # make test   everything that can be checked, the end-to-end tests included
-# make test-backends  every promise on every backend, and the README's table of it
+# make test-backends  every promise on every backend, and the table of it in e2e/README.md
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
-# make bench  measure it against other ways, and write the table into the README
+# make bench  measure it against other ways, and write the table into e2e/README.md
+# make faults  show each fault of Dapr that is worked around, on the sidecar that is used
 # make fuzz   every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
 # make help   this
@@ -10,7 +11,7 @@
 MODULES  := daprhttp order inventory e2e
 PACKAGES := $(MODULES:%=./%/...)
 
-.PHONY: help run test test-backends daprd unit e2e check vuln soak bench fuzz
+.PHONY: help run test test-backends daprd unit e2e check vuln soak bench faults fuzz
 
 help: # what plain `make` does
 	@sed -n '/^#/!q; s/^# //p' $(firstword $(MAKEFILE_LIST))
@@ -42,7 +43,7 @@ check:
 	@command -v go >/dev/null || { echo "Go is not installed: see https://go.dev/dl/"; exit 1; }
 	@unformatted=$$(gofmt -l $(MODULES)); test -z "$$unformatted" || { echo "gofmt -w is needed for: $$unformatted"; exit 1; }
 	go vet $(PACKAGES)
-	go vet -tags soak ./e2e
+	go vet -tags soak,faults ./e2e
 	for module in $(MODULES) e2e/bench/sdk; do (cd $$module && GOWORK=off go build -o /dev/null ./...) || exit 1; done
 	for os in windows darwin; do for program in ./order ./inventory ./daprhttp/deadletters ./e2e/launch; do GOOS=$$os go build -o /dev/null $$program || exit 1; done; done
 
@@ -69,18 +70,22 @@ e2e: .run/bin/launch
 	@echo "The end-to-end tests take some six minutes on two processors, and say nothing until they end."
 	go test -count=1 -p 1 -timeout 20m ./e2e/...
 
-# The figures in the README are of one run; the rest of its table must be what is
-# printed here.
+# The figures in e2e/README.md are of one run; the rest of its table must be what
+# is printed here.
 test-backends: .run/bin/launch
 	.run/bin/launch setup
 	@rm -f .run/promises.md
-	go test -count=1 -timeout 30m -run '^TestPromise' ./e2e -promises $(CURDIR)/.run/promises.md; \
+	go test -count=1 -timeout 30m -run '^TestPromises$$' ./e2e -promises $(CURDIR)/.run/promises.md; \
 		status=$$?; cat .run/promises.md; exit $$status
 
 SOAK ?= 2m
 soak: .run/bin/launch
 	.run/bin/launch setup
 	go test -tags soak -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e -soak.for $(SOAK) $(if $(SEED),-soak.seed $(SEED))
+
+faults: .run/bin/launch
+	.run/bin/launch setup
+	go test -tags faults -count=1 -v -timeout 15m -run '^TestFaultsOfDapr$$' ./e2e
 
 # BENCH="-rounds 1 -write=false" is a quick look.
 bench: .run/bin/launch

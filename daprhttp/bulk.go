@@ -112,8 +112,8 @@ func scanBulk(body io.Reader, room func() ([]byte, int), entry func(scannedEntry
 // status 200. What has no status in it is delivered again.
 //
 // Beware of StatusDrop: when a bulk has been delivered a second time, for some of
-// its entries only, Dapr 1.18 moves another entry to the dead-letter topic, or
-// none. A subscriber that can publish does better to do that by itself, as a
+// its entries only, Dapr (seen in 1.18.2) moves another entry to the dead-letter topic,
+// or none. A subscriber that can publish does better to do that by itself, as a
 // [DeliveryHandler] does.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#expected-http-response-for-bulk-subscribe.

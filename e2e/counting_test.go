@@ -16,14 +16,10 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
 )
 
-func TestPromiseConcurrentOrdersOverThreeReplicasAllCount(t *testing.T) {
-	t.Parallel()
-	concurrent.prove(t, testConcurrentOrders)
-}
-
-func testConcurrentOrders(t *testing.T, b backend) string {
+func promiseOrdersAtTheSameTime(t *testing.T, b stack.Backend) string {
 	const orders = 2000
 	s := startSystem(t, systemOptions{backend: b, replicas: 3})
 	s.setStock("item1", 10000)
@@ -48,12 +44,7 @@ func testConcurrentOrders(t *testing.T, b backend) string {
 	return fmt.Sprintf("%d of %d counted", len(s.processed), orders)
 }
 
-func TestPromiseRedeliveredEventCountsOnce(t *testing.T) {
-	t.Parallel()
-	redelivered.prove(t, testRedelivery)
-}
-
-func testRedelivery(t *testing.T, b backend) string {
+func promiseEventDeliveredAgain(t *testing.T, b stack.Backend) string {
 	const times = 25
 	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	s.setStock("item1", 100)
@@ -115,7 +106,7 @@ func TestNothingIsLostWhileTheStateStoreIsAway(t *testing.T) {
 	const orders = 200
 	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
 	s.setStock("item1", 1000)
-	s.state.Kill()
+	s.State.Kill()
 	inParallel(orders, 8, func(i int) { s.place("order-"+strconv.Itoa(i), "item1", 1) })
 
 	// Every replica has been refused a delivery, so that each has met the fault.
@@ -130,7 +121,7 @@ func TestNothingIsLostWhileTheStateStoreIsAway(t *testing.T) {
 	if a := s.send("GET", s.inventory[0].URL("/inventory/item1"), "", nil); a.status != 500 || !strings.Contains(a.body, `"error"`) {
 		t.Errorf("GET /inventory/item1 without a state store: got %d %s, want 500 and an error", a.status, a.body)
 	}
-	must(t, s.state.Restart(t.Context()))
+	must(t, s.State.Restart(t.Context()))
 	s.waitForStock("item1", 1000-orders)
 	s.drained("inventory-service")
 	s.waitForStock("item1", 1000-orders)
@@ -186,17 +177,12 @@ func TestSecondSubscriberReceivesEveryEvent(t *testing.T) {
 	}
 }
 
-// TestPromiseOnceOverARealSidecar runs the tests of package once, which know a store
+// promiseCountingProtocol runs the tests of package once, which know a store
 // in memory, over a sidecar and a real store.
-func TestPromiseOnceOverARealSidecar(t *testing.T) {
-	t.Parallel()
-	onceTests.prove(t, testOnce)
-}
-
-func testOnce(t *testing.T, b backend) string {
+func promiseCountingProtocol(t *testing.T, b stack.Backend) string {
 	s := startSystem(t, systemOptions{backend: b})
 	tests := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "/sidecar$", ".")
-	tests.Dir = filepath.Join(root, "daprhttp", "once")
+	tests.Dir = filepath.Join(project.Root, "daprhttp", "once")
 	tests.Env = append(os.Environ(), "ONCE_SIDECAR="+s.inventory[0].DaprURL(""))
 	output, err := tests.CombinedOutput()
 	passed := strings.Count(string(output), "/sidecar (")

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,17 +16,12 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// TestPromiseDeadLetters types the README's commands for dead letters.
-func TestPromiseDeadLetters(t *testing.T) {
-	t.Parallel()
-	deadLettersApp.prove(t, testDeadLetters)
-}
-
-func testDeadLetters(t *testing.T, b backend) string {
+// promiseDeadLetters types the commands for dead letters that components/README.md has.
+func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	is := is.New(t)
-	commands := strings.Split(strings.TrimSpace(strings.Join(blocks(t, "shell"), "")), "\n")
+	commands := strings.Split(strings.TrimSpace(strings.Join(blocks(t, "components/README.md", "shell"), "")), "\n")
 	if len(commands) != 3 {
-		t.Fatalf("the README has %d commands for dead letters: serve, list and send are 3", len(commands))
+		t.Fatalf("components/README.md has %d commands for dead letters: serve, list and send are 3", len(commands))
 	}
 	const goRun = "go run ./deadletters "
 	flags, args, _ := strings.Cut(commands[0], goRun)
@@ -40,7 +34,7 @@ func testDeadLetters(t *testing.T, b backend) string {
 		t.Helper()
 		program, found := strings.CutPrefix(command, goRun)
 		is.True(found)
-		run := exec.CommandContext(t.Context(), filepath.Join(bin, "deadletters"), strings.Fields(program)...)
+		run := exec.CommandContext(t.Context(), filepath.Join(project.Bin, "deadletters"), strings.Fields(program)...)
 		run.Env = append(os.Environ(), "PORT="+strconv.Itoa(app.Port))
 		output, err := run.CombinedOutput()
 		if err != nil {
@@ -95,15 +89,8 @@ func testDeadLetters(t *testing.T, b backend) string {
 // startDeadLetters starts the program that keeps dead letters.
 func (s *system) startDeadLetters(args ...string) *stack.App {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
-	defer cancel()
-	options := s.options
-	defer func() { s.options = options }()
-	s.options.Args = args
-	s.options.Env = append([]string{"DEAD_LETTERS_DIR=" + filepath.Join(s.t.TempDir(), "letters")}, options.Env...)
-	app := s.startApp(ctx, "dead-letters", "deadletters", 0)
-	if app == nil {
-		s.t.FailNow()
-	}
-	return app
+	o := project.App(stack.DeadLetters)
+	o.Args = args
+	o.Env = []string{"DEAD_LETTERS_DIR=" + filepath.Join(s.t.TempDir(), "letters")}
+	return s.start(o)
 }

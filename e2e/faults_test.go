@@ -15,28 +15,7 @@ import (
 // Each of these tests runs a load, lets something fail, and ends in an exact
 // count: every order that was accepted is counted once.
 
-// needsOwnRedis fails a test that stops and starts Redis where none can be had.
-func needsOwnRedis(t *testing.T) {
-	t.Helper()
-	if borrow {
-		t.Fatal("this test stops and starts a Redis of its own: install redis-server")
-	}
-}
-
-// must fails the test with an error.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestPromiseKilledProcessesLoseAndDoubleNothing(t *testing.T) {
-	t.Parallel()
-	processKilled.prove(t, testKilledProcesses)
-}
-
-func testKilledProcesses(t *testing.T, b backend) string {
+func promiseProcessesKilled(t *testing.T, b stack.Backend) string {
 	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	l := s.startLoad("item1", 100, nil)
 	l.goesOn(t, 50)
@@ -80,19 +59,14 @@ func TestOthersTakeOverFromAReplicaThatNeverComesBack(t *testing.T) {
 	l.endsExact(t)
 }
 
-func TestPromiseStateStoreAwayForTenSeconds(t *testing.T) {
-	t.Parallel()
-	stateAway.prove(t, testStateStoreAway)
-}
-
-func testStateStoreAway(t *testing.T, b backend) string {
+func promiseStateStoreAway(t *testing.T, b stack.Backend) string {
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{backend: b, replicas: 2, separateState: true})
 	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 50)
-	s.state.Kill()
+	s.State.Kill()
 	time.Sleep(10 * time.Second) // the fault itself
-	must(t, s.state.Restart(t.Context()))
+	must(t, s.State.Restart(t.Context()))
 	l.goesOn(t, 50)
 	figures := l.endsExact(t)
 	if n := l.refused.Load(); n > 0 {
@@ -110,9 +84,9 @@ func TestBrokerAwayForTenSeconds(t *testing.T) {
 	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
 	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 50)
-	s.broker.Kill()
+	s.Broker.Kill()
 	time.Sleep(10 * time.Second) // the fault itself
-	must(t, s.broker.Restart(t.Context()))
+	must(t, s.Broker.Restart(t.Context()))
 	l.goesOn(t, 50)
 	l.endsExact(t)
 	if l.refused.Load() == 0 {
@@ -126,30 +100,25 @@ func TestBothRedisStoppedAndResumed(t *testing.T) {
 	s := startSystem(t, systemOptions{replicas: 2, separateState: true})
 	l := s.startLoad("item1", 50, nil)
 	l.goesOn(t, 50)
-	for _, r := range []*stack.Redis{s.redis(), s.state.(*stack.Redis)} {
+	for _, r := range []*stack.Redis{s.redis(), s.State.(*stack.Redis)} {
 		must(t, r.Freeze())
 	}
 	time.Sleep(5 * time.Second) // the fault itself
-	for _, r := range []*stack.Redis{s.redis(), s.state.(*stack.Redis)} {
+	for _, r := range []*stack.Redis{s.redis(), s.State.(*stack.Redis)} {
 		must(t, r.Thaw())
 	}
 	l.goesOn(t, 50)
 	l.endsExact(t)
 }
 
-func TestPromiseBrokerKilledAndRestarted(t *testing.T) {
-	t.Parallel()
-	brokerKilled.prove(t, testBrokerKilled)
-}
-
-func testBrokerKilled(t *testing.T, b backend) string {
+func promiseBrokerKilled(t *testing.T, b stack.Backend) string {
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	l := s.startLoad("item1", 100, nil)
 	for range 3 {
 		l.goesOn(t, 50)
-		s.broker.Kill()
-		must(t, s.broker.Restart(t.Context()))
+		s.Broker.Kill()
+		must(t, s.Broker.Restart(t.Context()))
 	}
 	l.goesOn(t, 50)
 	return l.endsExact(t)
@@ -173,12 +142,7 @@ func TestFrozenSidecarWakesUpWithEventsThatOthersHaveTaken(t *testing.T) {
 	l.endsExact(t)
 }
 
-func TestPromiseRollingRestartCutsNothingOff(t *testing.T) {
-	t.Parallel()
-	rollingRestart.prove(t, testRollingRestart)
-}
-
-func testRollingRestart(t *testing.T, b backend) string {
+func promiseRollingRestart(t *testing.T, b stack.Backend) string {
 	s := startSystem(t, systemOptions{backend: b, replicas: 3})
 	l := s.startLoad("item1", 100, nil)
 	for _, app := range s.inventory {
@@ -193,7 +157,7 @@ func testRollingRestart(t *testing.T, b backend) string {
 		// Only when others have taken over what it left is it the next one's turn:
 		// an event that is claimed by a replica that is restarted itself would wait
 		// twice.
-		if redis, ok := s.broker.(*stack.Redis); ok { // others see a replica go
+		if redis, ok := s.Broker.(*stack.Redis); ok { // others see a replica go
 			published, err := redis.LastEntry("OrderPlaced")
 			must(t, err)
 			waitFor(t, time.Minute, func() error { return redis.Acknowledged("OrderPlaced", "inventory-service", published) })
@@ -281,11 +245,16 @@ func copyLate(to io.Writer, from io.Reader, delay time.Duration) {
 	}
 }
 
+// checkHealth lets a sidecar check its app's health.
+func checkHealth(o *stack.AppOptions) {
+	o.SidecarArgs = append(o.SidecarArgs, "--enable-app-health-check")
+}
+
 // While an app does not answer its health check the sidecar delivers nothing,
 // and when it answers again nothing has been lost.
 func TestUnhealthyAppPausesDeliveries(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{healthCheck: true})
+	s := startSystem(t, systemOptions{each: checkHealth})
 	app := s.inventory[0]
 	s.setStock("item1", 100)
 	s.place("order-1", "item1", 1)
@@ -335,7 +304,11 @@ func TestFrozenServiceWakesUpWithManyEventsWaiting(t *testing.T) {
 	for name, healthCheck := range map[string]bool{"with a health check": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startSystem(t, systemOptions{healthCheck: healthCheck})
+			var each func(*stack.AppOptions)
+			if healthCheck {
+				each = checkHealth
+			}
+			s := startSystem(t, systemOptions{each: each})
 			const orders = 3000
 			app := s.inventory[0]
 			s.setStock("item1", orders)

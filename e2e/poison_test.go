@@ -10,6 +10,7 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
 )
 
 const deadLetterTopic = "OrderPlaced-dead-letter"
@@ -17,19 +18,14 @@ const deadLetterTopic = "OrderPlaced-dead-letter"
 // deadLetters returns how many events the dead-letter topic has.
 func (s *system) deadLetters() int {
 	s.t.Helper()
-	n, err := s.broker.Len(deadLetterTopic, "dead-letters")
+	n, err := s.Broker.Len(deadLetterTopic, "dead-letters")
 	must(s.t, err)
 	return n
 }
 
 // What can never be counted goes to the dead-letter topic, once each and at once,
 // and the orders between are counted.
-func TestPromisePoisonGoesToTheDeadLetterTopicOnceEach(t *testing.T) {
-	t.Parallel()
-	poison.prove(t, testPoison)
-}
-
-func testPoison(t *testing.T, b backend) string {
+func promisePoison(t *testing.T, b stack.Backend) string {
 	is := is.New(t)
 	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	s.setStock("item1", 100)
@@ -68,11 +64,11 @@ func testPoison(t *testing.T, b backend) string {
 		s.waitForStock("item1", 100-good) // one by one: nothing is held up by what came before it
 	}
 	s.drained("inventory-service")
-	if !slices.Contains(b.env, "PUBLISH_TWICE=true") {
+	if !slices.Contains(b.Env, "PUBLISH_TWICE=true") {
 		is.Equal(s.deadLetters(), len(poison))
 	}
 	keeper := s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced") // which knows those that come twice
-	waitFor(t, time.Minute, func() error { return s.broker.Drained(deadLetterTopic, "dead-letters") })
+	waitFor(t, time.Minute, func() error { return s.Broker.Drained(deadLetterTopic, "dead-letters") })
 	letters := metrics(t, keeper.URL("/metrics"))["dead_letters"]
 	is.Equal(letters, fmt.Sprint(len(poison)))
 	for _, app := range s.inventory {

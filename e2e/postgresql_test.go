@@ -23,15 +23,16 @@ import (
 // counts twice.
 func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{backend: backends[1]})
-	database := s.state.(*stack.PostgreSQL)
+	s := startSystem(t, systemOptions{backend: stack.Backends[1]})
+	database := s.State.(*stack.PostgreSQL)
 	_, err := database.Query(t.Context(), "alter database postgres set statement_timeout = '1s'") // for connections from now on
 	must(t, err)
 
 	// An inventory service for whose search for a marker the table is locked, once.
-	s.options.DaprPort, err = stack.FreePort()
+	o := project.App(stack.Inventory)
+	o.DaprPort, err = stack.FreePort()
 	must(t, err)
-	sidecar, err := url.Parse(fmt.Sprintf("http://127.0.0.1:%d", s.options.DaprPort))
+	sidecar, err := url.Parse(fmt.Sprintf("http://127.0.0.1:%d", o.DaprPort))
 	must(t, err)
 	forward := httputil.NewSingleHostReverseProxy(sidecar)
 	var armed atomic.Bool
@@ -58,11 +59,8 @@ func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 		forward.ServeHTTP(w, r)
 	}))
 	t.Cleanup(proxy.Close)
-	s.options.Env = []string{"DAPR_HTTP_ENDPOINT=" + proxy.URL}
-	app := s.startApp(t.Context(), "inventory-service", "inventory", 0)
-	if t.Failed() {
-		return
-	}
+	o.Env = []string{"DAPR_HTTP_ENDPOINT=" + proxy.URL}
+	app := s.start(o)
 
 	deliver := func(eventID string) string {
 		body := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"order-service","type":"OrderPlaced","data":{"orderId":"o","itemId":"item1","quantity":1}}`, eventID)

@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,35 +21,39 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-func readme(t *testing.T) string {
+func readme(t *testing.T) string { return document(t, "README.md") }
+
+// document returns a text of the project's.
+func document(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text, err := os.ReadFile(filepath.Join(project.Root, name))
+	must(t, err)
 	return string(text)
 }
 
-// blocks returns what stands between ```language and ``` in the README, in order.
-func blocks(t *testing.T, language string) []string {
+// blocks returns what stands between ```language and ``` in a document, in order.
+func blocks(t *testing.T, name, language string) []string {
 	t.Helper()
 	var found []string
-	for _, match := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(readme(t), -1) {
+	for _, match := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(document(t, name), -1) {
 		found = append(found, match[1])
 	}
 	return found
 }
 
-// TestPromiseReadmeWalkthrough types every bash command of the README, one after
-// another, and compares the answers with those shown.
-func TestPromiseReadmeWalkthrough(t *testing.T) {
-	t.Parallel()
-	walkthrough.prove(t, testWalkthrough)
+// lines returns the lines of the README's blocks of a language.
+func lines(t *testing.T, language string) []string {
+	t.Helper()
+	text := strings.Join(blocks(t, "README.md", language), "")
+	text = regexp.MustCompile("`\n *").ReplaceAllString(text, "") // a back-tick goes on in the next line
+	return strings.Split(strings.TrimSpace(text), "\n")
 }
 
-func testWalkthrough(t *testing.T, b backend) string {
+// promiseWalkthrough types every bash command of the README, one after another, and
+// compares the answers with those shown.
+func promiseWalkthrough(t *testing.T, b stack.Backend) string {
 	s := startSystem(t, systemOptions{backend: b})
-	return s.typeAll(blocks(t, "bash"), blocks(t, "json"), func(line string) *exec.Cmd {
+	return s.typeAll(lines(t, "bash"), lines(t, "json"), func(line string) *exec.Cmd {
 		return exec.CommandContext(t.Context(), "bash", "-c", line)
 	})
 }
@@ -54,11 +63,7 @@ func testWalkthrough(t *testing.T, b backend) string {
 func TestReadmePowerShell(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, systemOptions{})
-	commands := blocks(t, "powershell")
-	for i := range commands { // a back-tick goes on in the next line
-		commands[i] = regexp.MustCompile("`\n *").ReplaceAllString(commands[i], "")
-	}
-	s.typeAll(commands, blocks(t, "powershell-answer"), func(line string) *exec.Cmd {
+	s.typeAll(lines(t, "powershell"), lines(t, "powershell-answer"), func(line string) *exec.Cmd {
 		args, body, err := powerShell(line)
 		must(t, err)
 		curl := exec.CommandContext(t.Context(), "curl", args...)
@@ -112,94 +117,111 @@ func TestPowerShellThatIsNotUnderstood(t *testing.T) {
 	}
 }
 
-// typeAll runs the README's commands, which are in blocks, one after another, but for
-// the ports, and compares the answers with those shown, a block for each. It returns
-// how many there were.
+// typeAll runs commands of the README's, one after another and but for the ports, and
+// compares the answers with those shown, a line for each. It returns how many there
+// were.
 func (s *system) typeAll(commands, answers []string, parse func(line string) *exec.Cmd) string {
 	t := s.t
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Fatal("the walkthrough needs curl: install it with your system's package manager")
 	}
-	ours := strings.NewReplacer( // nothing else in a command is changed
-		"localhost:5001", fmt.Sprintf("localhost:%d", s.inventory[0].Port),
-		"localhost:5002", fmt.Sprintf("localhost:%d", s.order.Port),
-		"localhost:3500", fmt.Sprintf("localhost:%d", s.inventory[0].DaprPort),
-		"localhost:3501", fmt.Sprintf("localhost:%d", s.order.DaprPort),
-	)
-	if len(commands) != len(answers) || len(commands) < 6 {
-		t.Fatalf("the README has %d blocks of commands and %d of answers", len(commands), len(answers))
+	var ports []string // nothing else in a command is changed
+	for service, app := range map[stack.Service]*stack.App{stack.Order: s.order, stack.Inventory: s.inventory[0]} {
+		for readmes, ours := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {
+			ports = append(ports, fmt.Sprintf("localhost:%d/", readmes), fmt.Sprintf("localhost:%d/", ours))
+		}
 	}
-	for i, block := range commands {
-		want := strings.TrimSpace(answers[i])
-		typed := func() string {
-			var got []string
-			for line := range strings.Lines(block) {
-				output, err := parse(ours.Replace(line)).Output()
-				if err != nil {
-					t.Fatalf("%s: %v", line, err)
-				}
-				got = append(got, strings.TrimSpace(string(output)))
+	if len(commands) != len(answers) || len(commands) < 9 {
+		t.Fatalf("the README has %d commands and %d answers", len(commands), len(answers))
+	}
+	for i, command := range commands {
+		typed := func() error {
+			got, err := parse(strings.NewReplacer(ports...).Replace(command)).Output()
+			if err != nil {
+				t.Fatalf("%s: %v", command, err)
 			}
-			return strings.Join(got, "\n")
+			if diff := cmp.Diff(answers[i], strings.TrimSpace(string(got))); diff != "" {
+				return fmt.Errorf("%s (-README +got):\n%s", command, diff)
+			}
+			return nil
 		}
-		if !strings.Contains(block, "-d ") { // a query may be asked again until the event has come through
-			waitFor(t, time.Minute, func() error {
-				if diff := cmp.Diff(want, typed()); diff != "" {
-					return fmt.Errorf("%s (-README +got):\n%s", block, diff)
-				}
-				return nil
-			})
-		} else if diff := cmp.Diff(want, typed()); diff != "" {
-			t.Errorf("%s (-README +got):\n%s", block, diff)
+		if strings.Contains(command, "-d ") {
+			must(t, typed())
+		} else { // a query may be asked again until the event has come through
+			waitFor(t, time.Minute, typed)
 		}
 	}
-	return fmt.Sprintf("%d commands", strings.Count(strings.Join(commands, ""), "\n"))
+	return fmt.Sprintf("%d commands", len(commands))
 }
 
-// What the quick start shows, the walkthrough shows too.
-func TestReadmeQuickStartShowsTheWalkthrough(t *testing.T) {
+// What the README shows of the subscriptions, of an event as it arrives, and of what is
+// stored, is so, but for what is another each time.
+func TestReadmeShowsWhatIsSentAndStored(t *testing.T) {
 	t.Parallel()
-	text := readme(t)
-	quick, _, _ := strings.Cut(text, "## By hand")
-	commands, answers := blocks(t, "bash"), blocks(t, "json")
-	for i := range 3 {
-		if !strings.Contains(quick, "    $ "+commands[i]+"    "+strings.TrimSpace(answers[i])) {
-			t.Errorf("the quick start does not show\n$ %s%s", commands[i], answers[i])
-		}
+	shown := lines(t, "jsonc")
+	if len(shown) != 3 {
+		t.Fatalf("the README shows %d JSON texts", len(shown))
 	}
-	const line = "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90"
-	if !strings.Contains(quick, line) {
-		t.Errorf("the quick start does not show %s", line)
+	s := startSystem(t, systemOptions{admit: "audit-service=OrderPlaced"})
+	arrived := make(chan string, 10)
+	audit := http.NewServeMux()
+	audit.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{PubsubName: "pubsub", Topic: "OrderPlaced", Route: "/events"}))
+	audit.HandleFunc("POST /events", func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		arrived <- string(body)
+	})
+	s.serve("audit-service", audit)
+	s.setStock("item1", 100)
+	s.place("order-1001", "item1", 10)
+	s.waitForStock("item1", 90)
+
+	const varies = `"(id|time|latest|commits)":"[^"]+"`
+	read := func(text string) (v any) {
+		must(t, json.Unmarshal([]byte(regexp.MustCompile(varies).ReplaceAllString(text, `"$1":"…"`)), &v))
+		return v
+	}
+	for i, got := range []string{
+		s.invoke(s.inventory[0], "GET", "/dapr/subscribe", "", "").body,
+		<-arrived,
+		s.send("GET", s.inventory[0].DaprURL("/v1.0/state/statestore/item1"), "", nil).body,
+	} {
+		if diff := cmp.Diff(read(shown[i]), read(got)); diff != "" {
+			t.Errorf("(-README +got):\n%s", diff)
+		}
 	}
 }
 
-// TestReadmeSubscriber builds the subscriber that the README shows, as the README
+// TestReadmeSubscriber builds the subscriber that daprhttp/README.md shows, as that
 // says, and has it count: every order once, over a kill -9 and events that come
 // again.
 func TestReadmeSubscriber(t *testing.T) {
 	t.Parallel()
 	const admit, scope = "sales-service=OrderPlaced", "  - inventory-service\n  - sales-service\n"
-	if text := readme(t); !strings.Contains(text, `;inventory-service=OrderPlaced;`+admit+`"`) || !strings.Contains(text, scope) {
-		t.Fatal("the README does not say how to admit the subscriber")
+	const page = "daprhttp/README.md"
+	if text := document(t, page); !strings.Contains(text, `;inventory-service=OrderPlaced;`+admit+`"`) || !strings.Contains(text, scope) {
+		t.Fatal("it does not say how to admit the subscriber")
 	}
 	s := startSystem(t, systemOptions{admit: admit})
-	edit(t, filepath.Join(s.options.Resources, "statestore.yaml"), "  - inventory-service\n", scope)
+	edit(t, filepath.Join(s.Resources, "statestore.yaml"), "  - inventory-service\n", scope)
 	port, err := stack.FreePort()
 	must(t, err)
-	s.options.DaprPort, err = stack.FreePort()
+	daprPort, err := stack.FreePort()
 	must(t, err)
-	programs := blocks(t, "go")
+	programs := blocks(t, page, "go")
 	if len(programs) != 1 {
-		t.Fatalf("the README has %d Go programs, want 1", len(programs))
+		t.Fatalf("%s has %d Go programs, want 1", page, len(programs))
 	}
 	dir := t.TempDir()
 	program := strings.ReplaceAll(programs[0], "127.0.0.1:5003", fmt.Sprintf("127.0.0.1:%d", port))
 	must(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o644))
 	var module string
-	for line := range strings.Lines(strings.Join(blocks(t, "sh"), "")) {
+	for line := range strings.Lines(strings.Join(blocks(t, page, "sh"), "")) {
 		if strings.HasPrefix(line, "go mod ") {
-			module += strings.ReplaceAll(line, "=../daprhttp", "="+filepath.Join(root, "daprhttp"))
+			module += strings.ReplaceAll(line, "=../daprhttp", "="+filepath.Join(project.Root, "daprhttp"))
 		}
 	}
 	build := exec.CommandContext(t.Context(), "bash", "-ec", module+"go vet . && go build -o sales .")
@@ -211,7 +233,7 @@ func TestReadmeSubscriber(t *testing.T) {
 
 	start := func() *stack.Process {
 		sales, err := stack.Start(stack.Command{
-			Name: "sales", Path: filepath.Join(dir, "sales"), Env: []string{fmt.Sprint("DAPR_HTTP_PORT=", s.options.DaprPort)},
+			Name: "sales", Path: filepath.Join(dir, "sales"), Env: []string{fmt.Sprint("DAPR_HTTP_PORT=", daprPort)},
 		})
 		must(t, err)
 		t.Cleanup(sales.Kill)
@@ -228,9 +250,7 @@ func TestReadmeSubscriber(t *testing.T) {
 		})
 	}
 	sales := start()
-	if s.startApp(t.Context(), "sales-service", "", port) == nil {
-		t.FailNow()
-	}
+	s.start(stack.AppOptions{ID: "sales-service", Port: port, DaprPort: daprPort})
 	again := daprhttp.Message{
 		Data:     []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
 		Metadata: map[string]string{daprhttp.MetadataEventID: "the same event"},
@@ -250,4 +270,42 @@ func TestReadmeSubscriber(t *testing.T) {
 		t.Errorf("the subscriber has not said %q:\n%s", want, sales.Log())
 	}
 	s.waitForStock("item1", -16) // the inventory service has a stock of its own
+}
+
+// What the documents link to is there.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	documents := []string{"README.md", "components/README.md", "e2e/README.md", "daprhttp/README.md", "daprhttp/once/README.md"}
+	links := 0
+	for _, name := range documents {
+		for _, match := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"`).FindAllStringSubmatch(document(t, name), -1) {
+			link := match[1] + match[2]
+			if strings.HasPrefix(link, "https://") {
+				continue
+			}
+			links++
+			file, anchor, _ := strings.Cut(link, "#")
+			target := path.Join(path.Dir(name), file)
+			if file == "" {
+				target = name
+			}
+			if _, err := os.Stat(filepath.Join(project.Root, target)); err != nil {
+				t.Errorf("%s links to %s, which is not there", name, link)
+			} else if anchor != "" && !slices.Contains(anchors(document(t, target)), anchor) {
+				t.Errorf("%s links to %s, and %s has no such heading", name, link, target)
+			}
+		}
+	}
+	if links < 40 {
+		t.Errorf("the documents have only %d links", links)
+	}
+}
+
+// anchors returns the names by which GitHub lets one link to the headings of a text.
+func anchors(text string) (names []string) {
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
 }

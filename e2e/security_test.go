@@ -67,7 +67,7 @@ func TestComponentsRefuseStrangers(t *testing.T) {
 		}
 		return nil
 	})
-	is.True(s.broker.Drained("OrderPlaced", "stranger") != nil) // not even a consumer group
+	is.True(s.Broker.Drained("OrderPlaced", "stranger") != nil) // not even a consumer group
 }
 
 // With tokens both ways everything works, and whoever has none is sent away.

@@ -34,7 +34,7 @@ func TestSoak(t *testing.T) {
 	needsOwnRedis(t)
 	t.Logf("seed %d, for %v", *soakSeed, *soakFor)
 	random := rand.New(rand.NewPCG(*soakSeed, 0))
-	logs, err := os.Create(filepath.Join(root, ".run", "soak.log"))
+	logs, err := os.Create(filepath.Join(project.Root, ".run", "soak.log"))
 	must(t, err)
 	defer logs.Close()
 	s := startSystem(t, systemOptions{replicas: 3, separateState: true, logs: logs})
@@ -62,7 +62,7 @@ func TestSoak(t *testing.T) {
 	l.workers.Wait()
 	actors.workers.Wait()
 	for topic, app := range map[string]string{"OrderPlaced": "inventory-service", "OrderPlaced-retry": "inventory-service", deadLetterTopic: "dead-letters"} {
-		waitFor(t, 5*time.Minute, func() error { return s.broker.Drained(topic, app) })
+		waitFor(t, 5*time.Minute, func() error { return s.Broker.Drained(topic, app) })
 	}
 	counted, lost, doubled := s.audit(t, l)
 	letters := metrics(t, deadLetters.URL("/metrics"))["dead_letters"]
@@ -162,7 +162,7 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		pause(3 * time.Second)
 		must(t, a.StartSidecar(t.Context()))
 	}
-	killServer := func(r server) {
+	killServer := func(r stack.Server) {
 		r.Kill()
 		pause(8 * time.Second)
 		must(t, r.Restart(t.Context()))
@@ -186,12 +186,12 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		},
 		"order service killed":          func() { killService(s.order) },
 		"order sidecar killed":          func() { killSidecar(s.order) },
-		"state store killed":            func() { killServer(s.state) },
-		"hot item refused by the store": func() { accept := refuse(t, s.state, "hot"); pause(15 * time.Second); accept() },
-		"state store frozen":            func() { freeze(s.state.(*stack.Redis).Process, 8*time.Second) },
-		"broker killed":                 func() { killServer(s.broker) },
+		"state store killed":            func() { killServer(s.State) },
+		"hot item refused by the store": func() { accept := refuse(t, s.State, "hot"); pause(15 * time.Second); accept() },
+		"state store frozen":            func() { freeze(s.State.(*stack.Redis).Process, 8*time.Second) },
+		"broker killed":                 func() { killServer(s.Broker) },
 		"broker frozen":                 func() { freeze(s.redis().Process, 8*time.Second) },
-		"broker and state store killed": func() { s.state.Kill(); killServer(s.broker); must(t, s.state.Restart(t.Context())) },
+		"broker and state store killed": func() { s.State.Kill(); killServer(s.Broker); must(t, s.State.Restart(t.Context())) },
 	}
 }
 

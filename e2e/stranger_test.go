@@ -94,7 +94,9 @@ func TestStrangersInTheMeshCanOnlyRead(t *testing.T) {
 // more than that.
 func TestStockWritersAreNamed(t *testing.T) {
 	t.Parallel()
-	s := startMesh(t, systemOptions{inventoryEnv: []string{"STOCK_WRITERS=warehouse, order-service"}})
+	s := startMesh(t, systemOptions{each: func(o *stack.AppOptions) {
+		o.Env = append(o.Env, "STOCK_WRITERS=warehouse, order-service")
+	}})
 	inventory := s.inventory[0]
 	waitFor(t, time.Minute, func() error {
 		if a := s.invokeFrom(s.order, inventory, "POST", "/inventory/item1", plainJSON, `{"quantity":7}`, nil); a.status != 200 {
@@ -115,11 +117,15 @@ func TestStockWritersAreNamed(t *testing.T) {
 // authority, without Kubernetes.
 func TestConfigurationForKubernetesKeepsStrangersOut(t *testing.T) {
 	t.Parallel()
-	sentry, err := stack.Sentry(t.Context(), root, os.Stderr)
+	sentry, err := stack.Sentry(t.Context(), project.Root, os.Stderr)
 	must(t, err)
 	s := startMesh(t, systemOptions{
-		sentry:          sentry,
-		inventoryConfig: filepath.Join(root, "components", "kubernetes", "configuration.yaml"),
+		sentry: sentry,
+		each: func(o *stack.AppOptions) {
+			if isInventory(o) {
+				o.Config = filepath.Join(project.Root, "components", "kubernetes", "configuration.yaml")
+			}
+		},
 	})
 	inventory := s.inventory[0]
 	s.setStock("item1", 100)

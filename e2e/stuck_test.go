@@ -13,15 +13,14 @@ import (
 
 // refuse lets a state store refuse the inventory service's record of an item, by
 // means of its own. accept ends it.
-func refuse(t *testing.T, state server, itemID string) (accept func()) {
+func refuse(t *testing.T, state stack.Server, itemID string) (accept func()) {
 	t.Helper()
 	key := "inventory-service||" + itemID
 	ctx := t.Context()
 	switch s := state.(type) {
 	case *stack.Redis: // knows no rule for one key: it refuses all that begin with the same letter
-		_, err := s.Do("ACL", "SETUSER", "default", "resetkeys", "~inventory-service||[^"+itemID[:1]+"]*")
-		must(t, err)
-		return func() { _, err := s.Do("ACL", "SETUSER", "default", "allkeys"); must(t, err) }
+		must(t, s.Client().Do(ctx, "ACL", "SETUSER", "default", "resetkeys", "~inventory-service||[^"+itemID[:1]+"]*").Err())
+		return func() { must(t, s.Client().Do(ctx, "ACL", "SETUSER", "default", "allkeys").Err()) }
 	case *stack.PostgreSQL:
 		_, err := s.Query(ctx, `create function refuse() returns trigger language plpgsql as 'begin raise exception ''refused''; end';
 			create trigger refuse before insert or update on state for each row when (new.key = '`+key+`') execute function refuse()`)
@@ -46,12 +45,7 @@ const movedLine = "Moved OrderPlaced event to the retry topic"
 
 // Orders for an item that the state store refuses wait by themselves, for as long as
 // it takes, and nobody else's wait for them.
-func TestPromiseItemThatTheStoreRefuses(t *testing.T) {
-	t.Parallel()
-	itemRefused.prove(t, testItemRefused)
-}
-
-func testItemRefused(t *testing.T, b backend) string {
+func promiseItemRefused(t *testing.T, b stack.Backend) string {
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{backend: b, replicas: 2, separateState: true})
 	s.setStock("refused", 10_000)
@@ -59,7 +53,7 @@ func testItemRefused(t *testing.T, b backend) string {
 	l.goesOn(t, 50)
 
 	// Many more orders for it than a sidecar delivers at the same time.
-	accept := refuse(t, s.state, "refused")
+	accept := refuse(t, s.State, "refused")
 	began, ordered := time.Now(), 0
 	for every := time.NewTicker(time.Second / 20); time.Since(began) < time.Minute; <-every.C { // the fault itself
 		ordered++
@@ -91,5 +85,5 @@ func testItemRefused(t *testing.T, b backend) string {
 // retried waits until nothing is left in the retry topic.
 func (s *system) retried() {
 	s.t.Helper()
-	waitFor(s.t, time.Minute, func() error { return s.broker.Drained("OrderPlaced-retry", "inventory-service") })
+	waitFor(s.t, time.Minute, func() error { return s.Broker.Drained("OrderPlaced-retry", "inventory-service") })
 }

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
-	"time"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/e2e/stack"
@@ -55,11 +54,7 @@ func (s *system) serve(appID string, program http.Handler) *stack.App {
 	s.t.Helper()
 	server := httptest.NewServer(program)
 	s.t.Cleanup(server.Close)
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
-	defer cancel()
-	app := s.startApp(ctx, appID, "", server.Listener.Addr().(*net.TCPAddr).Port)
-	if app == nil {
-		s.t.FailNow()
-	}
+	app := s.start(stack.AppOptions{ID: appID, Port: server.Listener.Addr().(*net.TCPAddr).Port})
+	s.t.Cleanup(func() { must(s.t, app.Stop()) }) // before the program
 	return app
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/dapr-orders/e2e/stack"
 )
 
 // A span is what a sidecar reports to Zipkin,
@@ -53,7 +55,7 @@ spec:
       endpointAddress: "`+zipkin.URL+`/api/v2/spans"
 `), 0o644))
 
-	s := startSystem(t, systemOptions{config: config})
+	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) { o.Config = config }})
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	order := `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	a := s.send("POST", s.order.DaprURL("/v1.0/invoke/order-service/method/order"), order, http.Header{

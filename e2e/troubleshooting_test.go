@@ -13,10 +13,11 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// TestReadmeTroubleshooting makes each mistake that the README explains, and looks
-// for what it says one sees.
-func TestReadmeTroubleshooting(t *testing.T) {
+// TestTroubleshooting makes each mistake that components/README.md explains, and looks
+// for what that says one sees.
+func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
+	const page = "components/README.md"
 	const order = `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	// placeOrder returns what the order service answers.
 	placeOrder := func(s *system, app *stack.App) string {
@@ -24,7 +25,7 @@ func TestReadmeTroubleshooting(t *testing.T) {
 	}
 	// refuses returns why a sidecar does not start.
 	refuses := func(resources string) string {
-		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: daprd, Resources: resources})
+		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: project.Daprd, Resources: resources})
 		return fmt.Sprint(err)
 	}
 	for _, mistake := range []struct {
@@ -34,9 +35,9 @@ func TestReadmeTroubleshooting(t *testing.T) {
 		{"error connecting to redis at localhost:6379", func(t *testing.T) string {
 			port, err := stack.FreePort()
 			must(t, err)
-			nobody := &stack.Redis{Addr: "localhost:" + strconv.Itoa(port)}
+			nobody := stack.RedisAt("localhost:"+strconv.Itoa(port), 0)
 			resources := t.TempDir()
-			must(t, stack.WriteComponents(filepath.Join(root, "components"), resources, nobody, nobody))
+			must(t, stack.WriteComponents(filepath.Join(project.Root, "components"), resources, nobody, nobody))
 			return strings.ReplaceAll(refuses(resources), strconv.Itoa(port), "6379")
 		}},
 		{"failed to add target ../componentz: no such file or directory", func(t *testing.T) string {
@@ -47,7 +48,7 @@ func TestReadmeTroubleshooting(t *testing.T) {
 			must(t, err)
 			defer ln.Close()
 			port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
-			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(bin, "order"), Env: []string{"PORT=" + port}})
+			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(project.Bin, "order"), Env: []string{"PORT=" + port}})
 			must(t, err)
 			<-p.Done()
 			return strings.ReplaceAll(p.Log(), port, "5002")
@@ -69,18 +70,23 @@ func TestReadmeTroubleshooting(t *testing.T) {
 		}},
 		{"pubsub pubsub is not found", func(t *testing.T) string {
 			s := startSystem(t, systemOptions{})
-			s.options.Resources = t.TempDir()
-			must(t, stack.WriteComponents(filepath.Join(root, "components"), s.options.Resources, s.broker, s.state))
-			edit(t, filepath.Join(s.options.Resources, "pubsub.yaml"), "  name: pubsub\n", "  name: pubsubs\n")
-			return placeOrder(s, s.startApp(t.Context(), "order-service", "order", 0))
+			o := project.App(stack.Order)
+			o.Resources = t.TempDir()
+			must(t, stack.WriteComponents(filepath.Join(project.Root, "components"), o.Resources, s.Broker, s.State))
+			edit(t, filepath.Join(o.Resources, "pubsub.yaml"), "  name: pubsub\n", "  name: pubsubs\n")
+			return placeOrder(s, s.start(o))
 		}},
 		{"topic OrderPlaced is not allowed for app id orders-service", func(t *testing.T) string {
 			s := startSystem(t, systemOptions{})
-			return placeOrder(s, s.startApp(t.Context(), "orders-service", "order", 0))
+			o := project.App(stack.Order)
+			o.ID = "orders-service"
+			return placeOrder(s, s.start(o))
 		}},
 		{"subscription to topic 'OrderPlaced' on pubsub 'pubsub' is not allowed", func(t *testing.T) string {
 			s := startSystem(t, systemOptions{})
-			app := s.startApp(t.Context(), "inventory", "inventory", 0)
+			o := project.App(stack.Inventory)
+			o.ID = "inventory"
+			app := s.start(o)
 			waitFor(t, time.Minute, func() error { // the sidecar may say it a moment after it is ready
 				if !strings.Contains(app.Sidecar.Log(), "not allowed") {
 					return fmt.Errorf("the sidecar has not said why it does not subscribe")
@@ -97,7 +103,7 @@ func TestReadmeTroubleshooting(t *testing.T) {
 		{"invalid api token", func(t *testing.T) string {
 			s := startSystem(t, systemOptions{tokens: true})
 			s.order.Service.Kill()
-			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(bin, "order"), Env: []string{
+			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(project.Bin, "order"), Env: []string{
 				"PORT=" + strconv.Itoa(s.order.Port), "DAPR_HTTP_PORT=" + strconv.Itoa(s.order.DaprPort), "DAPR_API_TOKEN=a wrong one"}})
 			must(t, err)
 			defer p.Kill()
@@ -109,8 +115,8 @@ func TestReadmeTroubleshooting(t *testing.T) {
 		}},
 	} {
 		t.Run(mistake.see[:min(40, len(mistake.see))], func(t *testing.T) {
-			if !strings.Contains(readme(t), "`"+mistake.see) {
-				t.Errorf("the README does not explain %s", mistake.see)
+			if !strings.Contains(document(t, page), "`"+mistake.see) {
+				t.Errorf("%s does not explain %s", page, mistake.see)
 			}
 			if seen := mistake.make(t); !strings.Contains(seen, mistake.see) {
 				t.Errorf("seen was\n%s\nand not %s", seen, mistake.see)

@@ -15,6 +15,7 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
 )
 
 // A stream loses what is older than streamTTL, and so does not grow for ever.
@@ -33,12 +34,12 @@ func TestStreamsDoNotGrowForEver(t *testing.T) {
 		s.drained("inventory-service") // what is not handled would be lost, too
 	}
 	place(batch)
-	before, err := s.broker.Len("OrderPlaced", "")
+	before, err := s.Broker.Len("OrderPlaced", "")
 	must(t, err)
 	is.Equal(before, batch)
 	waitFor(t, time.Minute, func() error {
 		place(batch / 4)
-		n, err := s.broker.Len("OrderPlaced", "")
+		n, err := s.Broker.Len("OrderPlaced", "")
 		if err == nil && n > placed/2 {
 			err = fmt.Errorf("the stream has %d entries of %d orders", n, placed)
 		}
@@ -55,7 +56,7 @@ func TestItemIsThePartitionKey(t *testing.T) {
 	s := startSystem(t, systemOptions{})
 	s.place("order-1", "item 1", 1)
 	s.waitForStock("item%201", -1)
-	entries, err := s.redis().Do("XRANGE", "OrderPlaced", "-", "+")
+	entries, err := s.redis().Client().XRange(t.Context(), "OrderPlaced", "-", "+").Result()
 	must(t, err)
 	if text := fmt.Sprint(entries); !strings.Contains(text, `"partitionKey":"item 1"`) {
 		t.Errorf("the component was not given the key: %s", text)
@@ -84,7 +85,7 @@ func metrics(t *testing.T, url string) map[string]string {
 func TestLogsInJSONAndMetrics(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	s := startSystem(t, systemOptions{tokens: true, env: []string{"LOG_FORMAT=json"}})
+	s := startSystem(t, systemOptions{tokens: true, each: func(o *stack.AppOptions) { o.Env = append(o.Env, "LOG_FORMAT=json") }})
 	event := daprhttp.Message{
 		Data:     []byte(`{"orderId":"order-1","itemId":"item1","quantity":10}`),
 		Metadata: map[string]string{daprhttp.MetadataEventID: "the same"},
@@ -146,8 +147,8 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 	is.Equal(got["inventory_waiting_orders"], "0")
 	is.True(got["inventory_commits_total"] != "0")
 
-	// The README names these of the sidecar's.
-	text := readme(t)
+	// components/README.md names these of the sidecar's.
+	text := document(t, "components/README.md")
 	var names []string
 	for name := range metrics(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", s.inventory[0].MetricsPort)) {
 		name, _, _ = strings.Cut(name, "{")
@@ -159,7 +160,7 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 			t.Errorf("the sidecar does not have %s, but %s", name, slices.Compact(slices.Sorted(slices.Values(names))))
 		}
 	}
-	for name := range got { // and the README names all of the service's own
+	for name := range got { // and all of the service's own
 		name, _, _ = strings.Cut(name, "{")
 		is.True(strings.Contains(text, "`"+name))
 	}

@@ -60,8 +60,8 @@ func (s *service) handler() http.Handler {
 // A sidecar spends most of its time for an event on the request, so it is asked
 // to deliver many with one, and to wait for more no longer than a millisecond,
 // the least that it knows. Not so a sidecar that checks the app's health: when an
-// app that has been unhealthy is well again, Dapr 1.18 never ends the deliveries
-// in bulk that were under way, and after enough of them delivers nothing more.
+// app that has been unhealthy is well again, Dapr (seen in 1.18.2) never ends the
+// deliveries in bulk that were under way, and after enough of them delivers nothing more.
 //
 // A bulk is handled before the next is delivered. So what must be tried for long
 // is moved to the retry topic, where it is delivered alone. That is a topic of a

@@ -1,6 +1,6 @@
 // Command bench measures the services over real sidecars and a real Redis, each
 // time against something to compare with, by turns in the same run. It prints a
-// table, and writes it into the README with a chart.
+// table, and writes it into e2e/README.md with a chart.
 //
 // Every figure is a median over the rounds. Orders are counted per second like
 // this: subscribers are frozen, thousands of orders are published, subscribers go
@@ -32,7 +32,7 @@ func main() {
 	rounds := flag.Int("rounds", 6, "how often each side is measured")
 	orders := flag.Int("orders", 10_000, "how many orders are counted in a round")
 	history := flag.Int("history", 200_000, "how many orders the history has")
-	write := flag.Bool("write", true, "write the table and the chart into the README")
+	write := flag.Bool("write", true, "write the table and the chart into e2e/README.md")
 	only := flag.String("only", "", "measure only the rows whose names match this regular expression, and write nothing")
 	flag.Parse()
 	if err := run(*rounds, *orders, *history, *write && *only == "", *only); err != nil {
@@ -49,26 +49,22 @@ func run(rounds, orders, history int, write bool, only string) (err error) {
 	if b.only, err = regexp.Compile(only); err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	if b.root, err = stack.Root(); err != nil {
+	bin, err := os.MkdirTemp("", "dapr-orders-bench")
+	if err != nil {
 		return err
 	}
-	if b.bin, err = os.MkdirTemp("", "dapr-orders-bench"); err != nil {
-		return err
-	}
-	defer os.RemoveAll(b.bin)
-	if err := stack.BuildServices(ctx, b.root, b.bin); err != nil {
+	defer os.RemoveAll(bin)
+	stack.DeleteAtEnd(bin)
+	if b.project, err = stack.Open(ctx, bin, os.Stderr); err != nil {
 		return err
 	}
 	for _, program := range []string{"load", "subscriber", "sdk"} {
-		build := exec.Command("go", "build", "-o", filepath.Join(b.bin, program), ".")
-		build.Dir = filepath.Join(b.root, "e2e", "bench", program)
+		build := exec.Command("go", "build", "-o", filepath.Join(bin, program), ".")
+		build.Dir = filepath.Join(b.project.Root, "e2e", "bench", program)
 		build.Env = append(os.Environ(), "GOWORK=off") // the SDK is required by a module of its own alone
 		if output, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build ./e2e/bench/%s: %w\n%s", program, err, output)
 		}
-	}
-	if b.daprd, err = stack.Daprd(ctx, b.root, os.Stderr); err != nil {
-		return err
 	}
 	for _, measure := range []func(context.Context) error{b.counting, b.accepting, b.latency, b.sharing, b.growth} {
 		if err := measure(ctx); err != nil {
@@ -80,7 +76,7 @@ func run(rounds, orders, history int, write bool, only string) (err error) {
 
 // A bench is the benchmark and what it has found so far.
 type bench struct {
-	root, bin, daprd        string
+	project                 *stack.Project
 	rounds, orders, history int
 	only                    *regexp.Regexp
 

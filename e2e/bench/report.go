@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The README has the report between these lines.
+// The README of the end-to-end tests has the report between these lines.
 const (
 	begin = "<!-- written by make bench -->\n"
 	end   = "<!-- end of what make bench writes -->\n"
@@ -28,11 +28,11 @@ func (b *bench) report(write bool) error {
 		"chart-light.svg": {text: "#1f2328", quiet: "#656d76", bar: "#0969da", line: "#d1242f"},
 		"chart-dark.svg":  {text: "#e6edf3", quiet: "#8d96a0", bar: "#4493f8", line: "#f85149"},
 	} {
-		if err := os.WriteFile(filepath.Join(b.root, "e2e", "bench", name), []byte(b.chart(colors)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(b.project.Root, "e2e", "bench", name), []byte(b.chart(colors)), 0o644); err != nil {
 			return err
 		}
 	}
-	file := filepath.Join(b.root, "README.md")
+	file := filepath.Join(b.project.Root, "e2e", "README.md")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (b *bench) report(write bool) error {
 func (b *bench) table() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds;\nin brackets the interval in which the true median is with a confidence of 95 %%. A ratio is bold where the two intervals do not overlap.\n\n",
-		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.daprd), "daprd-"), b.rounds)
+		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.project.Daprd), "daprd-"), b.rounds)
 	t.WriteString("| | this project | compared with | ratio |\n| --- | --- | --- | --- |\n")
 	for _, c := range b.comparisons {
 		name := c.name

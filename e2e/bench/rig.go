@@ -42,12 +42,12 @@ var (
 
 // A rig is a running system of which one side is measured.
 type rig struct {
+	*stack.System
 	b           *bench
 	dir         string
 	redis       *stack.Redis
 	publisher   *stack.App // the order service, or another that does the same
 	subscribers []*stack.App
-	metrics     []int // ports of the subscribers' sidecars
 
 	placed int           // orders so far
 	took   time.Duration // the last measurement
@@ -58,7 +58,7 @@ type rig struct {
 
 // start starts a Redis, a publisher, and replicas of a subscriber, each with its
 // sidecar.
-func (b *bench) start(ctx context.Context, publisher, s side, replicas int) (r *rig, err error) {
+func (b *bench) start(ctx context.Context, publisher, subscriber side, replicas int) (r *rig, err error) {
 	r = &rig{b: b, seen: make(map[string]time.Time)}
 	defer func() {
 		if err != nil {
@@ -68,59 +68,33 @@ func (b *bench) start(ctx context.Context, publisher, s side, replicas int) (r *
 	if r.dir, err = os.MkdirTemp("", "dapr-orders-bench"); err != nil {
 		return r, err
 	}
-	port, err := stack.FreePort()
-	if err != nil {
+	stack.DeleteAtEnd(r.dir)
+	if r.System, err = b.project.StartServers(ctx, stack.Backends[0], r.dir); err != nil {
 		return r, err
 	}
-	if r.redis, err = stack.StartRedis(ctx, filepath.Join(r.dir, "redis"), port, nil); err != nil {
-		return r, err
-	}
-	components := filepath.Join(r.dir, "components")
-	if err := stack.WriteComponents(filepath.Join(b.root, "components"), components, r.redis, r.redis); err != nil {
-		return r, err
-	}
-	r.publisher, _, err = r.startApp(ctx, "order-service", publisher, components)
-	if err != nil {
-		return r, err
-	}
+	r.redis = r.Broker.(*stack.Redis)
+	apps := []stack.AppOptions{r.app(stack.Order.AppID, publisher)}
 	for range replicas {
-		app, metrics, err := r.startApp(ctx, "inventory-service", s, components)
-		if err != nil {
-			return r, err
-		}
-		r.subscribers = append(r.subscribers, app)
-		r.metrics = append(r.metrics, metrics)
+		apps = append(apps, r.app(stack.Inventory.AppID, subscriber))
 	}
+	started, err := r.Start(ctx, apps...)
+	if err != nil {
+		return r, err
+	}
+	r.publisher, r.subscribers = started[0], started[1:]
 	return r, nil
 }
 
-// startApp starts a program and its sidecar, and returns the port of that one's
-// metrics.
-func (r *rig) startApp(ctx context.Context, id string, s side, components string) (app *stack.App, metrics int, err error) {
-	if metrics, err = stack.FreePort(); err != nil {
-		return nil, 0, err
+// app returns the options of a side that takes the place of a service.
+func (r *rig) app(id string, s side) stack.AppOptions {
+	return stack.AppOptions{
+		ID: id, Program: filepath.Join(r.b.project.Bin, s.program), Env: []string{s.env}, Output: r.watch,
 	}
-	grpc, err := stack.FreePort()
-	if err != nil {
-		return nil, 0, err
-	}
-	app, err = stack.StartApp(ctx, stack.AppOptions{
-		ID: id, Program: filepath.Join(r.b.bin, s.program), Env: []string{s.env, fmt.Sprint("DAPR_GRPC_PORT=", grpc)},
-		Daprd: r.b.daprd, Resources: components,
-		SidecarArgs: args("--metrics-port", metrics, "--dapr-grpc-port", grpc),
-		Output:      r.watch,
-	})
-	return app, metrics, err
 }
 
 func (r *rig) stop() (err error) {
-	for _, app := range append(r.subscribers, r.publisher) {
-		if app != nil {
-			err = errors.Join(err, app.Stop())
-		}
-	}
-	if r.redis != nil {
-		err = errors.Join(err, r.redis.Stop(10*time.Second))
+	if r.System != nil {
+		err = r.Stop()
 	}
 	return errors.Join(err, os.RemoveAll(r.dir))
 }
@@ -150,7 +124,7 @@ func (r *rig) load(how, to string, orders, items int, more ...string) error {
 }
 
 func (r *rig) loadOutput(how, to string, orders, items int, more ...string) (string, error) {
-	command := exec.Command(filepath.Join(r.b.bin, "load"),
+	command := exec.Command(filepath.Join(r.b.project.Bin, "load"),
 		append(args("-how", how, "-to", to, "-n", orders, "-first", r.placed, "-items", items), more...)...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
@@ -179,7 +153,7 @@ func (r *rig) drain(orders int, w work) error {
 		return err
 	}
 	for deadline := start.Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		err := r.redis.Drained("OrderPlaced", "inventory-service")
+		err := r.redis.Drained("OrderPlaced", stack.Inventory.AppID)
 		if err == nil {
 			r.took = time.Since(start)
 			return nil
@@ -272,7 +246,7 @@ func (b *bench) delays(ctx context.Context, s side, replicas, rate int) (delays 
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(time.Minute); r.redis.Drained("OrderPlaced", "inventory-service") != nil; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); r.redis.Drained("OrderPlaced", stack.Inventory.AppID) != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return nil, errors.New("orders are still not counted")
 		}
@@ -314,30 +288,27 @@ func (r *rig) stock(items int) (sum int64, err error) {
 // keys returns how many keys the state store has for the inventory service, with
 // and without an end.
 func (r *rig) keys() (lasting, expiring int, err error) {
-	answer, err := r.redis.Do("INFO", "keyspace")
+	ctx := context.Background()
+	text, err := r.redis.Client().Info(ctx, "keyspace").Result()
 	if err != nil {
 		return 0, 0, err
 	}
-	text, _ := answer.(string)
-	_, text, _ = strings.Cut(text, "db0:")
-	if _, err := fmt.Sscanf(text, "keys=%d,expires=%d", &lasting, &expiring); err != nil {
-		return 0, 0, fmt.Errorf("INFO keyspace answered %q", answer)
+	_, counts, _ := strings.Cut(text, "db0:")
+	if _, err := fmt.Sscanf(counts, "keys=%d,expires=%d", &lasting, &expiring); err != nil {
+		return 0, 0, fmt.Errorf("INFO keyspace answered %q", text)
 	}
-	streams, err := r.redis.Do("EXISTS", "OrderPlaced")
-	if n, ok := streams.(int64); ok {
-		lasting -= int(n)
-	}
-	return lasting - expiring, expiring, err
+	streams, err := r.redis.Client().Exists(ctx, "OrderPlaced").Result()
+	return lasting - int(streams) - expiring, expiring, err
 }
 
 // usage returns what all have used since they were started.
 func (r *rig) usage() (u usage, err error) {
 	u.redis = processorSeconds(r.redis.PID())
-	for i, app := range r.subscribers {
+	for _, app := range r.subscribers {
 		u.service += processorSeconds(app.Service.PID())
 		u.sidecar += processorSeconds(app.Sidecar.PID())
 		u.memory = max(u.memory, peakMemory(app.Service.PID()))
-		calls, err := stateCalls(r.metrics[i])
+		calls, err := stateCalls(app.MetricsPort)
 		if err != nil {
 			return u, err
 		}

@@ -14,11 +14,11 @@ import (
 // through the sidecars. It shows each request as a person would type it.
 func (s system) placeOrder(ctx context.Context, out *console) error {
 	c := caller{ctx, s.daprAPIToken, out}
-	stock := fmt.Sprintf("http://localhost:%d/v1.0/invoke/inventory-service/method/inventory/item1", s.inventoryDaprPort)
+	stock := fmt.Sprintf("http://localhost:%d/v1.0/invoke/%s/method/inventory/item1", s.inventory.DaprPort, s.inventory.AppID)
 	if _, err := c.show("POST", stock, `{"quantity": 100}`); err != nil {
 		return err
 	}
-	if _, err := c.show("POST", fmt.Sprintf("http://localhost:%d/v1.0/invoke/order-service/method/order", s.orderDaprPort),
+	if _, err := c.show("POST", fmt.Sprintf("http://localhost:%d/v1.0/invoke/%s/method/order", s.order.DaprPort, s.order.AppID),
 		`{"orderId": "order-1001", "itemId": "item1", "quantity": 10}`); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -15,7 +16,10 @@ type App struct {
 	Port     int    // of the program
 	DaprPort int    // of the sidecar's HTTP API
 
+	GRPCPort    int // of the sidecar's gRPC API
 	MetricsPort int // of the sidecar
+
+	internalPort int // where other sidecars reach it
 
 	Service *Process // nil where the program runs elsewhere, in a test itself say
 	Sidecar *Process
@@ -50,8 +54,11 @@ type AppOptions struct {
 // StartApp starts a service and its sidecar and waits until both are ready.
 // When it fails, nothing is left running.
 func StartApp(ctx context.Context, o AppOptions) (*App, error) {
+	if strings.Contains(o.Resources, ",") {
+		return nil, fmt.Errorf("a sidecar takes %s for more than one folder", o.Resources)
+	}
 	a := &App{ID: o.ID, Port: o.Port, DaprPort: o.DaprPort, o: o}
-	for _, port := range []*int{&a.Port, &a.DaprPort} {
+	for _, port := range []*int{&a.Port, &a.DaprPort, &a.GRPCPort, &a.MetricsPort, &a.internalPort} {
 		if *port == 0 {
 			free, err := FreePort()
 			if err != nil {
@@ -85,6 +92,7 @@ func (a *App) StartService(ctx context.Context) error {
 			"APP_ID=" + a.ID,
 			"APP_PORT=" + strconv.Itoa(a.Port),
 			"DAPR_HTTP_PORT=" + strconv.Itoa(a.DaprPort),
+			"DAPR_GRPC_PORT=" + strconv.Itoa(a.GRPCPort),
 			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
 			"APP_API_TOKEN=" + a.o.AppAPIToken,
 		}, a.o.Env...),
@@ -100,42 +108,33 @@ func (a *App) StartService(ctx context.Context) error {
 // sidecarArgs returns the sidecar's command line without the program: what
 // `dapr run` passes for the same app, and the ports and addresses that let many
 // sidecars run on one machine.
-func (a *App) sidecarArgs() ([]string, error) {
+func (a *App) sidecarArgs() []string {
 	args := []string{
 		"--app-id", a.ID,
 		"--app-port", strconv.Itoa(a.Port),
 		"--dapr-http-port", strconv.Itoa(a.DaprPort),
+		"--dapr-grpc-port", strconv.Itoa(a.GRPCPort),
+		"--dapr-internal-grpc-port", strconv.Itoa(a.internalPort),
+		"--metrics-port", strconv.Itoa(a.MetricsPort),
 		"--resources-path", a.o.Resources,
 		"--dapr-listen-addresses", "127.0.0.1",
 		"--dapr-internal-grpc-listen-address", "127.0.0.1",
 		"--metrics-listen-address", "127.0.0.1",
 	}
-	for _, flag := range []string{"--dapr-grpc-port", "--dapr-internal-grpc-port", "--metrics-port"} {
-		port, err := FreePort()
-		if err != nil {
-			return nil, err
-		}
-		args = append(args, flag, strconv.Itoa(port))
-		a.MetricsPort = port // the last one
-	}
 	if a.o.Config != "" {
 		args = append(args, "--config", a.o.Config)
 	}
-	return append(args, a.o.SidecarArgs...), nil
+	return append(args, a.o.SidecarArgs...)
 }
 
 // StartSidecar starts the sidecar, or starts it again, and waits until it has
 // loaded its components and the app's subscriptions.
 func (a *App) StartSidecar(ctx context.Context) error {
-	args, err := a.sidecarArgs()
-	if err != nil {
-		return err
-	}
 	name := a.ID + " sidecar"
 	p, err := Start(Command{
 		Name: name,
 		Path: a.o.Daprd,
-		Args: args,
+		Args: a.sidecarArgs(),
 		Env: append([]string{
 			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
 			"APP_API_TOKEN=" + a.o.AppAPIToken,

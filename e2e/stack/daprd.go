@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"time"
 )
@@ -48,7 +45,7 @@ func built(ctx context.Context, root, program string, progress io.Writer) (strin
 	if isFile(target) {
 		return target, nil
 	}
-	return target, build(ctx, root, program, version, target, progress)
+	return target, buildDapr(ctx, root, program, version, target, progress)
 }
 
 // daprVersion reads from the sidecar's module which Dapr it is.
@@ -65,7 +62,7 @@ func daprVersion(root string) (string, error) {
 	return string(match[1]), nil
 }
 
-func build(ctx context.Context, root, program, version, target string, progress io.Writer) error {
+func buildDapr(ctx context.Context, root, program, version, target string, progress io.Writer) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
 	}
@@ -130,49 +127,4 @@ func left(program string, compiled int, took time.Duration) string {
 	}
 	rest := took/time.Duration(compiled)*time.Duration(max(0, packages-compiled)) + linking
 	return fmt.Sprintf(" of %d, about %v left", packages, rest.Round(10*time.Second))
-}
-
-// BuildServices builds the order and the inventory service, and the program that keeps
-// dead letters, into dir.
-func BuildServices(ctx context.Context, root, dir string) error {
-	for _, folder := range []string{"order", "inventory", "daprhttp/deadletters"} {
-		service := path.Base(folder)
-		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, executable(service)), ".")
-		build.Dir = filepath.Join(root, filepath.FromSlash(folder))
-		if output, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("the %s service could not be built (%w):\n%s", service, err, output)
-		}
-	}
-	return nil
-}
-
-// Root returns the folder of the project: the nearest one, from the working
-// directory up, that has components/pubsub.yaml.
-func Root() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if isFile(filepath.Join(dir, "components", "pubsub.yaml")) {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", fmt.Errorf("the working directory is not inside the project")
-		}
-		dir = parent
-	}
-}
-
-func executable(name string) string {
-	if runtime.GOOS == "windows" {
-		return name + ".exe"
-	}
-	return name
-}
-
-func isFile(name string) bool {
-	info, err := os.Stat(name)
-	return err == nil && info.Mode().IsRegular()
 }

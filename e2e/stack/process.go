@@ -56,8 +56,10 @@ func Start(c Command) (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s did not start: %w", c.Name, err)
 	}
+	watchdog.add(p.PID())
 	go func() {
 		p.err = p.cmd.Wait()
+		watchdog.remove(p.PID())
 		p.log.flush()
 		close(p.done)
 	}()

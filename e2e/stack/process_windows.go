@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"syscall"
@@ -17,3 +18,13 @@ var terminationSignal = os.Kill
 func killGroup(p *os.Process) error {
 	return p.Kill()
 }
+
+// What only servers need that the project does not start on Windows.
+
+var immediateSignal = os.Kill
+
+func asServer(*exec.Cmd) {}
+
+func forServer(string) error { return nil }
+
+func lockByte(*os.File, int64) error { return errors.ErrUnsupported }

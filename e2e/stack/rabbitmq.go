@@ -24,6 +24,9 @@ type RabbitMQ struct {
 	mapper  *Process
 }
 
+// rabbitMQAddr is where the project's component files expect RabbitMQ.
+const rabbitMQAddr = "localhost:5672"
+
 // StartRabbitMQ starts a RabbitMQ server on free ports of the loopback interface,
 // with its data in dir, and waits until it takes connections. definitions is a file
 // of exchanges, queues and bindings that it is given.
@@ -38,6 +41,9 @@ func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, err
 		if *port, err = FreePort(); err != nil {
 			return nil, err
 		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
 	}
 	for name, text := range map[string]string{"plugins": "[].\n", "none": "", "rabbitmq.conf": ""} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -102,7 +108,7 @@ func (r *RabbitMQ) Stop(grace time.Duration) error {
 // In returns the text of a component file with this server in the place of the
 // one that the project's files name.
 func (r *RabbitMQ) In(component string) string {
-	return strings.ReplaceAll(component, "localhost:5672", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)))
+	return strings.ReplaceAll(component, rabbitMQAddr, net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)))
 }
 
 // Drained returns nil once an app has nothing left of a topic: no message waiting,

@@ -1,5 +1,3 @@
-// Package e2e holds the end-to-end tests: real services, real Dapr sidecars, a
-// real Redis. Nothing in them is a stand-in.
 package e2e
 
 import (
@@ -24,76 +22,19 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// What all tests share: where the project is, and the programs.
-var (
-	root  string
-	bin   string
-	daprd string
-)
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		err := prepare()
-		defer os.RemoveAll(bin)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "the end-to-end tests can't start:", err)
-			return 1
-		}
-		code := m.Run()
-		if code == 0 && *promisesFile != "" {
-			if err := writePromises(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-		}
-		return code
-	}())
-}
-
-func prepare() (err error) {
-	ctx := context.Background()
-	if root, err = stack.Root(); err != nil {
-		return err
-	}
-	if bin, err = os.MkdirTemp("", "dapr-orders"); err != nil {
-		return err
-	}
-	if err := stack.BuildServices(ctx, root, bin); err != nil {
-		return err
-	}
-	if err := stack.RedisServer.Install(ctx, os.Stderr); err != nil {
-		if ping := (&stack.Redis{Addr: stack.DefaultRedisAddr}).Ping(); ping != nil {
-			return err
-		}
-		fmt.Fprintf(os.Stderr, "There is no redis-server to start: the tests borrow empty databases of the Redis at %s.\n", stack.DefaultRedisAddr)
-		borrow = true
-	}
-	daprd, err = stack.Daprd(ctx, root, os.Stderr)
-	return err
-}
-
-// borrow is true where tests have to share a Redis that runs already.
-var borrow bool
-
-// A system is a running whole: a broker, a state store, the order service,
-// replicas of the inventory service, and all their sidecars.
+// A system is a running whole, whose apps are the order service and replicas of the
+// inventory service.
 type system struct {
+	*stack.System
 	t           *testing.T
-	broker      broker
-	state       server
 	order       *stack.App
 	inventory   []*stack.App
-	options     stack.AppOptions // what every app of the system has in common
 	daprToken   string
 	appAPIToken string
 
-	env          []string // of the services
-	inventoryEnv []string // of the inventory service
-
-	inventoryConfig string       // of the inventory service's sidecar
-	logs            io.Writer    // may be nil
-	deliveries      atomic.Int64 // of which the logs tell
-	moved           atomic.Int64 // orders moved to the retry topic, as the logs tell
+	logs       io.Writer    // may be nil
+	deliveries atomic.Int64 // of which the logs tell
+	moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
 	mu        sync.Mutex
 	processed map[string][]time.Time // when the log said that an order was counted, by order ID
@@ -122,20 +63,16 @@ func (s *system) watch(name, line string) {
 
 // systemOptions say how a system differs from the one in the README.
 type systemOptions struct {
-	backend       backend  // the default one if it has no name
-	replicas      int      // of the inventory service; 0 means 1
-	separateState bool     // a server for the state store alone
-	tokens        bool     // both ways
-	config        string   // a file with a Dapr Configuration
-	inventoryID   string   // the app ID of the inventory service, if it is another
-	inventoryEnv  []string // what the inventory service is told, as "NAME=value"
+	backend       stack.Backend // the first one if it has no name
+	replicas      int           // of the inventory service; 0 means 1
+	separateState bool          // a server for the state store alone
+	tokens        bool          // both ways
+	inventoryID   string        // the app ID of the inventory service, if it is another
+	sentry        string        // the program by which the sidecars prove who they are, if they have to
+	logs          io.Writer     // takes every line that services and sidecars write; may be nil
 
-	inventoryConfig string    // a file with a Dapr Configuration for that service alone
-	healthCheck     bool      // the sidecars check the apps' health
-	sentry          string    // the program by which the sidecars prove who they are, if they have to
-	logs            io.Writer // takes every line that services and sidecars write; may be nil
-
-	env []string // what the services are told, as "NAME=value"
+	// each may change the options of every app before it is started.
+	each func(*stack.AppOptions)
 
 	// prepare may change the component files, which are in a folder.
 	prepare func(resources string)
@@ -149,77 +86,84 @@ type systemOptions struct {
 	proxyState func(addr string) string
 }
 
+// isInventory reports whether options are of the inventory service, whatever its ID.
+func isInventory(o *stack.AppOptions) bool { return filepath.Base(o.Program) == "inventory" }
+
 // startSystem starts a system for one test. When the test ends it is stopped,
 // and if the test failed, the logs are shown.
 func startSystem(t *testing.T, o systemOptions) *system {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if o.backend.name == "" {
-		o.backend = backends[0]
+	if o.backend.Name == "" {
+		o.backend = stack.Backends[0]
 	}
-	s := &system{t: t, broker: o.backend.broker(t, ctx), env: slices.Concat(o.backend.env, o.env), inventoryEnv: o.inventoryEnv, inventoryConfig: o.inventoryConfig, logs: o.logs, processed: make(map[string][]time.Time)}
-	s.state = s.broker
-	if o.backend.state != nil {
-		s.state = o.backend.state(t, ctx)
-	} else if o.separateState {
-		s.state = startRedis(t, ctx)
+	if o.separateState {
+		o.backend = o.backend.WithStateApart()
 	}
+	servers, err := project.StartServers(ctx, o.backend, t.TempDir())
+	must(t, err)
+	t.Cleanup(func() {
+		if err := servers.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &system{System: servers, t: t, logs: o.logs, processed: make(map[string][]time.Time)}
 	if o.tokens {
 		s.daprToken, s.appAPIToken = "token for the sidecar", "token for the app"
 	}
-	resources := filepath.Join(t.TempDir(), "components")
-	var state stack.Server = s.state
 	if o.proxyState != nil {
-		state = &stack.Redis{Addr: o.proxyState(s.state.(*stack.Redis).Addr)}
+		through := stack.RedisAt(o.proxyState(s.State.(*stack.Redis).Addr), 0)
+		must(t, stack.WriteComponents(filepath.Join(project.Root, o.backend.Folder), s.Resources, s.Broker, through))
 	}
-	if err := stack.WriteComponents(filepath.Join(root, o.backend.folder), resources, s.broker, state); err != nil {
-		t.Fatal(err)
-	}
-	if o.admit != "" {
-		edit(t, filepath.Join(resources, "pubsub.yaml"), `;inventory-service=OrderPlaced"`, `;inventory-service=OrderPlaced;`+o.admit+`"`)
-	}
-	if o.inventoryID != "" {
-		for _, file := range []string{"pubsub.yaml", "retry.yaml", "statestore.yaml"} {
-			editAll(t, filepath.Join(resources, file), "inventory-service", o.inventoryID)
-		}
-	}
-	if o.prepare != nil {
-		o.prepare(resources)
-	}
-	s.options = stack.AppOptions{
-		Daprd: daprd, Resources: resources,
-		DaprAPIToken: s.daprToken, AppAPIToken: s.appAPIToken,
-		Config: o.config,
-		Output: s.watch,
-	}
-	if o.healthCheck {
-		s.options.SidecarArgs = []string{"--enable-app-health-check"}
-	}
+	s.editComponents(o)
+	var common stack.AppOptions
 	if o.sentry != "" {
 		sentry, args, env, err := stack.StartSentry(ctx, o.sentry, t.TempDir())
 		must(t, err)
 		t.Cleanup(sentry.Kill)
-		s.options.SidecarArgs, s.options.SidecarEnv = args, env
+		common.SidecarArgs, common.SidecarEnv = args, env
 	}
-
-	apps := make([]*stack.App, 1+max(o.replicas, 1))
-	var wg sync.WaitGroup
-	for i := range apps {
-		wg.Go(func() {
-			id, program := cmp.Or(o.inventoryID, "inventory-service"), "inventory"
-			if i == 0 {
-				id, program = "order-service", "order"
-			}
-			apps[i] = s.startApp(ctx, id, program, 0)
-		})
+	s.Each = func(app *stack.AppOptions) {
+		app.Env = slices.Concat(o.backend.Env, app.Env)
+		app.DaprAPIToken, app.AppAPIToken = s.daprToken, s.appAPIToken
+		app.SidecarArgs = slices.Concat(common.SidecarArgs, app.SidecarArgs)
+		app.SidecarEnv = slices.Concat(common.SidecarEnv, app.SidecarEnv)
+		app.Output = s.watch
+		if o.each != nil {
+			o.each(app)
+		}
 	}
-	wg.Wait()
-	if t.Failed() {
-		t.FailNow()
-	}
+	t.Cleanup(func() {
+		if err := s.StopApps(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			s.showLogs()
+		}
+	})
+	inventory := project.App(stack.Inventory)
+	inventory.ID = cmp.Or(o.inventoryID, inventory.ID)
+	apps, err := s.Start(ctx, append([]stack.AppOptions{project.App(stack.Order)}, slices.Repeat([]stack.AppOptions{inventory}, max(o.replicas, 1))...)...)
+	must(t, err)
 	s.order, s.inventory = apps[0], apps[1:]
 	return s
+}
+
+// editComponents changes the system's component files as its options want it.
+func (s *system) editComponents(o systemOptions) {
+	s.t.Helper()
+	if o.admit != "" {
+		edit(s.t, filepath.Join(s.Resources, "pubsub.yaml"), `;inventory-service=OrderPlaced"`, `;inventory-service=OrderPlaced;`+o.admit+`"`)
+	}
+	if o.inventoryID != "" {
+		for _, file := range []string{"pubsub.yaml", "retry.yaml", "statestore.yaml"} {
+			editAll(s.t, filepath.Join(s.Resources, file), stack.Inventory.AppID, o.inventoryID)
+		}
+	}
+	if o.prepare != nil {
+		o.prepare(s.Resources)
+	}
 }
 
 // edit replaces what stands exactly once in a file.
@@ -242,73 +186,35 @@ func editAll(t *testing.T, file, old, new string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	must(t, err)
+	if !bytes.Contains(text, []byte(old)) {
+		t.Fatalf("%s does not have %s", file, old)
+	}
 	must(t, os.WriteFile(file, bytes.ReplaceAll(text, []byte(old), []byte(new)), 0o644))
 }
 
 // redis returns the broker of a system on the default backend.
-func (s *system) redis() *stack.Redis { return s.broker.(*stack.Redis) }
+func (s *system) redis() *stack.Redis { return s.Broker.(*stack.Redis) }
 
-// startApp starts one more app of the system: one of the services, or, without a
-// program, a sidecar for what listens on port in the test itself.
-func (s *system) startApp(ctx context.Context, id, program string, port int) *stack.App {
-	o := s.options
-	o.ID, o.Port = id, port
-	if program != "" {
-		o.Program = filepath.Join(bin, program)
-	}
-	o.Env = slices.Concat(o.Env, s.env)
-	if program == "inventory" {
-		o.Config = cmp.Or(s.inventoryConfig, o.Config)
-		o.Env = slices.Concat(o.Env, s.inventoryEnv)
-	}
-	app, err := stack.StartApp(ctx, o)
-	if err != nil {
-		s.t.Error(err)
-		return nil
-	}
-	s.t.Cleanup(func() {
-		if err := app.Stop(); err != nil {
-			s.t.Error(err)
-		}
-		if s.t.Failed() {
-			s.showLogs(app.Service, app.Sidecar)
-		}
-	})
-	return app
+// start starts one more app of the system.
+func (s *system) start(o stack.AppOptions) *stack.App {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	apps, err := s.Start(ctx, o)
+	must(s.t, err)
+	return apps[0]
 }
 
-// showLogs logs the last lines of processes.
-func (s *system) showLogs(processes ...*stack.Process) {
-	for _, p := range processes {
-		if p != nil {
-			lines := strings.SplitAfter(p.Log(), "\n")
-			s.t.Logf("%s wrote last:\n%s", p.Name, strings.Join(lines[max(0, len(lines)-25):], ""))
+// showLogs logs the last lines of all apps.
+func (s *system) showLogs() {
+	for _, app := range s.Apps() {
+		for _, p := range []*stack.Process{app.Service, app.Sidecar} {
+			if p != nil {
+				lines := strings.SplitAfter(p.Log(), "\n")
+				s.t.Logf("%s wrote last:\n%s", p.Name, strings.Join(lines[max(0, len(lines)-25):], ""))
+			}
 		}
 	}
-}
-
-// startRedis returns a Redis for one test: a server of its own, or an empty
-// database of one that runs already.
-func startRedis(t *testing.T, ctx context.Context) *stack.Redis {
-	t.Helper()
-	if borrow {
-		r, release, err := stack.BorrowRedis(stack.DefaultRedisAddr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(release)
-		return r
-	}
-	port, err := stack.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := stack.StartRedis(ctx, t.TempDir(), port, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stopAfter(t, r)
-	return r
 }
 
 // An answer is what came back for a request.
@@ -408,7 +314,7 @@ func (s *system) waitForStock(itemID string, want int) {
 func (s *system) drained(appID string) {
 	s.t.Helper()
 	waitFor(s.t, time.Minute, func() error {
-		return s.broker.Drained("OrderPlaced", appID)
+		return s.Broker.Drained("OrderPlaced", appID)
 	})
 }
 
@@ -458,4 +364,20 @@ func inParallel(n, atOnce int, do func(i int)) {
 	}
 	close(next)
 	wg.Wait()
+}
+
+// needsOwnRedis fails a test that stops and starts Redis where none can be had.
+func needsOwnRedis(t *testing.T) {
+	t.Helper()
+	if borrow {
+		t.Fatal("this test stops and starts a Redis of its own: install redis-server")
+	}
+}
+
+// must fails the test with an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -1,5 +1,3 @@
-//go:build unix
-
 package stack
 
 import (
@@ -9,11 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -24,6 +20,9 @@ type PostgreSQL struct {
 	program, dir string
 	port         int
 }
+
+// postgreSQLPort is where the project's component files expect PostgreSQL.
+const postgreSQLPort = "port=5432"
 
 // StartPostgreSQL starts a PostgreSQL server on a free port of the loopback
 // interface, with its data in a new folder, and waits until it takes connections.
@@ -52,14 +51,8 @@ func StartPostgreSQL(ctx context.Context) (*PostgreSQL, error) {
 
 // create makes the data folder one of PostgreSQL's.
 func (p *PostgreSQL) create(ctx context.Context) error {
-	if os.Geteuid() == 0 {
-		uid, gid, err := serverUser()
-		if err != nil {
-			return err
-		}
-		if err := os.Chown(p.dir, uid, gid); err != nil {
-			return err
-		}
+	if err := forServer(p.dir); err != nil {
+		return err
 	}
 	initdb := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "initdb"),
 		"--pgdata", p.dir, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
@@ -92,7 +85,7 @@ func (p *PostgreSQL) Restart(ctx context.Context) error {
 // `pg_ctl stop -m immediate` does: the processes of a server that is killed with
 // -9 would live on for a moment and keep it from starting again.
 func (p *PostgreSQL) Kill() {
-	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+	if err := p.cmd.Process.Signal(immediateSignal); err != nil {
 		p.Process.Kill()
 	}
 	<-p.Done()
@@ -104,13 +97,13 @@ func (p *PostgreSQL) Stop(grace time.Duration) error {
 	if p.Process == nil || p.Ended() != nil {
 		return nil
 	}
-	return p.Process.end(syscall.SIGINT, grace) // SIGTERM would wait for its clients to go
+	return p.Process.end(os.Interrupt, grace) // SIGTERM would wait for its clients to go
 }
 
 // In returns the text of a component file with this server in the place of the
 // one that the project's files name.
 func (p *PostgreSQL) In(component string) string {
-	return strings.ReplaceAll(component, "port=5432", "port="+strconv.Itoa(p.port))
+	return strings.ReplaceAll(component, postgreSQLPort, "port="+strconv.Itoa(p.port))
 }
 
 // Query runs SQL in psql and returns what it prints.
@@ -147,32 +140,4 @@ func (p *PostgreSQL) Lock(ctx context.Context, table string) (release func() err
 func (p *PostgreSQL) psql(ctx context.Context, args ...string) *exec.Cmd {
 	args = append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-XAtq"}, args...)
 	return exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "psql"), args...)
-}
-
-// asServer lets a command run as a user other than root, as whom PostgreSQL
-// refuses to run.
-func asServer(c *exec.Cmd) {
-	if os.Geteuid() != 0 {
-		return
-	}
-	if uid, gid, err := serverUser(); err == nil { // if not, PostgreSQL says so
-		if c.SysProcAttr == nil {
-			c.SysProcAttr = &syscall.SysProcAttr{}
-		}
-		c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	}
-}
-
-// serverUser returns the user whom the package of PostgreSQL has made.
-func serverUser() (uid, gid int, err error) {
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return 0, 0, err
-	}
-	uid, err = strconv.Atoi(u.Uid)
-	if err != nil {
-		return 0, 0, err
-	}
-	gid, err = strconv.Atoi(u.Gid)
-	return uid, gid, err
 }

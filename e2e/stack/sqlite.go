@@ -1,5 +1,3 @@
-//go:build unix
-
 package stack
 
 import (
@@ -8,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -19,15 +16,18 @@ type SQLite struct {
 	lock *os.File
 }
 
+// sqliteFile is how the project's component files name the database.
+const sqliteFile = `"inventory.db`
+
 // NewSQLite returns the database in dir, which the first sidecar will create.
-func NewSQLite(dir string) *SQLite {
-	return &SQLite{File: filepath.Join(dir, "inventory.db")}
+func NewSQLite(dir string) (*SQLite, error) {
+	return &SQLite{File: filepath.Join(dir, "inventory.db")}, os.MkdirAll(dir, 0o755)
 }
 
 // In returns the text of a component file with this database in the place of the
 // one that the project's files name.
 func (s *SQLite) In(component string) string {
-	return strings.ReplaceAll(component, `"inventory.db`, `"`+filepath.ToSlash(s.File))
+	return strings.ReplaceAll(component, sqliteFile, `"`+filepath.ToSlash(s.File))
 }
 
 // Kill takes the database's write lock, as another program may that writes for
@@ -35,8 +35,7 @@ func (s *SQLite) In(component string) string {
 func (s *SQLite) Kill() {
 	lock, err := os.OpenFile(s.File+"-shm", os.O_RDWR, 0)
 	if err == nil {
-		// The lock of writers in SQLite's shared memory file.
-		err = syscall.FcntlFlock(lock.Fd(), syscall.F_SETLKW, &syscall.Flock_t{Type: syscall.F_WRLCK, Start: 120, Len: 1})
+		err = lockByte(lock, 120) // by which SQLite's writers lock each other out
 	}
 	if err != nil {
 		panic(fmt.Sprintf("the database can't be locked: %v", err))

@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+var promisesFile = flag.String("promises", "", "prove every promise on every backend, and write what was seen to this file")
+
+// A promise is what the project promises on every backend, and the test that proves it
+// on one. The test returns what it has seen, in a few words.
+type promise struct {
+	name string // of the test
+	text string
+	// The core is proven on every backend whenever the tests run, the rest on the first,
+	// and on the others with -promises.
+	core bool
+	test func(t *testing.T, b stack.Backend) string
+}
+
+// The promises, in the order in which e2e/README.md has them.
+var promises = []promise{
+	{"Walkthrough", "the walkthrough, word for word", true, promiseWalkthrough},
+	{"OrdersAtTheSameTime", "orders at the same time, over three replicas", true, promiseOrdersAtTheSameTime},
+	{"EventDeliveredAgain", "one event delivered again and again, and after restarts", false, promiseEventDeliveredAgain},
+	{"UnusualIDs", "items with unusual IDs", false, promiseUnusualIDs},
+	{"CountingProtocol", "the tests of the counting protocol, over this store", false, promiseCountingProtocol},
+	{"Poison", "what can't be counted goes to the dead-letter topic", false, promisePoison},
+	{"DeadLetters", "dead letters are kept over a kill -9, listed, sent again, and counted once", true, promiseDeadLetters},
+	{"ItemRefused", "an item that the state store refuses for a minute, others under load", true, promiseItemRefused},
+	{"StateStoreAway", "the state store away for 10 s, under load", false, promiseStateStoreAway},
+	{"BrokerKilled", "the broker killed with -9 and started again, under load", false, promiseBrokerKilled},
+	{"ProcessesKilled", "services and sidecars killed with -9, under load", true, promiseProcessesKilled},
+	{"RollingRestart", "three replicas restarted one after another, under load", false, promiseRollingRestart},
+}
+
+// kept has what was seen, by the promise's name and the backend's name.
+var kept = struct {
+	sync.Mutex
+	figures map[[2]string]string
+}{figures: make(map[[2]string]string)}
+
+func TestPromises(t *testing.T) {
+	for _, p := range promises {
+		for i, b := range stack.Backends {
+			if i > 0 && !p.core && *promisesFile == "" {
+				continue
+			}
+			t.Run(p.name+"/"+b.Name, func(t *testing.T) {
+				t.Parallel()
+				figures := p.test(t, b)
+				if t.Failed() {
+					return
+				}
+				kept.Lock()
+				defer kept.Unlock()
+				kept.figures[[2]string{p.name, b.Name}] = figures
+			})
+		}
+	}
+}
+
+// promisesTable returns the promises as e2e/README.md shows them.
+func promisesTable() string {
+	kept.Lock()
+	defer kept.Unlock()
+	var b strings.Builder
+	fmt.Fprint(&b, "| |")
+	for _, backend := range stack.Backends {
+		fmt.Fprintf(&b, " %s |", backend.Name)
+	}
+	fmt.Fprintf(&b, "\n| --- |%s\n", strings.Repeat(" --- |", len(stack.Backends)))
+	for _, p := range promises {
+		fmt.Fprintf(&b, "| %s |", p.text)
+		for _, backend := range stack.Backends {
+			figures := kept.figures[[2]string{p.name, backend.Name}]
+			if figures == "" {
+				figures = "NOT PROVEN"
+			}
+			fmt.Fprintf(&b, " %s |", figures)
+		}
+		fmt.Fprintln(&b)
+	}
+	return b.String()
+}
+
+// writePromises writes the table, and compares it with the one in
+// e2e/README.md: all but the
+// figures must be the same.
+func writePromises() error {
+	table := promisesTable()
+	if err := os.WriteFile(*promisesFile, []byte(table), 0o644); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(project.Root, "e2e", "README.md"))
+	if err != nil {
+		return err
+	}
+	figure := regexp.MustCompile(`[0-9][0-9,]*`)
+	shown := strings.Split(figure.ReplaceAllString(string(text), "0"), "\n")
+	for line := range strings.Lines(table) {
+		if !slices.Contains(shown, figure.ReplaceAllString(strings.TrimSpace(line), "0")) {
+			return fmt.Errorf("the table of promises in e2e/README.md does not have\n%s", line)
+		}
+	}
+	return nil
+}

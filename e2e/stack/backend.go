@@ -1,0 +1,142 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A Server is a broker or a state store, which a component file names.
+type Server interface {
+	// In returns the text of a component file with this server in the place of
+	// the one that the project's files name.
+	In(component string) string
+
+	Kill()                         // at once, as kill -9 does
+	Restart(context.Context) error // after Kill
+	Stop(grace time.Duration) error
+}
+
+// A Broker is a Server that has topics.
+type Broker interface {
+	Server
+	// Drained returns nil once an app has handled all that a topic has.
+	Drained(topic, appID string) error
+	// Len returns how many events a topic has for an app.
+	Len(topic, appID string) (int, error)
+}
+
+// A Backend is a folder of component files and the servers that they name.
+type Backend struct {
+	Name   string // for people
+	Folder string // of the component files, in the project
+
+	// Broker and State start servers with their data in a folder. Without State the
+	// broker is the state store, too.
+	Broker func(ctx context.Context, p *Project, dir string) (Broker, error)
+	State  func(ctx context.Context, dir string) (Server, error)
+
+	Env []string // for the services, as "NAME=value"
+}
+
+// The backends, of which the first is what `dapr init` starts.
+var Backends = []Backend{
+	{
+		Name:   "Redis",
+		Folder: "components",
+		Broker: redisBroker,
+	},
+	{
+		Name:   "RabbitMQ + PostgreSQL",
+		Folder: "components/rabbitmq-postgres",
+		Broker: func(ctx context.Context, p *Project, dir string) (Broker, error) {
+			return StartRabbitMQ(ctx, dir, filepath.Join(p.Root, "components", "rabbitmq-postgres", "definitions.json"))
+		},
+		State: func(ctx context.Context, _ string) (Server, error) { return StartPostgreSQL(ctx) },
+		Env:   []string{"PUBLISH_TWICE=true"},
+	},
+	{
+		Name:   "Redis + SQLite",
+		Folder: "components/sqlite",
+		Broker: redisBroker,
+		State:  func(_ context.Context, dir string) (Server, error) { return NewSQLite(dir) },
+	},
+}
+
+// WithStateApart returns the backend with a server for the state store alone.
+func (b Backend) WithStateApart() Backend {
+	if b.State == nil {
+		b.State = func(ctx context.Context, dir string) (Server, error) { return OwnRedis(ctx, dir) }
+	}
+	return b
+}
+
+func redisBroker(ctx context.Context, _ *Project, dir string) (Broker, error) {
+	return OwnRedis(ctx, dir)
+}
+
+// What the component files name, where they are for a server.
+const (
+	broker = "broker"
+	state  = "state store"
+	none   = "none"
+)
+
+var serverOf = map[string]string{
+	"pubsub.yaml":     broker,
+	"retry.yaml":      broker,
+	"statestore.yaml": state,
+	"resiliency.yaml": none,
+}
+
+// usersAddresses are in the project's component files. A server of a user's may be
+// there, which is none of ours.
+var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile}
+
+// WriteComponents copies the component files in a folder into dir, with the broker and
+// the state store that are to be used in the place of those that they name. All else in
+// them stays as users have it.
+func WriteComponents(folder, dir string, brokerServer, stateServer Server) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("there are no component files in %s", folder)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		original, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		text := string(original)
+		switch serverOf[name] {
+		case broker:
+			text = brokerServer.In(text)
+		case state:
+			text = stateServer.In(text)
+		case none:
+		default:
+			return fmt.Errorf("it is not known which server %s names", file)
+		}
+		if serverOf[name] != none && text == string(original) {
+			return fmt.Errorf("%s does not name the server that it is for, a %s", file, serverOf[name])
+		}
+		for _, address := range usersAddresses {
+			if strings.Contains(text, address) {
+				return fmt.Errorf("%s would still name %s", file, address)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
