@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -193,6 +194,55 @@ func TestReadmeShowsWhatIsSentAndStored(t *testing.T) {
 			t.Errorf("(-README +got):\n%s", diff)
 		}
 	}
+}
+
+// A sidecar may be started first, and alone, and its service then from an editor, with
+// no settings but the ports, which are not the README's here.
+func TestReadmeServiceFromAnEditor(t *testing.T) {
+	t.Parallel()
+	waiting := make(chan struct{}, 1)
+	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) {
+		if o.Program == "" {
+			o.Output = func(_, line string) {
+				if strings.Contains(line, "This will block until the app is listening on that port") {
+					waiting <- struct{}{}
+				}
+			}
+		}
+	}})
+	must(t, s.inventory[0].Stop())
+	s.place("order-1001", "item1", 10) // waits for a subscriber
+	sidecar := stack.AppOptions{ID: stack.Inventory.AppID}
+	for _, port := range []*int{&sidecar.Port, &sidecar.DaprPort} {
+		var err error
+		*port, err = stack.FreePort()
+		must(t, err)
+	}
+	ready := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() {
+		_, err := s.Start(ctx, sidecar)
+		ready <- err
+	}()
+	select {
+	case <-waiting:
+	case err := <-ready:
+		t.Fatalf("the sidecar did not wait for its service: %v", err)
+	}
+	service, err := stack.Start(stack.Command{
+		Name: "inventory", Path: filepath.Join(project.Bin, "inventory"),
+		Env: []string{fmt.Sprint("PORT=", sidecar.Port), fmt.Sprint("DAPR_HTTP_PORT=", sidecar.DaprPort)},
+	})
+	must(t, err)
+	t.Cleanup(service.Kill)
+	must(t, <-ready)
+	waitFor(t, time.Minute, func() error {
+		if want := "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=-10"; !strings.Contains(service.Log(), want) {
+			return fmt.Errorf("the service has not said %q:\n%s", want, service.Log())
+		}
+		return nil
+	})
 }
 
 // TestReadmeSubscriber builds the subscriber that daprhttp/README.md shows, as that
