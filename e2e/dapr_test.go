@@ -207,12 +207,7 @@ func unconfirmedIsLost(t *testing.T) bool {
 	for range 3 {
 		s := startSystem(t, systemOptions{backend: b})
 		l := s.startLoad("item1", 100, nil)
-		for range 3 {
-			l.goesOn(t, 50)
-			s.Broker.Kill()
-			must(t, s.Broker.Restart(t.Context()))
-		}
-		l.goesOn(t, 50)
+		s.killBroker(l)
 		close(l.stopping)
 		l.workers.Wait()
 		waitFor(t, 2*time.Minute, func() error { return s.Broker.Drained("OrderPlaced", "inventory-service") })

@@ -115,13 +115,19 @@ func promiseBrokerKilled(t *testing.T, b stack.Backend) string {
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	l := s.startLoad("item1", 100, nil)
-	for range 3 {
-		l.goesOn(t, 50)
-		s.Broker.Kill()
-		must(t, s.Broker.Restart(t.Context()))
-	}
-	l.goesOn(t, 50)
+	s.killBroker(l)
 	return l.endsExact(t)
+}
+
+// killBroker kills the broker three times under load, and starts it again.
+func (s *system) killBroker(l *load) {
+	s.t.Helper()
+	for range 3 {
+		l.goesOn(s.t, 50)
+		s.Broker.Kill()
+		must(s.t, s.Broker.Restart(s.t.Context()))
+	}
+	l.goesOn(s.t, 50)
 }
 
 // A sidecar that stands still for longer than processingTimeout (15 s) loses its

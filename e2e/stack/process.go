@@ -1,6 +1,7 @@
-// Package stack starts real processes - Redis, Dapr sidecars, the services - and
-// puts them together into a running system, for the end-to-end tests and for
-// `make run` alike.
+// Package stack puts services, their Dapr sidecars, and the servers behind them
+// together into a running [System], all of them real processes on this machine, for
+// the end-to-end tests, the benchmark and `make run` alike. What services and backends
+// there are is in the tables [Services] and [Backends].
 package stack
 
 import (
