@@ -146,6 +146,13 @@ func (r *RabbitMQ) Len(topic, appID string) (int, error) {
 	return 0, fmt.Errorf("there is no queue %s", queue)
 }
 
+// SetMemoryWatermark sets the part of this machine's memory, as "0.4", beyond which
+// the server takes nothing from publishers any more.
+func (r *RabbitMQ) SetMemoryWatermark(ctx context.Context, part string) error {
+	_, err := r.control(ctx, "set_vm_memory_high_watermark", part)
+	return err
+}
+
 // control runs rabbitmqctl for this server.
 func (r *RabbitMQ) control(ctx context.Context, args ...string) ([]byte, error) {
 	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(r.program), "rabbitmqctl"), args...)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,9 @@ type Redis struct {
 	DB   int // 0 in a server of one's own
 	*Process
 
-	start  func() (*Process, error) // nil where somebody else has started it
+	// start starts a server whose files have so many bytes at the most, or no limit if
+	// that is 0. It is nil where somebody else has started it.
+	start  func(fileBytes int) (*Process, error)
 	client func() *redis.Client
 }
 
@@ -51,16 +54,18 @@ func StartRedis(ctx context.Context, dir string, port int, output func(line stri
 		return nil, err
 	}
 	r := RedisAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), 0)
-	r.start = func() (*Process, error) {
-		return Start(Command{
-			Name: "Redis",
-			Path: program,
-			// "always": with "everysec", Redis puts off writing what it has
-			// acknowledged while the disk is busy, and a kill loses it.
+	r.start = func(fileBytes int) (*Process, error) {
+		// "always": with "everysec", Redis puts off writing what it has
+		// acknowledged while the disk is busy, and a kill loses it.
+		c := Command{Name: "Redis", Path: program, Output: output,
 			Args: []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
-				"--appendonly", "yes", "--appendfsync", "always", "--save", ""},
-			Output: output,
-		})
+				"--appendonly", "yes", "--appendfsync", "always", "--save", ""}}
+		if fileBytes > 0 {
+			// What is written beyond the limit fails, as on a disk that is full.
+			const limited = `trap '' XFSZ; ulimit -f "$1" && shift && exec "$@"`
+			c.Path, c.Args = "sh", slices.Concat([]string{"-c", limited, "sh", strconv.Itoa(fileBytes / 512), program}, c.Args)
+		}
+		return Start(c)
 	}
 	if err := r.Restart(ctx); err != nil {
 		if r.Process != nil {
@@ -109,8 +114,12 @@ func borrowRedis(ctx context.Context, addr string) (*Redis, error) {
 func (r *Redis) Client() *redis.Client { return r.client() }
 
 // Restart starts the server again after it was killed.
-func (r *Redis) Restart(ctx context.Context) error {
-	p, err := r.start()
+func (r *Redis) Restart(ctx context.Context) error { return r.RestartWithin(ctx, 0) }
+
+// RestartWithin is Restart on a disk with little room: the server's files have so many
+// bytes at the most. 0 is no limit.
+func (r *Redis) RestartWithin(ctx context.Context, fileBytes int) error {
+	p, err := r.start(fileBytes)
 	if err != nil {
 		return err
 	}
