@@ -258,6 +258,7 @@ func daprModule(t *testing.T, path string) string {
 // not.
 func TestResourcesAreWhatDaprTakes(t *testing.T) {
 	t.Parallel()
+	definitions := filepath.Join(daprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds")
 	for file, definition := range map[string]string{
 		"resiliency.yaml":               "resiliency.yaml", // the others are the same, as a test says
 		"kubernetes/configuration.yaml": "configuration.yaml",
@@ -271,7 +272,7 @@ func TestResourcesAreWhatDaprTakes(t *testing.T) {
 				}
 			}
 		}
-		text, err := os.ReadFile(filepath.Join(daprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds", definition))
+		text, err := os.ReadFile(filepath.Join(definitions, definition))
 		must(t, err)
 		must(t, yaml.Unmarshal(text, &crd))
 		schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
@@ -338,16 +339,16 @@ func (s resourceSchema) check(path string, value any) error {
 			wrong = append(wrong, s.Items.check(fmt.Sprintf("%s[%d]", path, i), value))
 		}
 	default:
-		is := map[string]bool{"string": false, "integer": false, "boolean": false}
+		kind := "" // of which no field is
 		switch value.(type) {
 		case string:
-			is["string"] = true
+			kind = "string"
 		case float64:
-			is["integer"] = true
+			kind = "integer"
 		case bool:
-			is["boolean"] = true
+			kind = "boolean"
 		}
-		if !is[s.Type] {
+		if kind == "" || kind != s.Type {
 			wrong = append(wrong, fmt.Errorf("%s is %v, and not of type %s", path, value, s.Type))
 		}
 	}

@@ -113,22 +113,23 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		s.daprToken, s.appAPIToken = "token for the sidecar", "token for the app"
 	}
 	if o.proxyState != nil {
-		through := stack.RedisAt(o.proxyState(s.State.(*stack.Redis).Addr), 0)
+		redis := s.State.(*stack.Redis)
+		through := stack.RedisAt(o.proxyState(redis.Addr), redis.DB)
 		must(t, stack.WriteComponents(filepath.Join(project.Root, o.backend.Folder), s.Resources, s.Broker, through))
 	}
 	s.editComponents(o)
-	var common stack.AppOptions
+	var sidecarArgs, sidecarEnv []string
 	if o.sentry != "" {
 		sentry, args, env, err := stack.StartSentry(ctx, o.sentry, t.TempDir())
 		must(t, err)
 		t.Cleanup(sentry.Kill)
-		common.SidecarArgs, common.SidecarEnv = args, env
+		sidecarArgs, sidecarEnv = args, env
 	}
 	s.Each = func(app *stack.AppOptions) {
 		app.Env = slices.Concat(o.backend.Env, app.Env)
 		app.DaprAPIToken, app.AppAPIToken = s.daprToken, s.appAPIToken
-		app.SidecarArgs = slices.Concat(common.SidecarArgs, app.SidecarArgs)
-		app.SidecarEnv = slices.Concat(common.SidecarEnv, app.SidecarEnv)
+		app.SidecarArgs = slices.Concat(sidecarArgs, app.SidecarArgs)
+		app.SidecarEnv = slices.Concat(sidecarEnv, app.SidecarEnv)
 		app.Output = s.watch
 		if o.each != nil {
 			o.each(app)
@@ -170,15 +171,11 @@ func (s *system) editComponents(o systemOptions) {
 func edit(t *testing.T, file, old, new string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Count(string(text), old) != 1 {
+	must(t, err)
+	if bytes.Count(text, []byte(old)) != 1 {
 		t.Fatalf("%s does not have %s once", file, old)
 	}
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	editAll(t, file, old, new)
 }
 
 // editAll replaces what stands in a file, however often.
@@ -313,9 +310,13 @@ func (s *system) waitForStock(itemID string, want int) {
 // none that was delivered but not acknowledged.
 func (s *system) drained(appID string) {
 	s.t.Helper()
-	waitFor(s.t, time.Minute, func() error {
-		return s.Broker.Drained("OrderPlaced", appID)
-	})
+	s.drainedOf("OrderPlaced", appID)
+}
+
+// drainedOf is drained for another topic.
+func (s *system) drainedOf(topic, appID string) {
+	s.t.Helper()
+	waitFor(s.t, time.Minute, func() error { return s.Broker.Drained(topic, appID) })
 }
 
 // publish publishes an event through a sidecar.

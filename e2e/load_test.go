@@ -145,6 +145,12 @@ func (l *load) endsExact(t *testing.T) string {
 	close(l.stopping)
 	l.workers.Wait()
 	accepted := l.numAccepted()
+	defer func() {
+		if t.Failed() { // where to look
+			n, err := l.s.Broker.Len(deadLetterTopic, "dead-letters")
+			t.Logf("%d orders accepted, %d in the dead-letter topic (%v); not drained: %v", accepted, n, err, l.s.Broker.Drained("OrderPlaced", "inventory-service"))
+		}
+	}()
 	l.s.waitForStock(l.itemID, l.stock-accepted)
 	l.s.drained("inventory-service")
 	l.s.waitForStock(l.itemID, l.stock-accepted) // no event that was left has moved it

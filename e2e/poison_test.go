@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/matryer/is"
 
@@ -68,7 +67,7 @@ func promisePoison(t *testing.T, b stack.Backend) string {
 		is.Equal(s.deadLetters(), len(poison))
 	}
 	keeper := s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced") // which knows those that come twice
-	waitFor(t, time.Minute, func() error { return s.Broker.Drained(deadLetterTopic, "dead-letters") })
+	s.drainedOf(deadLetterTopic, "dead-letters")
 	letters := metrics(t, keeper.URL("/metrics"))["dead_letters"]
 	is.Equal(letters, fmt.Sprint(len(poison)))
 	for _, app := range s.inventory {

@@ -166,16 +166,13 @@ func TestReadmeShowsWhatIsSentAndStored(t *testing.T) {
 	}
 	s := startSystem(t, systemOptions{admit: "audit-service=OrderPlaced"})
 	arrived := make(chan string, 10)
-	audit := http.NewServeMux()
-	audit.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{PubsubName: "pubsub", Topic: "OrderPlaced", Route: "/events"}))
-	audit.HandleFunc("POST /events", func(_ http.ResponseWriter, r *http.Request) {
+	s.serve("audit-service", subscribing(daprhttp.Subscription{Topic: "OrderPlaced"}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
 		}
 		arrived <- string(body)
-	})
-	s.serve("audit-service", audit)
+	})))
 	s.setStock("item1", 100)
 	s.place("order-1001", "item1", 10)
 	s.waitForStock("item1", 90)

@@ -69,7 +69,7 @@ func promiseItemRefused(t *testing.T, b stack.Backend) string {
 
 	s.waitForStock("refused", 10_000-ordered)
 	figures := l.endsExact(t)
-	s.retried()
+	s.drainedOf("OrderPlaced-retry", "inventory-service")
 	s.waitForStock("refused", 10_000-ordered)
 	// Others wait for as long as it takes to see that it is this item and not the
 	// store: some 5 s. The rest is for a machine that is busy.
@@ -80,10 +80,4 @@ func promiseItemRefused(t *testing.T, b stack.Backend) string {
 			ordered, s.moved.Load(), late.Round(time.Millisecond))
 	}
 	return fmt.Sprintf("%s of others, %d of %d of the item", figures, ordered, ordered)
-}
-
-// retried waits until nothing is left in the retry topic.
-func (s *system) retried() {
-	s.t.Helper()
-	waitFor(s.t, time.Minute, func() error { return s.Broker.Drained("OrderPlaced-retry", "inventory-service") })
 }

@@ -31,11 +31,7 @@ func (s *subscriber) events() []daprhttp.Event {
 func (s *system) subscribe(appID, topic string) *subscriber {
 	s.t.Helper()
 	sub := &subscriber{}
-	mux := http.NewServeMux()
-	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
-		PubsubName: "pubsub", Topic: topic, Route: "/events",
-	}))
-	mux.Handle("POST /events", daprhttp.RequireAppToken(s.appAPIToken, &daprhttp.DeliveryHandler{
+	sub.app = s.serve(appID, subscribing(daprhttp.Subscription{Topic: topic}, daprhttp.RequireAppToken(s.appAPIToken, &daprhttp.DeliveryHandler{
 		MaxEventBytes: 1 << 20,
 		Handle: func(_ context.Context, events []daprhttp.Event) []daprhttp.Outcome {
 			sub.mu.Lock()
@@ -44,9 +40,18 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 			return slices.Repeat([]daprhttp.Outcome{daprhttp.Done()}, len(events))
 		},
 		Refused: func(_ context.Context, _ daprhttp.Event, why error) { s.t.Errorf("subscriber %s: %v", appID, why) },
-	}))
-	sub.app = s.serve(appID, mux)
+	})))
 	return sub
+}
+
+// subscribing returns a program that subscribes to a topic of the component pubsub, and
+// what handles the events.
+func subscribing(to daprhttp.Subscription, events http.Handler) *http.ServeMux {
+	to.PubsubName, to.Route = "pubsub", "/events"
+	mux := http.NewServeMux()
+	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(to))
+	mux.Handle("POST /events", events)
+	return mux
 }
 
 // serve starts a sidecar for a program that is in the test itself.

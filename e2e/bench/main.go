@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -59,11 +58,9 @@ func run(rounds, orders, history int, write bool, only string) (err error) {
 		return err
 	}
 	for _, program := range []string{"load", "subscriber", "sdk"} {
-		build := exec.Command("go", "build", "-o", filepath.Join(bin, program), ".")
-		build.Dir = filepath.Join(b.project.Root, "e2e", "bench", program)
-		build.Env = append(os.Environ(), "GOWORK=off") // the SDK is required by a module of its own alone
-		if output, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build ./e2e/bench/%s: %w\n%s", program, err, output)
+		// The SDK is required by a module of its own alone.
+		if err := stack.Build(ctx, filepath.Join(b.project.Root, "e2e", "bench", program), filepath.Join(bin, program), "GOWORK=off"); err != nil {
+			return err
 		}
 	}
 	for _, measure := range []func(context.Context) error{b.counting, b.accepting, b.latency, b.sharing, b.growth} {

@@ -78,20 +78,6 @@ func redisBroker(ctx context.Context, _ *Project, dir string) (Broker, error) {
 	return OwnRedis(ctx, dir)
 }
 
-// What the component files name, where they are for a server.
-const (
-	broker = "broker"
-	state  = "state store"
-	none   = "none"
-)
-
-var serverOf = map[string]string{
-	"pubsub.yaml":     broker,
-	"retry.yaml":      broker,
-	"statestore.yaml": state,
-	"resiliency.yaml": none,
-}
-
 // usersAddresses are in the project's component files. A server of a user's may be
 // there, which is none of ours.
 var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile}
@@ -99,7 +85,7 @@ var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sq
 // WriteComponents copies the component files in a folder into dir, with the broker and
 // the state store that are to be used in the place of those that they name. All else in
 // them stays as users have it.
-func WriteComponents(folder, dir string, brokerServer, stateServer Server) error {
+func WriteComponents(folder, dir string, broker, state Server) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -117,17 +103,20 @@ func WriteComponents(folder, dir string, brokerServer, stateServer Server) error
 			return err
 		}
 		text := string(original)
-		switch serverOf[name] {
-		case broker:
-			text = brokerServer.In(text)
-		case state:
-			text = stateServer.In(text)
-		case none:
+		var server Server
+		switch name {
+		case "pubsub.yaml", "retry.yaml":
+			server = broker
+		case "statestore.yaml":
+			server = state
+		case "resiliency.yaml": // names none
 		default:
 			return fmt.Errorf("it is not known which server %s names", file)
 		}
-		if serverOf[name] != none && text == string(original) {
-			return fmt.Errorf("%s does not name the server that it is for, a %s", file, serverOf[name])
+		if server != nil {
+			if text = server.In(text); text == string(original) {
+				return fmt.Errorf("%s does not name the server that it is for", file)
+			}
 		}
 		for _, address := range usersAddresses {
 			if strings.Contains(text, address) {

@@ -45,7 +45,7 @@ func Open(ctx context.Context, bin string, progress io.Writer) (*Project, error)
 		return nil, err
 	}
 	for _, s := range Services {
-		if err := build(ctx, filepath.Join(p.Root, filepath.FromSlash(s.Folder)), p.program(s)); err != nil {
+		if err := Build(ctx, filepath.Join(p.Root, filepath.FromSlash(s.Folder)), p.program(s)); err != nil {
 			return nil, err
 		}
 	}
@@ -61,10 +61,12 @@ func (p *Project) program(s Service) string {
 	return filepath.Join(p.Bin, executable(filepath.Base(s.Folder)))
 }
 
-// build builds the program whose source is in a folder.
-func build(ctx context.Context, folder, program string) error {
+// Build builds the program whose source is in a folder. env is beside this process's
+// own, as "NAME=value".
+func Build(ctx context.Context, folder, program string, env ...string) error {
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
 	build.Dir = folder
+	build.Env = append(os.Environ(), env...)
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s could not be built (%w):\n%s", filepath.Base(folder), err, output)
 	}

@@ -21,7 +21,7 @@ func TestWaitEndsWithAReasonWhenAProgramDoes(t *testing.T) {
 
 func TestServiceThatCanNotBeBuiltIsNamed(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "order")
-	if err := build(t.Context(), folder, filepath.Join(folder, "program")); err == nil || !strings.Contains(err.Error(), "order could not be built") {
+	if err := Build(t.Context(), folder, filepath.Join(folder, "program")); err == nil || !strings.Contains(err.Error(), "order could not be built") {
 		t.Errorf("got %v", err)
 	}
 }
