@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/dapr-orders/e2e/stack"
 )
 
 // Three replicas that count orders for the same item take turns: none of them
@@ -16,9 +18,10 @@ func TestReplicasShareAHotItem(t *testing.T) {
 		"client's keys": func(n int64) string { return clientKey("item1", n) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startSystem(t, systemOptions{replicas: 3, separateState: !borrow, proxyState: func(addr string) string {
-				return slowProxy(t, addr, 10*time.Millisecond)
-			}})
+			s := startSystem(t, systemOptions{replicas: 3, separateState: !borrow, network: true})
+			for _, app := range s.inventory {
+				s.linksOf(app).state.Set(stack.Weather{Delay: 10 * time.Millisecond})
+			}
 			l := s.startLoadWithKeys("item1", 300, nil, key)
 			l.goesOn(t, 3000)
 			l.endsExact(t)

@@ -36,6 +36,7 @@ type system struct {
 	deliveries atomic.Int64 // of which the logs tell
 	moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
+	links     map[int]*links // by the port of an app's sidecar
 	mu        sync.Mutex
 	processed map[string][]time.Time // when the log said that an order was counted, by order ID
 }
@@ -81,9 +82,8 @@ type systemOptions struct {
 	// wants it: "audit-service=OrderPlaced".
 	admit string
 
-	// proxyState returns the address by which the sidecars are to reach the state
-	// store at addr.
-	proxyState func(addr string) string
+	// network lets all that goes from one process to another go over links: see links.
+	network bool
 }
 
 // isInventory reports whether options are of the inventory service, whatever its ID.
@@ -112,11 +112,6 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	if o.tokens {
 		s.daprToken, s.appAPIToken = "token for the sidecar", "token for the app"
 	}
-	if o.proxyState != nil {
-		redis := s.State.(*stack.Redis)
-		through := stack.RedisAt(o.proxyState(redis.Addr), redis.DB)
-		must(t, stack.WriteComponents(filepath.Join(project.Root, o.backend.Folder), s.Resources, s.Broker, through))
-	}
 	s.editComponents(o)
 	var sidecarArgs, sidecarEnv []string
 	if o.sentry != "" {
@@ -131,10 +126,20 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		app.SidecarArgs = slices.Concat(sidecarArgs, app.SidecarArgs)
 		app.SidecarEnv = slices.Concat(sidecarEnv, app.SidecarEnv)
 		app.Output = s.watch
+		if o.network {
+			s.network(app, filepath.Join(project.Root, o.backend.Folder))
+		}
 		if o.each != nil {
 			o.each(app)
 		}
 	}
+	t.Cleanup(func() { // when the apps have stopped
+		for _, l := range s.links {
+			for _, link := range l.all() {
+				link.Close()
+			}
+		}
+	})
 	t.Cleanup(func() {
 		if err := s.StopApps(); err != nil {
 			t.Error(err)

@@ -149,6 +149,7 @@ func (l *load) endsExact(t *testing.T) string {
 		if t.Failed() { // where to look
 			n, err := l.s.Broker.Len(deadLetterTopic, "dead-letters")
 			t.Logf("%d orders accepted, %d in the dead-letter topic (%v); not drained: %v", accepted, n, err, l.s.Broker.Drained("OrderPlaced", "inventory-service"))
+			t.Logf("no log says that these were counted: %v", l.uncounted())
 		}
 	}()
 	l.s.waitForStock(l.itemID, l.stock-accepted)
@@ -159,6 +160,22 @@ func (l *load) endsExact(t *testing.T) string {
 	}
 	t.Logf("%d orders accepted and counted; %d answers were refusals", accepted, l.refused.Load())
 	return fmt.Sprintf("%d of %d counted", accepted, accepted)
+}
+
+// uncounted returns the orders that were accepted and of which no log says that they
+// were counted.
+func (l *load) uncounted() (orderIDs []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	for id := range l.accepted {
+		if len(l.s.processed[id]) == 0 {
+			orderIDs = append(orderIDs, id)
+		}
+	}
+	slices.Sort(orderIDs)
+	return orderIDs
 }
 
 // delays returns how long after it was accepted each order was counted, as the log

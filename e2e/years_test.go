@@ -154,7 +154,7 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 		name, _, _ = strings.Cut(name, "{")
 		names = append(names, name)
 	}
-	for _, name := range []string{"dapr_component_pubsub_ingress_bulk_event_count", "dapr_component_pubsub_egress_count", "dapr_component_state_count"} {
+	for _, name := range []string{"dapr_component_pubsub_ingress_count", "dapr_component_pubsub_egress_count", "dapr_component_state_count"} {
 		is.True(strings.Contains(text, "`"+name+"`"))
 		if !slices.Contains(names, name) {
 			t.Errorf("the sidecar does not have %s, but %s", name, slices.Compact(slices.Sorted(slices.Values(names))))

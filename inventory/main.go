@@ -21,6 +21,7 @@
 //	MARKER_TTL                                   for how long a repeated event is recognised (24h)
 //	STATE_CONSISTENCY                            of state calls: strong, or default, the store's own (strong)
 //	PUBLISH_TWICE                                true: events that are moved to another topic
+//	BULK_SUBSCRIBE                               true: many events with one request, where the broker allows it
 //	LOG_FORMAT                                   text, or json (text)
 package main
 
@@ -74,6 +75,10 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if sidecar.PublishTwice, err = web.Flag(getenv, "PUBLISH_TWICE"); err != nil {
 		return err
 	}
+	bulk, err := web.Flag(getenv, "BULK_SUBSCRIBE")
+	if err != nil {
+		return err
+	}
 	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
 	if err != nil {
 		return err
@@ -91,6 +96,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		appID:        cmp.Or(getenv("APP_ID"), "inventory-service"),
 		stockWriters: strings.FieldsFunc(getenv("STOCK_WRITERS"), func(r rune) bool { return r == ',' || r == ' ' }),
 		appToken:     getenv("APP_API_TOKEN"),
+		bulk:         bulk,
 		stop:         ctx.Done(),
 		log:          log,
 		metrics:      newMetrics(stocks),

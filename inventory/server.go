@@ -27,6 +27,7 @@ type service struct {
 	appID        string   // its own Dapr app ID
 	stockWriters []string // app IDs of others that may set the stock
 	appToken     string   // which the sidecar sends; empty for none
+	bulk         bool     // the sidecar is asked to deliver many events with one request
 	stop         <-chan struct{}
 	log          *web.Logger
 	metrics      metrics
@@ -57,11 +58,14 @@ func (s *service) handler() http.Handler {
 
 // subscriptions tells the sidecar what to deliver, and how.
 //
-// A sidecar spends most of its time for an event on the request, so it is asked
-// to deliver many with one, and to wait for more no longer than a millisecond,
-// the least that it knows. Not so a sidecar that checks the app's health: when an
-// app that has been unhealthy is well again, Dapr (seen in 1.18.2) never ends the
-// deliveries in bulk that were under way, and after enough of them delivers nothing more.
+// A sidecar spends most of its time for an event on the request. It may be asked to
+// deliver many with one, and to wait for more no longer than a millisecond, the least
+// that it knows. It is not asked unless the user says so: a sidecar that is told to
+// stop breaks off a bulk, and some of Dapr's pub/sub components (seen in 1.18.2)
+// acknowledge to the broker what was broken off. An event that is delivered alone they
+// do not. Nor is a sidecar asked that checks the app's health: when an app that has been
+// unhealthy is well again, Dapr never ends the deliveries in bulk that were under way,
+// and after enough of them delivers nothing more.
 //
 // A bulk is handled before the next is delivered. So what must be tried for long
 // is moved to the retry topic, where it is delivered alone. That is a topic of a
@@ -77,11 +81,11 @@ func (s *service) subscriptions(w http.ResponseWriter, r *http.Request) {
 	retries := daprhttp.Subscription{PubsubName: retryPubsubName, Topic: retryTopic, Route: "orders/retry"}
 	metadata, err := s.sidecar.Metadata(r.Context())
 	switch {
-	case err != nil:
+	case s.bulk && err != nil:
 		s.log.Info("Events are delivered one by one: the sidecar does not say whether it checks the app's health", web.LogError, err)
-	case metadata.AppConnection.Health != nil:
+	case s.bulk && metadata.AppConnection.Health != nil:
 		s.log.Info("Events are delivered one by one, since the sidecar checks the app's health")
-	default:
+	case s.bulk:
 		orders.BulkSubscribe = &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 200, MaxAwaitDurationMs: 1}
 	}
 	subscriptions := []daprhttp.Subscription{orders}

@@ -318,7 +318,7 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 		bulk     = `,"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}`
 		oneByOne = `[` + orders + `}` + retries
 	)
-	tests := map[string]string{ // what the sidecar tells of itself
+	tests := map[string]string{ // what the sidecar tells of itself, and is asked for where the user wants bulks
 		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub"}]}`:                                               `[` + orders + bulk + `}]`,
 		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub-retry"}]}`:                                         `[` + orders + bulk + `}` + retries,
 		`{"appConnectionProperties":{"port":5001,"health":{"healthCheckPath":"/healthz"}},"components":[{"name":"pubsub-retry"}]}`: oneByOne,
@@ -330,9 +330,14 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 			is := is.New(t)
 			s := newServiceTest(t)
 			s.metadata = metadata
-			status, body := s.do("GET", "/dapr/subscribe", "", "")
-			is.Equal(status, 200)
-			is.Equal(body, want)
+			for _, s.bulk = range []bool{true, false} {
+				if !s.bulk {
+					want = strings.Replace(want, bulk, "", 1)
+				}
+				status, body := s.do("GET", "/dapr/subscribe", "", "")
+				is.Equal(status, 200)
+				is.Equal(body, want)
+			}
 		})
 	}
 }

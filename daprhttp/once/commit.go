@@ -31,6 +31,7 @@ type item[V any] struct {
 	next    record[V]
 	aged    bool        // next has older IDs that were the latest ones
 	applied []*entry[V] // their changes are new in next
+	known   []*entry[V] // theirs are in it already
 	full    bool        // next has no room for the entries that are left
 	saveErr error
 }
@@ -95,7 +96,7 @@ func (in *Inbox[V]) read(ctx context.Context, batches []*batch[V]) []*item[V] {
 			b.failUnlessReplacing(finalError{err}) // what can't be read can still be replaced
 			err = nil
 		}
-		it.finishSaved()
+		it.know()
 		items = append(items, it)
 	}
 	return items
@@ -119,25 +120,26 @@ func (b *batch[V]) failUnlessReplacing(err error) {
 	})
 }
 
-// finishSaved finishes the entries whose last save took effect although it failed.
-func (it *item[V]) finishSaved() {
-	it.entries = slices.DeleteFunc(it.entries, func(e *entry[V]) bool {
-		saved := it.stored.Commits.has(e.commit)
-		if saved {
-			e.finish(e.planned)
-		}
-		return saved
-	})
+// know notes of which entries the last save took effect although it failed.
+func (it *item[V]) know() {
+	for _, e := range it.entries {
+		e.saved = it.stored.Commits.has(e.commit)
+	}
 }
+
+// saves reports whether the item has something to save: what is new, or what is
+// answered only when a save on top of it is acknowledged (invariant 8).
+func (it *item[V]) saves() bool { return len(it.applied)+len(it.known) > 0 }
 
 // takeTurns returns the items that may be saved now. The others are tried again
 // after a pause.
 func (in *Inbox[V]) takeTurns(items []*item[V]) []*item[V] {
 	return slices.DeleteFunc(items, func(it *item[V]) bool {
-		if lost := it.pace.lost; lost != nil && lost.etag != it.etag && !it.pace.paused {
+		own := it.stored.Commits.newestBy(in.author.name)
+		if lost := it.pace.lost; lost != nil && lost.etag != it.etag && !own && !it.pace.paused {
 			in.counts.conflicts.Add(1)
 		}
-		pause, fault := it.pace.read(it.etag, it.stored.Commits.before(in.author.name))
+		pause, fault := it.pace.read(it.etag, own, it.stored.Commits.before(in.author.name))
 		if fault != nil {
 			in.handBack(it.batch, fault)
 			if len(it.entries) == 0 {
@@ -170,7 +172,7 @@ func (in *Inbox[V]) save(ctx context.Context, items []*item[V]) {
 	calls := make([][]*item[V], 0, 1)
 	for _, it := range items {
 		switch {
-		case len(it.applied) == 0:
+		case !it.saves():
 		case it.pace.faults > 1 || in.failing.has(it.key):
 			calls = append(calls, []*item[V]{it})
 		default:
@@ -205,7 +207,8 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 			for _, e := range it.applied {
 				it.entries = append(append(it.entries, e), e.copies...)
 			}
-		case len(it.applied) > 0:
+			it.entries = append(it.entries, it.known...)
+		case it.saves():
 			in.counts.commits.Add(1)
 			in.failing.remove(it.key)
 			it.pace.saved(took, it.next.Commits.before(in.author.name))
@@ -217,6 +220,9 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 				for _, c := range e.copies {
 					c.finish(Result[V]{Duplicate: true})
 				}
+			}
+			for _, e := range it.known {
+				e.finish(e.planned)
 			}
 		}
 		if it.full {
@@ -232,7 +238,7 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 func (in *Inbox[V]) markOlder(ctx context.Context, items []*item[V]) {
 	for _, it := range items {
 		r := &it.stored
-		if len(it.applied) > 0 && it.saveErr == nil {
+		if it.saves() && it.saveErr == nil {
 			r = &it.next
 		}
 		if r.Older != "" && (r == &it.next && it.aged || r.Latest.len() > 2*it.keep) {

@@ -34,7 +34,12 @@
 //  6. A record is saved only over the one that was read ([store.save], by its
 //     ETag). So a plan that was made from what is no longer so has no effect.
 //  7. A save that fails may have taken effect. Only reading again tells: the record
-//     names the commit ([item.finishSaved]), or has the ID ([item.plan]).
+//     names the commit ([item.know]), or has the ID ([item.plan]).
+//  8. What a record shows may still be lost: a primary that is cut off from its
+//     replicas shows what it has, acknowledged or not. So no change is said to be
+//     applied, nor to have been, but on the acknowledgement of a save over the record
+//     that has it ([item.saves]); a store that keeps what it has acknowledged of a key
+//     keeps what that was based on.
 //
 // Whoever dies before its save has done nothing. Whoever dies after it leaves IDs
 // in the record, where they do no harm, and others write their markers. Neither

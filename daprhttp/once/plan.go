@@ -2,8 +2,8 @@ package once
 
 import "time"
 
-// plan makes the records that are to be saved. Entries that need no save are
-// finished; those that are in the next record are in its item's applied.
+// plan makes the records that are to be saved. Entries that are in the next record
+// are in its item's applied or known.
 func (in *Inbox[V]) plan(items []*item[V]) {
 	commit := in.author.next()
 	for _, it := range items {
@@ -21,7 +21,8 @@ func (in *Inbox[V]) plan(items []*item[V]) {
 	}
 }
 
-// plan applies the changes that are new to the next record.
+// plan applies the changes that are new to the next record, and sorts out those that
+// are not.
 func (it *item[V]) plan(commit string) {
 	entries := it.entries
 	it.entries = nil
@@ -34,10 +35,14 @@ func (it *item[V]) plan(commit string) {
 		}
 		first := planned[e.ID]
 		switch {
-		case e.marked || it.stored.has(e.ID):
-			e.finish(Result[V]{Duplicate: true})
 		case e.ctx.Err() != nil: // nobody waits for it, or relies on it
 			e.finish(Result[V]{Err: e.ctx.Err()})
+		case e.saved:
+			e.commit = commit
+			it.known = append(it.known, e)
+		case e.marked || it.stored.has(e.ID):
+			e.planned, e.commit = Result[V]{Duplicate: true}, commit
+			it.known = append(it.known, e)
 		case first != nil:
 			first.copies = append(first.copies, e)
 		case it.next.ids()+len(ids) >= room:

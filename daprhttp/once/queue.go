@@ -57,6 +57,7 @@ type entry[V any] struct {
 	marked   bool      // its marker was found
 	absentAt int64     // the generation of the record after whose read no marker was found; never: not looked for
 	commit   string    // the last that had it, which may have taken effect
+	saved    bool      // it has, as the record says
 	planned  Result[V] // the result, if that commit has
 
 	copies []*entry[V] // the same change, delivered again, in the same commit

@@ -75,6 +75,11 @@ func (c commits) authors() (authors []string) {
 	return authors
 }
 
+// newestBy reports whether the newest commit is by an author.
+func (c commits) newestBy(author string) bool {
+	return c != "" && authorOf(string(c)) == author
+}
+
 // before returns how many other authors are before this one in the line.
 func (c commits) before(author string) int {
 	authors := c.authors()
@@ -100,12 +105,13 @@ type lostSave struct {
 	err  error
 }
 
-// read takes in what ETag a record has now, and how many authors are before this
-// one in the line. It returns how long to pause before a save, if at all, and when
-// saves fail and nobody else is the reason, why.
-func (p *pace) read(etag string, before int) (pause time.Duration, fault error) {
+// read takes in what ETag a record has now, whether its newest commit is this
+// author's own, and how many are before this one in the line. It returns how long to
+// pause before a save, if at all, and when saves fail and nobody else is the reason,
+// why.
+func (p *pace) read(etag string, own bool, before int) (pause time.Duration, fault error) {
 	if p.lost != nil {
-		if p.lost.etag != etag {
+		if p.lost.etag != etag && !own {
 			p.faults = 0 // somebody else was faster
 		} else if !p.paused {
 			p.faults++

@@ -34,15 +34,15 @@ func TestPaceOfOneKey(t *testing.T) {
 	var p pace
 	p.saved(10*time.Millisecond, 2)
 	is.True(time.Until(p.due) > 15*time.Millisecond) // the others' turns
-	pause, _ := p.read("2", 2)
+	pause, _ := p.read("2", false, 2)
 	is.Equal(pause, time.Duration(0)) // once is enough
 
 	p.failed(10*time.Millisecond, "2", errFailed)
-	pause, fault := p.read("3", 1) // somebody else has saved, and one is before
+	pause, fault := p.read("3", false, 1) // somebody else has saved, and one is before
 	is.Equal(pause, 10*time.Millisecond)
 	is.NoErr(fault)
 	p.failed(10*time.Millisecond, "3", errFailed)
-	pause, fault = p.read("3", 1) // nobody has: the store fails
+	pause, fault = p.read("3", false, 1) // nobody has: the store fails
 	is.True(pause > 0 && pause <= 8*time.Millisecond)
 	is.Equal(fault, errFailed)
 

@@ -29,6 +29,7 @@ type side struct {
 var (
 	// Subscribers.
 	inventory = side{program: "inventory", counts: true}
+	inBulk    = side{program: "inventory", env: "BULK_SUBSCRIBE=true", counts: true}
 	nothing   = side{program: "subscriber", env: "SUBSCRIBER=nothing"}
 	show      = side{program: "subscriber", env: "SUBSCRIBER=show"}
 	bulk      = side{program: "subscriber", env: "SUBSCRIBER=bulk"}

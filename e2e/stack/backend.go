@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,13 +12,34 @@ import (
 
 // A Server is a broker or a state store, which a component file names.
 type Server interface {
-	// In returns the text of a component file with this server in the place of
-	// the one that the project's files name.
-	In(component string) string
+	Named
+	Address() string // of its TCP port, or empty where there is none
 
 	Kill()                         // at once, as kill -9 does
 	Restart(context.Context) error // after Kill
 	Stop(grace time.Duration) error
+}
+
+// A Named takes the place of the server that a component file names.
+type Named interface {
+	// In returns the text of a component file with this server in the place of
+	// the one that the project's files name.
+	In(component string) string
+}
+
+// Through returns a server as component files name it that reach it at another
+// address, by way of a [Link].
+func Through(s Server, addr string) Named { return through{s, addr} }
+
+type through struct {
+	Server
+	addr string
+}
+
+func (t through) In(component string) string {
+	_, there, _ := net.SplitHostPort(t.Server.Address())
+	_, here, _ := net.SplitHostPort(t.addr)
+	return strings.NewReplacer(t.Server.Address(), t.addr, "port="+there, "port="+here).Replace(t.Server.In(component))
 }
 
 // A Broker is a Server that has topics.
@@ -56,7 +78,7 @@ var Backends = []Backend{
 			return StartRabbitMQ(ctx, dir, filepath.Join(p.Root, "components", "rabbitmq-postgres", "definitions.json"))
 		},
 		State: func(ctx context.Context, _ string) (Server, error) { return StartPostgreSQL(ctx) },
-		Env:   []string{"PUBLISH_TWICE=true"},
+		Env:   []string{"PUBLISH_TWICE=true", "BULK_SUBSCRIBE=true"},
 	},
 	{
 		Name:   "Redis + SQLite",
@@ -85,7 +107,7 @@ var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sq
 // WriteComponents copies the component files in a folder into dir, with the broker and
 // the state store that are to be used in the place of those that they name. All else in
 // them stays as users have it.
-func WriteComponents(folder, dir string, broker, state Server) error {
+func WriteComponents(folder, dir string, broker, state Named) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -103,7 +125,7 @@ func WriteComponents(folder, dir string, broker, state Server) error {
 			return err
 		}
 		text := string(original)
-		var server Server
+		var server Named
 		switch name {
 		case "pubsub.yaml", "retry.yaml":
 			server = broker

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +100,9 @@ func (p *PostgreSQL) Stop(grace time.Duration) error {
 	}
 	return p.Process.end(os.Interrupt, grace) // SIGTERM would wait for its clients to go
 }
+
+// Address returns where the server listens.
+func (p *PostgreSQL) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
 
 // In returns the text of a component file with this server in the place of the
 // one that the project's files name.

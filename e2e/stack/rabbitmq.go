@@ -105,10 +105,13 @@ func (r *RabbitMQ) Stop(grace time.Duration) error {
 	return r.Process.Stop(grace)
 }
 
+// Address returns where the server listens.
+func (r *RabbitMQ) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) }
+
 // In returns the text of a component file with this server in the place of the
 // one that the project's files name.
 func (r *RabbitMQ) In(component string) string {
-	return strings.ReplaceAll(component, rabbitMQAddr, net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)))
+	return strings.ReplaceAll(component, rabbitMQAddr, r.Address())
 }
 
 // Drained returns nil once an app has nothing left of a topic: no message waiting,

@@ -110,6 +110,9 @@ func borrowRedis(ctx context.Context, addr string) (*Redis, error) {
 	return nil, fmt.Errorf("the Redis at %s has no empty database among 1 to 15", addr)
 }
 
+// Address returns where the server listens.
+func (r *Redis) Address() string { return r.Addr }
+
 // Client returns a client of this database.
 func (r *Redis) Client() *redis.Client { return r.client() }
 

@@ -24,6 +24,9 @@ func NewSQLite(dir string) (*SQLite, error) {
 	return &SQLite{File: filepath.Join(dir, "inventory.db")}, os.MkdirAll(dir, 0o755)
 }
 
+// Address returns nothing: it has no port.
+func (s *SQLite) Address() string { return "" }
+
 // In returns the text of a component file with this database in the place of the
 // one that the project's files name.
 func (s *SQLite) In(component string) string {

@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// links are the network of one app: its sidecar reaches the broker and the state store
+// over two, and the service over a third; over the fourth the service reaches the
+// sidecar.
+type links struct{ broker, state, service, sidecar *stack.Link }
+
+func (l *links) all() []*stack.Link { return []*stack.Link{l.broker, l.state, l.service, l.sidecar} }
+
+// linksOf returns the network of an app in a system that has one.
+func (s *system) linksOf(app *stack.App) *links { return s.links[app.DaprPort] }
+
+// network puts links between an app and all that it talks to.
+func (s *system) network(app *stack.AppOptions, folder string) {
+	s.t.Helper()
+	l := &links{}
+	link := func(server string) *stack.Link {
+		link, err := stack.NewLink(server)
+		must(s.t, err)
+		return link
+	}
+	for _, port := range []*int{&app.Port, &app.DaprPort} {
+		free, err := stack.FreePort()
+		must(s.t, err)
+		*port = free
+	}
+	l.broker, l.state = link(s.Broker.Address()), link(s.State.Address())
+	l.service = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.Port)))
+	l.sidecar = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.DaprPort)))
+
+	app.Resources = filepath.Join(s.t.TempDir(), "components")
+	must(s.t, stack.WriteComponents(folder, app.Resources, stack.Through(s.Broker, l.broker.Addr()), stack.Through(s.State, l.state.Addr())))
+	_, port, err := net.SplitHostPort(l.service.Addr())
+	must(s.t, err)
+	app.SidecarArgs = append(app.SidecarArgs, "--app-port", port)
+	app.Env = append(app.Env, "DAPR_HTTP_ENDPOINT=http://"+l.sidecar.Addr())
+	if s.links == nil {
+		s.links = make(map[int]*links)
+	}
+	s.links[app.DaprPort] = l
+}
+
+// A storm is a fault of the network, which no process dies of.
+type storm struct {
+	text string // in e2e/README.md
+	core bool   // always tried
+	lift time.Duration
+	set  func(s *system, set func(stack.Weather, ...*stack.Link))
+}
+
+// The storms are over links of every kind. Where it is not said, what there is of a kind
+// has the same weather.
+var storms = []storm{
+	{"packets to and from the broker dropped for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Cut, s.brokerLinks()...)
+	}},
+	{"packets to and from the state store dropped for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Cut, s.stateLinks()...)
+	}},
+	{"packets to the broker dropped for 10 s, none from it", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Weather{CutThere: true}, s.brokerLinks()...)
+	}},
+	{"packets from the broker dropped for 10 s, none to it", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Weather{CutBack: true}, s.brokerLinks()...)
+	}},
+	{"packets to the state store dropped for 10 s, none from it", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Weather{CutThere: true}, s.stateLinks()...)
+	}},
+	{"packets from the state store dropped for 10 s, none to it", true, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Weather{CutBack: true}, s.stateLinks()...)
+	}},
+	{"30 % of all packets lost for 20 s, wherever they go", true, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		for _, app := range s.Apps() {
+			set(stack.Weather{Loss: 0.3}, s.linksOf(app).all()...)
+		}
+	}},
+	{"the state store's answers 2 s late, for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Weather{Delay: 2 * time.Second}, s.stateLinks()...)
+	}},
+	{"the broker's answers 2 s late, for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Weather{Delay: 2 * time.Second}, s.brokerLinks()...)
+	}},
+	{"all answers 2 s late, wherever they come from, for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		for _, app := range s.Apps() {
+			set(stack.Weather{Delay: 2 * time.Second}, s.linksOf(app).all()...)
+		}
+	}},
+	{"one replica cut off from the state store for 30 s, not from the broker", true, 30 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Cut, s.linksOf(s.inventory[1]).state)
+	}},
+	{"one replica cut off from the broker for 30 s, not from the state store", false, 30 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Cut, s.linksOf(s.inventory[1]).broker)
+	}},
+	{"one inventory service and its sidecar cut off from each other for 30 s", false, 30 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Cut, s.linksOf(s.inventory[1]).service, s.linksOf(s.inventory[1]).sidecar)
+	}},
+	{"the order service cut off from its sidecar for 10 s", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
+		set(stack.Cut, s.linksOf(s.order).sidecar)
+	}},
+}
+
+func (s *system) brokerLinks() (all []*stack.Link) {
+	for _, app := range s.Apps() {
+		all = append(all, s.linksOf(app).broker)
+	}
+	return all
+}
+
+func (s *system) stateLinks() (all []*stack.Link) {
+	for _, app := range s.inventory {
+		all = append(all, s.linksOf(app).state)
+	}
+	return all
+}
+
+// rage lets a storm rage until it lifts.
+func (st *storm) rage(s *system) {
+	var hit []*stack.Link
+	st.set(s, func(w stack.Weather, links ...*stack.Link) {
+		for _, l := range links {
+			l.Set(w)
+		}
+		hit = append(hit, links...)
+	})
+	time.Sleep(st.lift) // the fault itself
+	for _, l := range hit {
+		l.Set(stack.Weather{})
+	}
+}
+
+// TestNetwork lets each storm rage under load: what was accepted is counted, once.
+func TestNetwork(t *testing.T) {
+	for _, st := range storms {
+		if !st.core && *promisesFile == "" {
+			continue
+		}
+		t.Run(strings.ReplaceAll(st.text, ",", ""), func(t *testing.T) {
+			t.Parallel()
+			needsOwnRedis(t)
+			s := startSystem(t, systemOptions{replicas: 2, separateState: true, network: true})
+			l := s.startLoad("item1", 50, nil)
+			l.goesOn(t, 50)
+			st.rage(s)
+			l.goesOn(t, 50)
+			l.endsExact(t)
+			_, latest := l.latest()
+			t.Logf("| %s | %d accepted | %d refusals | the latest counted after %v |", st.text, l.numAccepted(), l.refused.Load(), latest.Round(100*time.Millisecond))
+		})
+	}
+}
