@@ -120,10 +120,10 @@ func (b *batch[V]) failUnlessReplacing(err error) {
 	})
 }
 
-// know notes of which entries the last save took effect although it failed.
+// know notes of which entries a save took effect although it failed.
 func (it *item[V]) know() {
 	for _, e := range it.entries {
-		e.saved = it.stored.Commits.has(e.commit)
+		e.saved = it.stored.Commits.has(e.commit) || e.saved && it.stored.has(e.ID)
 	}
 }
 

@@ -38,10 +38,9 @@ func (it *item[V]) plan(commit string) {
 		case e.ctx.Err() != nil: // nobody waits for it, or relies on it
 			e.finish(Result[V]{Err: e.ctx.Err()})
 		case e.saved:
-			e.commit = commit
 			it.known = append(it.known, e)
 		case e.marked || it.stored.has(e.ID):
-			e.planned, e.commit = Result[V]{Duplicate: true}, commit
+			e.planned = Result[V]{Duplicate: true}
 			it.known = append(it.known, e)
 		case first != nil:
 			first.copies = append(first.copies, e)
