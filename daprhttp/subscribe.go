@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // A Subscription asks the sidecar to deliver the events of one topic to one
@@ -50,6 +51,27 @@ type BulkSubscribe struct {
 	Enabled            bool `json:"enabled"`
 	MaxMessagesCount   int  `json:"maxMessagesCount,omitempty"`
 	MaxAwaitDurationMs int  `json:"maxAwaitDurationMs,omitempty"`
+}
+
+// MetadataFromEnv returns the metadata of subscriptions that the environment names, such
+// as SUBSCRIPTION_METADATA="queueType=quorum", with commas between several. What there
+// is, the reference of each pub/sub component says. getenv is usually [os.Getenv].
+//
+// The error says what the variable may hold.
+func MetadataFromEnv(getenv func(string) string) (map[string]string, error) {
+	const name = "SUBSCRIPTION_METADATA"
+	if getenv(name) == "" {
+		return nil, nil
+	}
+	metadata := make(map[string]string)
+	for pair := range strings.SplitSeq(getenv(name), ",") {
+		key, value, found := strings.Cut(strings.TrimSpace(pair), "=")
+		if !found || key == "" {
+			return nil, fmt.Errorf("%s is %q: it must be names and values, such as name=value,other=value", name, getenv(name))
+		}
+		metadata[key] = value
+	}
+	return metadata, nil
 }
 
 // SubscribeHandler returns the handler of GET /dapr/subscribe, which a sidecar

@@ -31,6 +31,7 @@ func TestFaultsOfDapr(t *testing.T) {
 		{"a bulk that is delivered again moves the wrong event to the dead-letter topic, or none", wrongEventIsDead},
 		{"an app that was unhealthy gets nothing more in bulk", bulksStop},
 		{"an event is lost when RabbitMQ's connection breaks", unconfirmedIsLost},
+		{"an event that RabbitMQ refuses is answered as published", refusedIsPublished},
 		{"a bulk read that PostgreSQL breaks off finds nothing", readFindsNothing},
 	} {
 		t.Run(strings.ReplaceAll(fault.name, ",", ""), func(t *testing.T) {
@@ -197,6 +198,26 @@ func unconfirmedIsLost(t *testing.T) bool {
 		}
 	}
 	return false
+}
+
+func refusedIsPublished(t *testing.T) bool {
+	s := startSystem(t, systemOptions{backend: stack.Backends[1], prepare: admitAll(t)})
+	full := filepath.Join(t.TempDir(), "definitions.json") // a queue that has no room, and says so
+	must(t, os.WriteFile(full, []byte(`{
+		"exchanges": [{"vhost": "/", "name": "faults", "type": "fanout", "durable": true, "auto_delete": false, "internal": false, "arguments": {}}],
+		"queues": [{"vhost": "/", "name": "faults-faults", "durable": true, "auto_delete": false, "arguments": {"x-max-length": 1, "x-overflow": "reject-publish"}}],
+		"bindings": [{"vhost": "/", "source": "faults", "destination": "faults-faults", "destination_type": "queue", "routing_key": "", "arguments": {}}]
+	}`), 0o644))
+	rabbit := s.Broker.(*stack.RabbitMQ)
+	must(t, rabbit.ImportDefinitions(t.Context(), full))
+	const events = 5
+	for i := range events {
+		s.publish(s.order, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
+	}
+	n, err := rabbit.Len("faults", "faults")
+	must(t, err)
+	t.Logf("%d events published, of which the broker has %d", events, n)
+	return n < events
 }
 
 func readFindsNothing(t *testing.T) bool {

@@ -13,10 +13,17 @@ import (
 
 // links are the network of one app: its sidecar reaches the broker and the state store
 // over two, and the service over a third; over the fourth the service reaches the
-// sidecar.
-type links struct{ broker, state, service, sidecar *stack.Link }
+// sidecar. Where the state store has a standby, the sidecar reaches that over a link of
+// its own.
+type links struct{ broker, state, service, sidecar, standby *stack.Link }
 
-func (l *links) all() []*stack.Link { return []*stack.Link{l.broker, l.state, l.service, l.sidecar} }
+func (l *links) all() []*stack.Link {
+	all := []*stack.Link{l.broker, l.state, l.service, l.sidecar}
+	if l.standby != nil {
+		all = append(all, l.standby)
+	}
+	return all
+}
 
 // linksOf returns the network of an app in a system that has one.
 func (s *system) linksOf(app *stack.App) *links { return s.links[app.DaprPort] }
@@ -39,8 +46,14 @@ func (s *system) network(app *stack.AppOptions, folder string) {
 	l.service = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.Port)))
 	l.sidecar = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.DaprPort)))
 
+	state := stack.Through(s.State, l.state.Addr())
+	if pair, ok := s.State.(*stack.PostgreSQLPair); ok {
+		l.standby = link(pair.Standby.Address())
+		state = pair.Through(l.state.Addr(), l.standby.Addr())
+	}
+
 	app.Resources = filepath.Join(s.t.TempDir(), "components")
-	must(s.t, stack.WriteComponents(folder, app.Resources, stack.Through(s.Broker, l.broker.Addr()), stack.Through(s.State, l.state.Addr())))
+	must(s.t, stack.WriteComponents(folder, app.Resources, stack.Through(s.Broker, l.broker.Addr()), state))
 	_, port, err := net.SplitHostPort(l.service.Addr())
 	must(s.t, err)
 	app.SidecarArgs = append(app.SidecarArgs, "--app-port", port)

@@ -22,6 +22,7 @@
 //	STATE_CONSISTENCY                            of state calls: strong, or default, the store's own (strong)
 //	PUBLISH_TWICE                                true: events that are moved to another topic
 //	BULK_SUBSCRIBE                               true: many events with one request, where the broker allows it
+//	SUBSCRIPTION_METADATA                        what the broker is told of its subscriptions: name=value,…
 //	LOG_FORMAT                                   text, or json (text)
 package main
 
@@ -79,6 +80,10 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
+	subscription, err := daprhttp.MetadataFromEnv(getenv)
+	if err != nil {
+		return err
+	}
 	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
 	if err != nil {
 		return err
@@ -97,6 +102,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		stockWriters: strings.FieldsFunc(getenv("STOCK_WRITERS"), func(r rune) bool { return r == ',' || r == ' ' }),
 		appToken:     getenv("APP_API_TOKEN"),
 		bulk:         bulk,
+		subscription: subscription,
 		stop:         ctx.Done(),
 		log:          log,
 		metrics:      newMetrics(stocks),

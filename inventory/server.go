@@ -24,10 +24,11 @@ const (
 type service struct {
 	stocks       *once.Inbox[stock]
 	sidecar      *daprhttp.Client
-	appID        string   // its own Dapr app ID
-	stockWriters []string // app IDs of others that may set the stock
-	appToken     string   // which the sidecar sends; empty for none
-	bulk         bool     // the sidecar is asked to deliver many events with one request
+	appID        string            // its own Dapr app ID
+	stockWriters []string          // app IDs of others that may set the stock
+	appToken     string            // which the sidecar sends; empty for none
+	bulk         bool              // the sidecar is asked to deliver many events with one request
+	subscription map[string]string // metadata of what is subscribed to
 	stop         <-chan struct{}
 	log          *web.Logger
 	metrics      metrics
@@ -77,8 +78,9 @@ func (s *service) subscriptions(w http.ResponseWriter, r *http.Request) {
 		Topic:           topic,
 		Route:           "orders",
 		DeadLetterTopic: deadLetterTopic,
+		Metadata:        s.subscription,
 	}
-	retries := daprhttp.Subscription{PubsubName: retryPubsubName, Topic: retryTopic, Route: "orders/retry"}
+	retries := daprhttp.Subscription{PubsubName: retryPubsubName, Topic: retryTopic, Route: "orders/retry", Metadata: s.subscription}
 	metadata, err := s.sidecar.Metadata(r.Context())
 	switch {
 	case s.bulk && err != nil:

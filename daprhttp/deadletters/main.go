@@ -27,6 +27,7 @@
 //	APP_API_TOKEN                                demanded of every request
 //	APP_ID                                       its Dapr app ID (dead-letters)
 //	PUBSUB_NAME                                  the pub/sub component (pubsub)
+//	SUBSCRIPTION_METADATA                        what the broker is told of its subscription: name=value,…
 //	DEAD_LETTERS_DIR                             the folder of the files (dead-letters)
 //	PUBLISH_TWICE                                true: what is sent again
 //	LOG_FORMAT                                   text, or json (text)
@@ -87,6 +88,15 @@ func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func
 	if sidecar.PublishTwice, err = web.Flag(getenv, "PUBLISH_TWICE"); err != nil {
 		return err
 	}
+	subscription, err := daprhttp.MetadataFromEnv(getenv)
+	if err != nil {
+		return err
+	}
+	if subscription == nil {
+		subscription = make(map[string]string)
+	}
+	// As it is: what is no event would not be delivered else.
+	subscription[daprhttp.MetadataRawPayload] = "true"
 	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
 	if err != nil {
 		return err
@@ -104,6 +114,7 @@ func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func
 		sidecar:         sidecar,
 		pubsubName:      cmp.Or(getenv("PUBSUB_NAME"), "pubsub"),
 		deadLetterTopic: deadLetterTopic,
+		subscription:    subscription,
 		topic:           topic,
 		appID:           cmp.Or(getenv("APP_ID"), "dead-letters"),
 		appToken:        getenv("APP_API_TOKEN"),

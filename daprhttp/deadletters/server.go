@@ -16,7 +16,8 @@ type service struct {
 	sidecar         *daprhttp.Client
 	pubsubName      string
 	deadLetterTopic string
-	topic           string // to which letters are sent again
+	subscription    map[string]string // metadata of what is subscribed to
+	topic           string            // to which letters are sent again
 	appID           string
 	appToken        string
 	log             *web.Logger
@@ -35,8 +36,7 @@ func (s *service) handler() http.Handler {
 		PubsubName: s.pubsubName,
 		Topic:      s.deadLetterTopic,
 		Route:      "letters/deliver",
-		// As it is: what is no event would not be delivered else.
-		Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"},
+		Metadata:   s.subscription,
 	}))
 	app.Handle("POST /letters/deliver", atOnce(maxDeliveries, &daprhttp.DeliveryHandler{Handle: s.keep, MaxEventBytes: maxLetterBytes}))
 	app.HandleFunc("GET /letters", s.list)

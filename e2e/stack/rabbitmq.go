@@ -21,7 +21,7 @@ type RabbitMQ struct {
 	program string // rabbitmq-server; rabbitmqctl is beside it
 	port    int
 	env     []string
-	mapper  *Process
+	mapper  *Process // which a cluster shares
 }
 
 // rabbitMQAddr is where the project's component files expect RabbitMQ.
@@ -31,30 +31,82 @@ const rabbitMQAddr = "localhost:5672"
 // with its data in dir, and waits until it takes connections. definitions is a file
 // of exchanges, queues and bindings that it is given.
 func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, error) {
+	nodes, err := newRabbitMQ(dir, 1)
+	if err != nil {
+		return nil, err
+	}
+	r := nodes[0]
+	// Erlang would start the port mapper by itself and leave it running.
+	if r.mapper, err = startMapper(ctx, r.env); err != nil {
+		return nil, err
+	}
+	err = r.Restart(ctx)
+	if err == nil {
+		err = r.ImportDefinitions(ctx, definitions)
+	}
+	if err != nil {
+		_ = r.Stop(time.Second)
+		return nil, err
+	}
+	return r, nil
+}
+
+// newRabbitMQ prepares so many nodes of one cluster, with all their data in dir.
+func newRabbitMQ(dir string, n int) (nodes []*RabbitMQ, err error) {
 	program, err := RabbitMQServer.find()
 	if err != nil {
 		return nil, err
 	}
-	r := &RabbitMQ{program: program}
-	var distribution, mapper int
-	for _, port := range []*int{&r.port, &distribution, &mapper} {
-		if *port, err = FreePort(); err != nil {
+	mapper, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	var config strings.Builder
+	if n > 1 {
+		// As components/replicated/pubsub.yaml says.
+		config.WriteString("cluster_partition_handling = pause_minority\n")
+	}
+	for i := range n {
+		r := &RabbitMQ{program: program}
+		if r.port, err = FreePort(); err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, r)
+		if n > 1 {
+			fmt.Fprintf(&config, "cluster_formation.classic_config.nodes.%d = %s\n", i+1, r.name())
+		}
+	}
+	for i, r := range nodes {
+		if err := r.prepare(filepath.Join(dir, strconv.Itoa(i+1)), dir, mapper, config.String()); err != nil {
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	return nodes, nil
+}
+
+// name returns the node's name in Erlang.
+func (r *RabbitMQ) name() string { return fmt.Sprintf("orders-%d@localhost", r.port) }
+
+// prepare writes what a node needs into dir, and says how it is to be started. Nodes of
+// one home let each other in.
+func (r *RabbitMQ) prepare(dir, home string, mapper int, config string) error {
+	distribution, err := FreePort()
+	if err != nil {
+		return err
 	}
-	for name, text := range map[string]string{"plugins": "[].\n", "none": "", "rabbitmq.conf": ""} {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"plugins": "[].\n", "none": "", "rabbitmq.conf": config} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	r.env = []string{
-		"HOME=" + dir, // where Erlang keeps the cookie by which rabbitmqctl is let in
+		"HOME=" + home, // where Erlang keeps the cookie by which rabbitmqctl is let in
 		"ERL_EPMD_PORT=" + strconv.Itoa(mapper),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
-		fmt.Sprintf("RABBITMQ_NODENAME=orders-%d@localhost", r.port),
+		"RABBITMQ_NODENAME=" + r.name(),
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODE_PORT=" + strconv.Itoa(r.port),
 		"RABBITMQ_DIST_PORT=" + strconv.Itoa(distribution),
@@ -68,22 +120,26 @@ func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, err
 		"RABBITMQ_FEATURE_FLAGS_FILE=" + filepath.Join(dir, "feature-flags"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "plugins"),
 	}
-	// Erlang would start the port mapper by itself and leave it running.
-	if r.mapper, err = Start(Command{Name: "the Erlang port mapper", Path: "epmd", Env: r.env}); err != nil {
-		return nil, err
-	}
-	err = r.mapper.WaitReady(ctx, tcpReady(mapper))
-	if err == nil {
-		err = r.Restart(ctx)
-	}
-	if err == nil {
-		_, err = r.control(ctx, "import_definitions", definitions)
-	}
+	return nil
+}
+
+// startMapper starts the Erlang port mapper of which an environment tells.
+func startMapper(ctx context.Context, env []string) (*Process, error) {
+	p, err := Start(Command{Name: "the Erlang port mapper", Path: "epmd", Env: env})
 	if err != nil {
-		_ = r.Stop(time.Second)
 		return nil, err
 	}
-	return r, nil
+	var port int
+	for _, variable := range env {
+		if value, found := strings.CutPrefix(variable, "ERL_EPMD_PORT="); found {
+			port, _ = strconv.Atoi(value)
+		}
+	}
+	if err := p.WaitReady(ctx, tcpReady(port)); err != nil {
+		p.Kill()
+		return nil, err
+	}
+	return p, nil
 }
 
 // Restart starts the server, or starts it again after it was killed.
@@ -99,6 +155,11 @@ func (r *RabbitMQ) Restart(ctx context.Context) error {
 // Stop ends the server and its port mapper.
 func (r *RabbitMQ) Stop(grace time.Duration) error {
 	defer r.mapper.Kill()
+	return r.stop(grace)
+}
+
+// stop ends the server alone.
+func (r *RabbitMQ) stop(grace time.Duration) error {
 	if r.Process == nil {
 		return nil
 	}
@@ -147,6 +208,12 @@ func (r *RabbitMQ) Len(topic, appID string) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("there is no queue %s", queue)
+}
+
+// ImportDefinitions makes the exchanges, queues and bindings that a file defines.
+func (r *RabbitMQ) ImportDefinitions(ctx context.Context, file string) error {
+	_, err := r.control(ctx, "import_definitions", file)
+	return err
 }
 
 // SetMemoryWatermark sets the part of this machine's memory, as "0.4", beyond which
