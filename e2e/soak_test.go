@@ -37,7 +37,7 @@ func TestSoak(t *testing.T) {
 	logs, err := os.Create(filepath.Join(project.Root, ".run", "soak.log"))
 	must(t, err)
 	defer logs.Close()
-	s := startSystem(t, systemOptions{replicas: 3, separateState: true, logs: logs})
+	s := startSystem(t, systemOptions{replicas: 3, separateState: true, network: true, logs: logs})
 	deadLetters := s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced")
 	l := s.startLoad("hot", 50, func(n int64) bool { return n%2 == 0 })
 	actors := s.startActors(l)
@@ -172,12 +172,36 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		pause(most)
 		must(t, p.Thaw())
 	}
+	storm := func(w stack.Weather, most time.Duration, links ...*stack.Link) {
+		for _, l := range links {
+			l.Set(w)
+		}
+		pause(most)
+		for _, l := range links {
+			l.Set(stack.Weather{})
+		}
+	}
+	every := func() (all []*stack.Link) {
+		for _, l := range s.links {
+			all = append(all, l.all()...)
+		}
+		return all
+	}
 	return map[string]func(){
-		"inventory service killed": func() { killService(replica()) },
-		"inventory service frozen": func() { freeze(replica().Service, 8*time.Second) },
-		"inventory sidecar killed": func() { killSidecar(replica()) },
-		"inventory sidecar frozen": func() { freeze(replica().Sidecar, 25*time.Second) },
-		"inventory replica killed": func() { a := replica(); a.Sidecar.Kill(); killService(a); must(t, a.StartSidecar(t.Context())) },
+		"network: broker cut off":                func() { storm(stack.Cut, 10*time.Second, s.brokerLinks()...) },
+		"network: state store cut off":           func() { storm(stack.Cut, 10*time.Second, s.stateLinks()...) },
+		"network: nothing gets to the broker":    func() { storm(stack.Weather{CutThere: true}, 10*time.Second, s.brokerLinks()...) },
+		"network: nothing comes from the store":  func() { storm(stack.Weather{CutBack: true}, 10*time.Second, s.stateLinks()...) },
+		"network: a replica without its store":   func() { storm(stack.Cut, 20*time.Second, s.linksOf(replica()).state) },
+		"network: a replica without its broker":  func() { storm(stack.Cut, 20*time.Second, s.linksOf(replica()).broker) },
+		"network: a replica without its sidecar": func() { l := s.linksOf(replica()); storm(stack.Cut, 20*time.Second, l.service, l.sidecar) },
+		"network: 30 % of all packets lost":      func() { storm(stack.Weather{Loss: 0.3}, 10*time.Second, every()...) },
+		"network: all answers 2 s late":          func() { storm(stack.Weather{Delay: 2 * time.Second}, 10*time.Second, every()...) },
+		"inventory service killed":               func() { killService(replica()) },
+		"inventory service frozen":               func() { freeze(replica().Service, 8*time.Second) },
+		"inventory sidecar killed":               func() { killSidecar(replica()) },
+		"inventory sidecar frozen":               func() { freeze(replica().Sidecar, 25*time.Second) },
+		"inventory replica killed":               func() { a := replica(); a.Sidecar.Kill(); killService(a); must(t, a.StartSidecar(t.Context())) },
 		"inventory replica restarted": func() {
 			a := replica()
 			must(t, a.Stop())

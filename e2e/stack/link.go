@@ -49,11 +49,7 @@ const retransmission = 200 * time.Millisecond
 
 // NewLink returns a link to a server, or to the first that takes a connection.
 func NewLink(servers ...string) (*Link, error) {
-	port, err := FreePort()
-	if err != nil {
-		return nil, err
-	}
-	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	ln, err := listen()
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +57,20 @@ func NewLink(servers ...string) (*Link, error) {
 	l.ctx, l.end = context.WithCancel(context.Background())
 	l.all.Go(l.accept)
 	return l, nil
+}
+
+// listen listens on a free port, of which another program may be faster.
+func listen() (ln net.Listener, err error) {
+	for range 5 {
+		var port int
+		if port, err = FreePort(); err != nil {
+			return nil, err
+		}
+		if ln, err = net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err == nil {
+			return ln, nil
+		}
+	}
+	return nil, err
 }
 
 // Addr returns the address at which the link stands for its server.
