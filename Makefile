@@ -1,6 +1,7 @@
 # make run    start everything and place an order; Ctrl-C stops it
 # make test   everything that can be checked, the end-to-end tests included
-# make test-backends  every promise on every backend, and the table of it in e2e/README.md
+# make test-backends  every promise on every backend, and the table of it in e2e/README.md;
+#             COMPONENTS=folder asks them of component files whose servers run already
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
 # make bench  measure it against other ways, and write the table into e2e/README.md
 # make faults  show each fault of Dapr that is worked around, on the sidecar that is used
@@ -74,9 +75,14 @@ e2e: .run/bin/launch
 # is printed here.
 test-backends: .run/bin/launch
 	.run/bin/launch setup
+ifdef COMPONENTS
+	go test -count=1 -v -timeout 30m -run '^TestGivenComponents$$' ./e2e -components $(abspath $(COMPONENTS))
+else
 	@rm -f .run/promises.md
-	go test -count=1 -timeout 30m -run '^TestPromises$$' ./e2e -promises $(CURDIR)/.run/promises.md; \
-		status=$$?; cat .run/promises.md; exit $$status
+	go test -count=1 -v -timeout 40m -run '^(TestPromises|TestNetwork|TestFailover|TestRedisFailover.*)$$' ./e2e -promises $(CURDIR)/.run/promises.md >.run/promises.log; \
+		status=$$?; grep -E '^ .*_test.go:[0-9]+: \| ' .run/promises.log | sed 's/^[^|]*//' >>.run/promises.md; \
+		grep -E '^(---|    ---|FAIL|ok)|_test.go' .run/promises.log; cat .run/promises.md; exit $$status
+endif
 
 SOAK ?= 2m
 soak: .run/bin/launch

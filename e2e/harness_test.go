@@ -122,6 +122,10 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	}
 	s.Each = func(app *stack.AppOptions) {
 		app.Env = slices.Concat(o.backend.Env, app.Env)
+		if run := o.backend.Given; run != "" {
+			app.ID = run + app.ID
+			app.SidecarEnv = append(app.SidecarEnv, "NAMESPACE="+run) // with which topics begin
+		}
 		app.DaprAPIToken, app.AppAPIToken = s.daprToken, s.appAPIToken
 		app.SidecarArgs = slices.Concat(sidecarArgs, app.SidecarArgs)
 		app.SidecarEnv = slices.Concat(sidecarEnv, app.SidecarEnv)
@@ -153,6 +157,9 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	apps, err := s.Start(ctx, append([]stack.AppOptions{project.App(stack.Order)}, slices.Repeat([]stack.AppOptions{inventory}, max(o.replicas, 1))...)...)
 	must(t, err)
 	s.order, s.inventory = apps[0], apps[1:]
+	if o.backend.Given != "" {
+		s.askGiven()
+	}
 	return s
 }
 

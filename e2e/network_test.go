@@ -38,9 +38,11 @@ func (s *system) network(app *stack.AppOptions, folder string) {
 		return link
 	}
 	for _, port := range []*int{&app.Port, &app.DaprPort} {
-		free, err := stack.FreePort()
-		must(s.t, err)
-		*port = free
+		if *port == 0 {
+			free, err := stack.FreePort()
+			must(s.t, err)
+			*port = free
+		}
 	}
 	l.broker, l.state = link(s.Broker.Address()), link(s.State.Address())
 	l.service = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.Port)))

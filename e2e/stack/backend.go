@@ -62,6 +62,11 @@ type Backend struct {
 	State  func(ctx context.Context, dir string) (Server, error)
 
 	Env []string // for the services, as "NAME=value"
+
+	// Given is what all begins with that is put into servers which run already: see
+	// GivenBackend. It is empty where the servers are started.
+	Given     string
+	Reachable bool // and it is known how to break the network to the state store
 }
 
 // The backends, of which the first is what `dapr init` starts.
@@ -103,6 +108,42 @@ func redisBroker(ctx context.Context, _ *Project, dir string) (Broker, error) {
 // usersAddresses are in the project's component files. A server of a user's may be
 // there, which is none of ours.
 var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile}
+
+// writeGiven is WriteComponents for a folder of somebody's. Each component names its
+// server itself.
+func writeGiven(folder, dir, run string, broker, state Named) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		original, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		text := string(original)
+		c, err := parseComponent(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		switch {
+		case c != nil && strings.HasPrefix(c.Spec.Type, "pubsub."):
+			text = broker.In(text)
+		case c != nil && strings.HasPrefix(c.Spec.Type, "state."):
+			text = state.In(text)
+		}
+		for _, s := range Services {
+			text = strings.ReplaceAll(text, s.AppID, run+s.AppID) // as in scopes
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // WriteComponents copies the component files in a folder into dir, with the broker and
 // the state store that are to be used in the place of those that they name. All else in

@@ -23,6 +23,9 @@ type Link struct {
 	mu      sync.Mutex
 	weather Weather
 	changed chan struct{} // closed when the weather changes
+
+	connections context.Context // of all that there are
+	breakAll    context.CancelFunc
 }
 
 // Weather is what a Link does to what goes over it. The zero value does nothing.
@@ -31,6 +34,9 @@ type Weather struct {
 	// from it. As when packets are dropped, neither end is told: connections stay, those
 	// that are begun get no answer, and what was sent arrives when it is over.
 	CutThere, CutBack bool
+
+	// Broken breaks the connections, and refuses new ones, as when a server is stopped.
+	Broken bool
 
 	// Delay is by how much later everything arrives that comes from the server.
 	Delay time.Duration
@@ -55,6 +61,7 @@ func NewLink(servers ...string) (*Link, error) {
 	}
 	l := &Link{ln: ln, servers: servers, changed: make(chan struct{})}
 	l.ctx, l.end = context.WithCancel(context.Background())
+	l.connections, l.breakAll = context.WithCancel(l.ctx)
 	l.all.Go(l.accept)
 	return l, nil
 }
@@ -80,6 +87,10 @@ func (l *Link) Addr() string { return l.ln.Addr().String() }
 func (l *Link) Set(w Weather) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if w.Broken {
+		l.breakAll()
+		l.connections, l.breakAll = context.WithCancel(l.ctx)
+	}
 	l.weather = w
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -113,7 +124,13 @@ func (l *Link) serve(client net.Conn) {
 		return
 	}
 	defer server.Close()
-	ctx, cancel := context.WithCancel(l.ctx)
+	l.mu.Lock()
+	connections, broken := l.connections, l.weather.Broken
+	l.mu.Unlock()
+	if broken {
+		return
+	}
+	ctx, cancel := context.WithCancel(connections)
 	defer cancel()
 	context.AfterFunc(ctx, func() { client.Close(); server.Close() })
 	var ways sync.WaitGroup

@@ -45,6 +45,9 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 		}
 		s.State = state
 	}
+	if b.Given != "" {
+		return s, writeGiven(b.Folder, s.Resources, b.Given, s.Broker, s.State)
+	}
 	return s, WriteComponents(filepath.Join(p.Root, filepath.FromSlash(b.Folder)), s.Resources, s.Broker, s.State)
 }
 

@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+var componentsFolder = flag.String("components", "", "ask the promises of the component files in this folder, whose servers run")
+
+// What became of a load that did not end as it should, by the test's name.
+var verdicts sync.Map
+
+// notAsked are the promises that are not asked of servers which run already, and why.
+var notAsked = map[string]string{
+	"Walkthrough":  "it is typed with this project's files",
+	"ItemRefused":  "it takes a rule in the state store",
+	"DeadLetters":  "it takes a look into the broker",
+	"Poison":       "it takes a look into the broker",
+	"BrokerKilled": "the broker would have to be stopped",
+}
+
+// needsNetwork are the promises that break the network to the state store.
+var needsNetwork = map[string]bool{"StateStoreAway": true}
+
+// TestGivenComponents asks the promises of somebody's component files, and prints the
+// table of what they keep.
+func TestGivenComponents(t *testing.T) {
+	if *componentsFolder == "" {
+		return // TestComponentsOfDaprInit does it with a folder that is known
+	}
+	table, kept := askComponents(t, *componentsFolder)
+	fmt.Print(table)
+	if !kept {
+		t.Errorf("with the files in %s not every promise is kept", *componentsFolder)
+	}
+}
+
+// askComponents returns the table of what component files keep, and whether that is all
+// that was asked.
+func askComponents(t *testing.T, folder string) (table string, kept bool) {
+	folder, err := filepath.Abs(folder)
+	must(t, err)
+	run := fmt.Sprintf("run%d-", time.Now().UnixMilli())
+	var b strings.Builder
+	fmt.Fprintf(&b, "| | %s |\n| --- | --- |\n", filepath.Base(folder))
+	kept = true
+	for _, p := range promises {
+		backend, err := stack.GivenBackend(folder, run)
+		must(t, err)
+		figures := ask(t, p, backend, needsNetwork[p.name])
+		kept = kept && !strings.HasPrefix(figures, "NOT KEPT")
+		fmt.Fprintf(&b, "| %s | %s |\n", p.text, figures)
+	}
+	return b.String(), kept
+}
+
+// ask asks one promise of a backend whose servers run.
+func ask(t *testing.T, p promise, backend stack.Backend, network bool) (figures string) {
+	if why, not := notAsked[p.name]; not {
+		return "not run: " + why
+	}
+	if network && !backend.Reachable {
+		return "not run: no setting of the state store names a host and a port"
+	}
+	// In a process of its own, in which it may fail.
+	command := stack.Command{
+		Name: p.name, Path: os.Args[0], Dir: filepath.Join(project.Root, "e2e"),
+		Args: []string{"-test.run", "^TestOnePromise$", "-test.timeout", "10m", "-components", backend.Folder, "-promise", p.name, "-run.name", backend.Given},
+	}
+	process, err := stack.Start(command)
+	must(t, err)
+	<-process.Done()
+	for line := range strings.Lines(process.Log()) {
+		if _, verdict, found := strings.Cut(line, "VERDICT: "); found {
+			return strings.TrimSpace(verdict)
+		}
+	}
+	t.Logf("%s:\n%s", p.name, process.Log())
+	return "NOT KEPT: it did not come to an end"
+}
+
+var (
+	onePromise = flag.String("promise", "", "the promise that is asked of -components")
+	runName    = flag.String("run.name", "", "what all begins with that is put into the servers of -components")
+)
+
+// TestOnePromise asks one promise of somebody's component files, and says what it has
+// seen.
+func TestOnePromise(t *testing.T) {
+	for _, p := range promises {
+		if p.name != *onePromise {
+			continue
+		}
+		backend, err := stack.GivenBackend(*componentsFolder, *runName)
+		must(t, err)
+		var figures string
+		defer func() {
+			if t.Failed() {
+				figures = "NOT KEPT"
+				if why, ok := verdicts.Load(t.Name()); ok {
+					figures += fmt.Sprint(": ", why)
+				}
+			}
+			fmt.Println("VERDICT:", figures)
+		}()
+		figures = p.test(t, backend)
+	}
+}
+
+// askGiven lets a system over servers that run already tell what is in them, since
+// nobody knows how to ask these.
+func (s *system) askGiven() {
+	dead := s.subscribe("dead-letters", deadLetterTopic)
+	broker := s.Broker.(*stack.Given)
+	broker.Letters = func() int { return len(dead.events()) }
+	var mu sync.Mutex
+	var seen int64
+	var since time.Time
+	broker.Quiet = func() error { // asked again and again
+		mu.Lock()
+		defer mu.Unlock()
+		if n := s.deliveries.Load() + int64(len(dead.events())); n != seen || since.IsZero() {
+			seen, since = n, time.Now()
+		}
+		if quiet := time.Since(since); quiet < 5*time.Second {
+			return fmt.Errorf("something was delivered %v ago", quiet)
+		}
+		return nil
+	}
+}
+
+// What `dapr init` leaves loses orders, or sets them aside, when the state store is away:
+// the table must say so.
+func TestComponentsOfDaprInit(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	redis, err := stack.OwnRedis(t.Context(), t.TempDir())
+	must(t, err)
+	t.Cleanup(func() { must(t, redis.Stop(20*time.Second)) })
+	must(t, redis.Client().Set(t.Context(), "somebody's", "own", 0).Err())
+	folder := filepath.Join(t.TempDir(), "components")
+	must(t, os.MkdirAll(folder, 0o755))
+	for _, name := range []string{"pubsub.yaml", "statestore.yaml"} {
+		text, err := os.ReadFile(filepath.Join("testdata", "dapr-init", name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(folder, name), []byte(strings.ReplaceAll(string(text), stack.DefaultRedisAddr, redis.Addr)), 0o644))
+	}
+	backend, err := stack.GivenBackend(folder, "trial-")
+	must(t, err)
+	for _, p := range promises {
+		switch p.name {
+		case "OrdersAtTheSameTime":
+			if got := ask(t, p, backend, false); got != "2000 of 2000 counted" {
+				t.Errorf("%s: %s", p.text, got)
+			}
+		case "StateStoreAway":
+			got := ask(t, p, backend, true)
+			t.Logf("%s: %s", p.text, got)
+			if !strings.HasPrefix(got, "NOT KEPT: ") || !strings.Contains(got, "set aside") {
+				t.Errorf("%s: %s; orders are lost or set aside, and the table does not say so", p.text, got)
+			}
+		}
+	}
+	keys, err := redis.Client().Keys(t.Context(), "*").Result()
+	must(t, err)
+	if len(keys) != 1 {
+		t.Errorf("the Redis is left with %q", keys)
+	}
+}
