@@ -194,6 +194,12 @@ func (h *DeliveryHandler) serveOne(ctx context.Context, w http.ResponseWriter, b
 		o = h.retry(ctx, event, body, o)
 	case o.Status == StatusRetry && h.stuck(ctx) && h.move(ctx, h.RetryPubsubName, h.RetryTopic, event, body):
 		o = Done()
+	case o.Status == StatusDrop && h.DeadLetterTopic != "":
+		// The sidecar moves it there, but can't say why. So that is said first, by a copy
+		// under the same id; if it can't be, the sidecar's will do.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTime)
+		defer cancel()
+		_ = h.deadLetter(ctx, &entry{body: body, size: len(body), event: event, Outcome: o})
 	}
 	h.answer(w, isEvent, o)
 }

@@ -146,3 +146,23 @@ func TestAppAddr(t *testing.T) {
 		}
 	}
 }
+
+func TestMetadataOfSubscriptionsFromTheEnvironment(t *testing.T) {
+	is := is.New(t)
+	from := func(value string) (map[string]string, error) {
+		return MetadataFromEnv(func(name string) string {
+			is.Equal(name, "SUBSCRIPTION_METADATA")
+			return value
+		})
+	}
+	got, err := from("")
+	is.NoErr(err)
+	is.Equal(len(got), 0)
+	got, err = from("queueType=quorum, a=b=c,empty=")
+	is.NoErr(err)
+	is.Equal(got, map[string]string{"queueType": "quorum", "a": "b=c", "empty": ""})
+	for _, wrong := range []string{"quorum", "=quorum", "a=b,", ","} {
+		_, err := from(wrong)
+		is.True(err != nil && strings.Contains(err.Error(), "name=value"))
+	}
+}

@@ -366,6 +366,7 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 	}
 	for copied, original := range map[string]string{
 		"rabbitmq-postgres/resiliency.yaml": "resiliency.yaml",
+		"mqtt-postgres/resiliency.yaml":     "resiliency.yaml",
 		"replicated/resiliency.yaml":        "resiliency.yaml",
 		"sqlite/resiliency.yaml":            "resiliency.yaml",
 		"sqlite/pubsub.yaml":                "pubsub.yaml",

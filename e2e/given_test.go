@@ -3,13 +3,16 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -115,19 +118,23 @@ func TestOnePromise(t *testing.T) {
 	}
 }
 
-// askGiven lets a system over servers that run already tell what is in them, since
-// nobody knows how to ask these.
-func (s *system) askGiven() {
-	dead := s.subscribe("dead-letters", deadLetterTopic)
-	broker := s.Broker.(*stack.Given)
-	broker.Letters = func() int { return len(dead.events()) }
+// An observed broker can't be asked what it has.
+type observed interface {
+	Observe(quiet func() error, letters func() int)
+}
+
+// observe tells a broker that can't be asked what it has.
+func (s *system) observe(broker observed) {
+	var letters atomic.Int64
+	s.serve("dead-letters", subscribing(daprhttp.Subscription{Topic: deadLetterTopic, Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"}},
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { letters.Add(1) })))
 	var mu sync.Mutex
 	var seen int64
 	var since time.Time
-	broker.Quiet = func() error { // asked again and again
+	quiet := func() error { // asked again and again
 		mu.Lock()
 		defer mu.Unlock()
-		if n := s.deliveries.Load() + int64(len(dead.events())); n != seen || since.IsZero() {
+		if n := s.deliveries.Load() + letters.Load(); n != seen || since.IsZero() {
 			seen, since = n, time.Now()
 		}
 		if quiet := time.Since(since); quiet < 5*time.Second {
@@ -135,6 +142,7 @@ func (s *system) askGiven() {
 		}
 		return nil
 	}
+	broker.Observe(quiet, func() int { return int(letters.Load()) })
 }
 
 // What `dapr init` leaves loses orders, or sets them aside, when the state store is away:

@@ -34,6 +34,7 @@ type system struct {
 
 	logs       io.Writer    // may be nil
 	deliveries atomic.Int64 // of which the logs tell
+	sidecars   atomic.Int64 // so far, each of which has a name
 	moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
 	links     map[int]*links // by the port of an app's sidecar
@@ -122,6 +123,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	}
 	s.Each = func(app *stack.AppOptions) {
 		app.Env = slices.Concat(o.backend.Env, app.Env)
+		app.SidecarEnv = append(app.SidecarEnv, fmt.Sprintf("MQTT_CLIENT_ID=%s-%d", app.ID, s.sidecars.Add(1)))
 		if run := o.backend.Given; run != "" {
 			app.ID = run + app.ID
 			app.SidecarEnv = append(app.SidecarEnv, "NAMESPACE="+run) // with which topics begin
@@ -157,8 +159,8 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	apps, err := s.Start(ctx, append([]stack.AppOptions{project.App(stack.Order)}, slices.Repeat([]stack.AppOptions{inventory}, max(o.replicas, 1))...)...)
 	must(t, err)
 	s.order, s.inventory = apps[0], apps[1:]
-	if o.backend.Given != "" {
-		s.askGiven()
+	if broker, ok := s.Broker.(observed); ok {
+		s.observe(broker)
 	}
 	return s
 }

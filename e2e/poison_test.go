@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +52,10 @@ func promisePoison(t *testing.T, b stack.Backend) string {
 		"raw, no JSON":               {Data: []byte("\x00\xff no JSON"), Metadata: raw},
 		"an item whose record broke": {Data: []byte(`{"orderId":"p","itemId":"broken","quantity":1}`)},
 	}
+	var keeper *stack.App // who comes later
+	if b.Forgets {
+		keeper = s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced")
+	}
 	good := 0
 	for name, m := range poison {
 		if err := s.sidecar(s.order).Publish(t.Context(), "pubsub", "OrderPlaced", m); err != nil {
@@ -63,10 +66,10 @@ func promisePoison(t *testing.T, b stack.Backend) string {
 		s.waitForStock("item1", 100-good) // one by one: nothing is held up by what came before it
 	}
 	s.drained("inventory-service")
-	if !slices.Contains(b.Env, "PUBLISH_TWICE=true") {
-		is.Equal(s.deadLetters(), len(poison))
+	is.True(s.deadLetters() >= len(poison))
+	if keeper == nil {
+		keeper = s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced") // which knows those that come twice
 	}
-	keeper := s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced") // which knows those that come twice
 	s.drainedOf(deadLetterTopic, "dead-letters")
 	letters := metrics(t, keeper.URL("/metrics"))["dead_letters"]
 	is.Equal(letters, fmt.Sprint(len(poison)))

@@ -57,6 +57,10 @@ func TestPromises(t *testing.T) {
 			}
 			t.Run(p.name+"/"+b.Name, func(t *testing.T) {
 				t.Parallel()
+				if why := b.Cannot[p.name]; why != "" {
+					t.Logf("not promised: %s", why)
+					return
+				}
 				figures := p.test(t, b)
 				if t.Failed() {
 					return
@@ -83,6 +87,9 @@ func promisesTable() string {
 		fmt.Fprintf(&b, "| %s |", p.text)
 		for _, backend := range stack.Backends {
 			figures := kept.figures[[2]string{p.name, backend.Name}]
+			if why := backend.Cannot[p.name]; why != "" {
+				figures = "no: " + why
+			}
 			if figures == "" {
 				figures = "NOT PROVEN"
 			}

@@ -3,6 +3,8 @@ package e2e
 import (
 	"database/sql"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -62,14 +64,17 @@ func promiseItemRefused(t *testing.T, b stack.Backend) string {
 	if stock, err := s.stock("refused"); err == nil && stock != 10_000 {
 		t.Errorf("the stock of the item that is refused is %d: it has not been refused", stock)
 	}
-	if s.moved.Load() == 0 {
+	_, err := os.Stat(filepath.Join(s.Resources, "retry.yaml"))
+	if s.moved.Load() == 0 && err == nil {
 		t.Error("no order was moved to the retry topic")
 	}
 	accept()
 
 	s.waitForStock("refused", 10_000-ordered)
 	figures := l.endsExact(t)
-	s.drainedOf("OrderPlaced-retry", "inventory-service")
+	if err == nil {
+		s.drainedOf("OrderPlaced-retry", "inventory-service")
+	}
 	s.waitForStock("refused", 10_000-ordered)
 	// Others wait for as long as it takes to see that it is this item and not the
 	// store: some 5 s. The rest is for a machine that is busy.

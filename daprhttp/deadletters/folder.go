@@ -59,8 +59,9 @@ func openFolder(dir string) (*folder, error) {
 
 func (f *folder) path(id, suffix string) string { return filepath.Join(f.dir, id+suffix) }
 
-// keep keeps a letter. It reports whether it is a new one.
-func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
+// keep keeps a letter. It reports whether it is a new one. Of copies, the one is kept
+// that says its reason.
+func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err error) {
 	part, err := os.CreateTemp(f.dir, id+".*"+partSuffix)
 	if err != nil {
 		return false, err
@@ -75,13 +76,15 @@ func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, err := os.Stat(f.path(id, keptSuffix)); err == nil {
+	before, err := os.ReadFile(f.path(id, keptSuffix))
+	if err == nil && (!reason || readLetter(before).reason != "") {
 		return false, nil
 	}
+	isNew = err != nil
 	if err := os.Rename(part.Name(), f.path(id, keptSuffix)); err != nil {
 		return false, err
 	}
-	return true, f.sync()
+	return isNew, f.sync()
 }
 
 // sync writes the names of the files to the disk, where the system can be told to.

@@ -75,7 +75,7 @@ func (s *service) keep(_ context.Context, events []daprhttp.Event) []daprhttp.Ou
 	for i, e := range events {
 		l := readLetter(e.Data)
 		id := l.id()
-		isNew, err := s.kept.keep(id, e.Data)
+		isNew, err := s.kept.keep(id, e.Data, l.reason != "")
 		switch {
 		case err != nil:
 			s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.event.ID, "id", id, web.LogError, err)

@@ -46,7 +46,7 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 	case "setup":
 		// What can't be installed, the tests that need it say again; for Redis they
 		// may find one that runs.
-		for _, server := range []stack.Program{stack.RedisServer, stack.RabbitMQServer, stack.PostgreSQLServer} {
+		for _, server := range []stack.Program{stack.RedisServer, stack.RabbitMQServer, stack.PostgreSQLServer, stack.MosquittoServer} {
 			if err := server.Install(ctx, stdout); err != nil {
 				fmt.Fprintln(stdout, err)
 			}

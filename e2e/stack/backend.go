@@ -51,6 +51,24 @@ type Broker interface {
 	Len(topic, appID string) (int, error)
 }
 
+// An Observer stands for the questions to a broker that nobody can ask it.
+type Observer struct {
+	quiet   func() error
+	letters func() int
+}
+
+// Observe has quiet return nil when nothing has been delivered for a while, and letters
+// how many events the dead-letter topic was seen to have.
+func (o *Observer) Observe(quiet func() error, letters func() int) {
+	o.quiet, o.letters = quiet, letters
+}
+
+// Drained returns nil once nothing is delivered any more.
+func (o *Observer) Drained(string, string) error { return o.quiet() }
+
+// Len returns how many events the dead-letter topic was seen to have.
+func (o *Observer) Len(string, string) (int, error) { return o.letters(), nil }
+
 // A Backend is a folder of component files and the servers that they name.
 type Backend struct {
 	Name   string // for people
@@ -62,6 +80,12 @@ type Backend struct {
 	State  func(ctx context.Context, dir string) (Server, error)
 
 	Env []string // for the services, as "NAME=value"
+
+	// Cannot says of promises, by their names, why this backend can't keep them.
+	Cannot map[string]string
+
+	// Forgets says that the broker keeps nothing for an app that was never there.
+	Forgets bool
 
 	// Given is what all begins with that is put into servers which run already: see
 	// GivenBackend. It is empty where the servers are started.
@@ -91,6 +115,16 @@ var Backends = []Backend{
 		Broker: redisBroker,
 		State:  func(_ context.Context, dir string) (Server, error) { return NewSQLite(dir) },
 	},
+	{
+		Name:    "MQTT + PostgreSQL",
+		Folder:  "components/mqtt-postgres",
+		Broker:  func(ctx context.Context, _ *Project, dir string) (Broker, error) { return StartMosquitto(ctx, dir) },
+		State:   func(ctx context.Context, _ string) (Server, error) { return StartPostgreSQL(ctx) },
+		Forgets: true,
+		Cannot: map[string]string{
+			"BrokerKilled": "Mosquitto writes to its disk once a second, and acknowledges before",
+		},
+	},
 }
 
 // WithStateApart returns the backend with a server for the state store alone.
@@ -107,7 +141,7 @@ func redisBroker(ctx context.Context, _ *Project, dir string) (Broker, error) {
 
 // usersAddresses are in the project's component files. A server of a user's may be
 // there, which is none of ours.
-var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile}
+var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile, mosquittoAddr}
 
 // writeGiven is WriteComponents for a folder of somebody's. Each component names its
 // server itself.

@@ -21,10 +21,7 @@ type Given struct {
 	Type string // of Dapr's component, such as "pubsub.redis"
 	Addr string // host and port, or empty where the file does not say
 
-	// Quiet returns nil when nothing has been delivered for a while, and Letters how many
-	// events the dead-letter topic was seen to have: nobody knows how to ask the server.
-	Quiet   func() error
-	Letters func() int
+	Observer
 
 	run  string
 	link *Link
@@ -160,12 +157,6 @@ func (g *Given) Kill() { g.link.Set(Weather{Broken: true}) }
 
 // Restart mends the network to the server.
 func (g *Given) Restart(context.Context) error { g.link.Set(Weather{}); return nil }
-
-// Drained returns nil once nothing is delivered any more.
-func (g *Given) Drained(string, string) error { return g.Quiet() }
-
-// Len returns how many events the dead-letter topic was seen to have.
-func (g *Given) Len(string, string) (int, error) { return g.Letters(), nil }
 
 // Stop leaves the server as it is. Where it is a Redis, it takes away what the run has
 // left in it.

@@ -39,6 +39,13 @@ var (
 		packages: map[string]string{"apt-get": "rabbitmq-server", "dnf": "rabbitmq-server", "apk": "rabbitmq-server", "pacman": "rabbitmq", "zypper": "rabbitmq-server", "brew": "rabbitmq"},
 		advice:   "see https://www.rabbitmq.com/docs/download",
 	}
+	MosquittoServer = Program{
+		name:     "Mosquitto",
+		commands: []string{"mosquitto"},
+		folders:  []string{"/usr/sbin", "/opt/homebrew/sbin", "/usr/local/sbin"},
+		packages: map[string]string{"apt-get": "mosquitto", "dnf": "mosquitto", "apk": "mosquitto", "pacman": "mosquitto", "zypper": "mosquitto", "brew": "mosquitto"},
+		advice:   "see https://mosquitto.org/download/",
+	}
 	PostgreSQLServer = Program{
 		name:     "PostgreSQL",
 		commands: []string{"postgres"},
