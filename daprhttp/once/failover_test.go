@@ -9,10 +9,9 @@ import (
 	"github.com/matryer/is"
 )
 
-// A cutOff store is a primary that has lost its replicas, as PostgreSQL does it with a
-// synchronous standby: it acknowledges no save, since no replica has it, but has it
-// itself, and lets everybody read it. When a replica has taken its place, all of that
-// is gone.
+// A cutOff store is a primary that has lost its synchronous replicas: it acknowledges no
+// save, since no replica has it, but has it itself, and may let everybody read it. When a
+// replica has taken its place, all of that is gone.
 type cutOff struct {
 	*memoryStore
 	promised *memoryStore // what the replica has; nil while nothing is cut off
