@@ -35,6 +35,16 @@ func (a *readAhead) start(ctx context.Context, key string) {
 	go func() { read <- a.store.readStrong(ctx, []string{key})[key] }()
 }
 
+// drop forgets what was read ahead: the keys are read anew, and what is older than
+// that must not be taken after it.
+func (a *readAhead) drop(keys []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, key := range keys {
+		delete(a.records, key)
+	}
+}
+
 // take returns what was read ahead for a key, once, if it could be read.
 func (a *readAhead) take(key string) (stored, bool) {
 	a.mu.Lock()

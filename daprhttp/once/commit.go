@@ -108,6 +108,7 @@ func (in *Inbox[V]) readRecords(ctx context.Context, keys []string) (map[string]
 			return map[string]stored{keys[0]: s}, nil
 		}
 	}
+	in.readAhead.drop(keys)
 	return in.store.read(ctx, keys)
 }
 
