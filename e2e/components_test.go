@@ -34,6 +34,7 @@ type componentFile struct {
 			Name         string
 			Value        *string
 			SecretKeyRef *struct{ Name, Key string } `json:"secretKeyRef"`
+			EnvRef       string                      `json:"envRef"`
 		}
 	}
 	Auth struct {
@@ -162,6 +163,7 @@ func checkComponent(text []byte, schemas map[string]componentSchema) error {
 			continue
 		}
 		switch {
+		case m.EnvRef != "":
 		case (m.Value == nil) == (m.SecretKeyRef == nil):
 			wrong = append(wrong, fmt.Errorf("%s has to have a value or a secret", m.Name))
 		case m.SecretKeyRef != nil:
