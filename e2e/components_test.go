@@ -163,7 +163,7 @@ func checkComponent(text []byte, schemas map[string]componentSchema) error {
 			continue
 		}
 		switch {
-		case m.EnvRef != "":
+		case m.Name == "consumerID": // which Dapr gives every pub/sub component
 		case (m.Value == nil) == (m.SecretKeyRef == nil):
 			wrong = append(wrong, fmt.Errorf("%s has to have a value or a secret", m.Name))
 		case m.SecretKeyRef != nil:
