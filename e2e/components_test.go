@@ -158,12 +158,14 @@ func checkComponent(text []byte, schemas map[string]componentSchema) error {
 		}
 		given[m.Name] = true
 		i := slices.IndexFunc(known, func(s setting) bool { return s.Name == m.Name })
+		if i < 0 && m.Name == "consumerID" { // which Dapr gives every pub/sub component
+			continue
+		}
 		if i < 0 {
 			wrong = append(wrong, fmt.Errorf("%s has no setting %s", c.Spec.Type, m.Name))
 			continue
 		}
 		switch {
-		case m.Name == "consumerID": // which Dapr gives every pub/sub component
 		case (m.Value == nil) == (m.SecretKeyRef == nil):
 			wrong = append(wrong, fmt.Errorf("%s has to have a value or a secret", m.Name))
 		case m.SecretKeyRef != nil:
