@@ -60,10 +60,10 @@ type BulkSubscribe struct {
 // The error says what the variable may hold.
 func MetadataFromEnv(getenv func(string) string) (map[string]string, error) {
 	const name = "SUBSCRIPTION_METADATA"
-	if getenv(name) == "" {
-		return nil, nil
-	}
 	metadata := make(map[string]string)
+	if getenv(name) == "" {
+		return metadata, nil
+	}
 	for pair := range strings.SplitSeq(getenv(name), ",") {
 		key, value, found := strings.Cut(strings.TrimSpace(pair), "=")
 		if !found || key == "" {

@@ -62,7 +62,7 @@ type setting struct {
 }
 
 // What Dapr itself reads of every pub/sub component.
-var pubsubSettings = []setting{{Name: "protectedTopics"}, {Name: "allowedTopics"}, {Name: "publishingScopes"}, {Name: "subscriptionScopes"}}
+var pubsubSettings = []setting{{Name: "protectedTopics"}, {Name: "allowedTopics"}, {Name: "publishingScopes"}, {Name: "subscriptionScopes"}, {Name: "consumerID"}}
 
 // Every component file of the project says only what its component knows, with
 // values that it takes, and leaves nothing out that it needs.
@@ -158,16 +158,20 @@ func checkComponent(text []byte, schemas map[string]componentSchema) error {
 		}
 		given[m.Name] = true
 		i := slices.IndexFunc(known, func(s setting) bool { return s.Name == m.Name })
-		if i < 0 && m.Name == "consumerID" { // which Dapr gives every pub/sub component
-			continue
-		}
 		if i < 0 {
 			wrong = append(wrong, fmt.Errorf("%s has no setting %s", c.Spec.Type, m.Name))
 			continue
 		}
+		sources := 0
+		for _, has := range []bool{m.Value != nil, m.SecretKeyRef != nil, m.EnvRef != ""} {
+			if has {
+				sources++
+			}
+		}
 		switch {
-		case (m.Value == nil) == (m.SecretKeyRef == nil):
+		case sources != 1:
 			wrong = append(wrong, fmt.Errorf("%s has to have a value or a secret", m.Name))
+		case m.EnvRef != "": // its value is not known here
 		case m.SecretKeyRef != nil:
 			if c.Auth.SecretStore == "" {
 				wrong = append(wrong, fmt.Errorf("%s is a secret, and no secret store is named", m.Name))

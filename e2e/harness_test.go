@@ -140,10 +140,8 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		}
 	}
 	t.Cleanup(func() { // when the apps have stopped
-		for _, l := range s.links {
-			for _, link := range l.all() {
-				link.Close()
-			}
+		for _, link := range s.allLinks() {
+			link.Close()
 		}
 	})
 	t.Cleanup(func() {

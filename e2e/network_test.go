@@ -68,70 +68,48 @@ func (s *system) network(app *stack.AppOptions, folder string) {
 
 // A storm is a fault of the network, which no process dies of.
 type storm struct {
-	text string // in e2e/README.md
-	core bool   // always tried
-	lift time.Duration
-	set  func(s *system, set func(stack.Weather, ...*stack.Link))
+	text    string // in e2e/README.md
+	core    bool   // always tried
+	lasts   time.Duration
+	weather stack.Weather
+	links   func(s *system) []*stack.Link
 }
 
-// The storms are over links of every kind. Where it is not said, what there is of a kind
-// has the same weather.
 var storms = []storm{
-	{"packets to and from the broker dropped for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Cut, s.brokerLinks()...)
+	{"packets to and from the broker dropped for 20 s", false, 20 * time.Second, stack.Cut, (*system).brokerLinks},
+	{"packets to and from the state store dropped for 20 s", false, 20 * time.Second, stack.Cut, (*system).stateLinks},
+	{"packets to the broker dropped for 10 s, none from it", false, 10 * time.Second, stack.Weather{CutThere: true}, (*system).brokerLinks},
+	{"packets from the broker dropped for 10 s, none to it", false, 10 * time.Second, stack.Weather{CutBack: true}, (*system).brokerLinks},
+	{"packets to the state store dropped for 10 s, none from it", false, 10 * time.Second, stack.Weather{CutThere: true}, (*system).stateLinks},
+	{"packets from the state store dropped for 10 s, none to it", true, 10 * time.Second, stack.Weather{CutBack: true}, (*system).stateLinks},
+	{"30 % of all packets lost for 20 s, wherever they go", true, 20 * time.Second, stack.Weather{Loss: 0.3}, (*system).allLinks},
+	{"the state store's answers 2 s late, for 20 s", false, 20 * time.Second, stack.Weather{Delay: 2 * time.Second}, (*system).stateLinks},
+	{"the broker's answers 2 s late, for 20 s", false, 20 * time.Second, stack.Weather{Delay: 2 * time.Second}, (*system).brokerLinks},
+	{"all answers 2 s late, wherever they come from, for 20 s", false, 20 * time.Second, stack.Weather{Delay: 2 * time.Second}, (*system).allLinks},
+	{"one replica cut off from the state store for 30 s, not from the broker", true, 30 * time.Second, stack.Cut, func(s *system) []*stack.Link {
+		return []*stack.Link{s.linksOf(s.inventory[1]).state}
 	}},
-	{"packets to and from the state store dropped for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Cut, s.stateLinks()...)
+	{"one replica cut off from the broker for 30 s, not from the state store", false, 30 * time.Second, stack.Cut, func(s *system) []*stack.Link {
+		return []*stack.Link{s.linksOf(s.inventory[1]).broker}
 	}},
-	{"packets to the broker dropped for 10 s, none from it", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Weather{CutThere: true}, s.brokerLinks()...)
+	{"one inventory service and its sidecar cut off from each other for 30 s", false, 30 * time.Second, stack.Cut, func(s *system) []*stack.Link {
+		l := s.linksOf(s.inventory[1])
+		return []*stack.Link{l.service, l.sidecar}
 	}},
-	{"packets from the broker dropped for 10 s, none to it", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Weather{CutBack: true}, s.brokerLinks()...)
-	}},
-	{"packets to the state store dropped for 10 s, none from it", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Weather{CutThere: true}, s.stateLinks()...)
-	}},
-	{"packets from the state store dropped for 10 s, none to it", true, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Weather{CutBack: true}, s.stateLinks()...)
-	}},
-	{"30 % of all packets lost for 20 s, wherever they go", true, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		for _, app := range s.Apps() {
-			set(stack.Weather{Loss: 0.3}, s.linksOf(app).all()...)
-		}
-	}},
-	{"the state store's answers 2 s late, for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Weather{Delay: 2 * time.Second}, s.stateLinks()...)
-	}},
-	{"the broker's answers 2 s late, for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Weather{Delay: 2 * time.Second}, s.brokerLinks()...)
-	}},
-	{"all answers 2 s late, wherever they come from, for 20 s", false, 20 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		for _, app := range s.Apps() {
-			set(stack.Weather{Delay: 2 * time.Second}, s.linksOf(app).all()...)
-		}
-	}},
-	{"one replica cut off from the state store for 30 s, not from the broker", true, 30 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Cut, s.linksOf(s.inventory[1]).state)
-	}},
-	{"one replica cut off from the broker for 30 s, not from the state store", false, 30 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Cut, s.linksOf(s.inventory[1]).broker)
-	}},
-	{"one inventory service and its sidecar cut off from each other for 30 s", false, 30 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Cut, s.linksOf(s.inventory[1]).service, s.linksOf(s.inventory[1]).sidecar)
-	}},
-	{"the order service cut off from its sidecar for 10 s", false, 10 * time.Second, func(s *system, set func(stack.Weather, ...*stack.Link)) {
-		set(stack.Cut, s.linksOf(s.order).sidecar)
+	{"the order service cut off from its sidecar for 10 s", false, 10 * time.Second, stack.Cut, func(s *system) []*stack.Link {
+		return []*stack.Link{s.linksOf(s.order).sidecar}
 	}},
 }
 
+// brokerLinks returns every app's link to the broker.
 func (s *system) brokerLinks() (all []*stack.Link) {
-	for _, app := range s.Apps() {
-		all = append(all, s.linksOf(app).broker)
+	for _, l := range s.links {
+		all = append(all, l.broker)
 	}
 	return all
 }
 
+// stateLinks returns the links of all replicas to the state store.
 func (s *system) stateLinks() (all []*stack.Link) {
 	for _, app := range s.inventory {
 		all = append(all, s.linksOf(app).state)
@@ -139,17 +117,21 @@ func (s *system) stateLinks() (all []*stack.Link) {
 	return all
 }
 
-// rage lets a storm rage until it lifts.
-func (st *storm) rage(s *system) {
-	var hit []*stack.Link
-	st.set(s, func(w stack.Weather, links ...*stack.Link) {
-		for _, l := range links {
-			l.Set(w)
-		}
-		hit = append(hit, links...)
-	})
-	time.Sleep(st.lift) // the fault itself
-	for _, l := range hit {
+// allLinks returns the whole network of the system.
+func (s *system) allLinks() (all []*stack.Link) {
+	for _, l := range s.links {
+		all = append(all, l.all()...)
+	}
+	return all
+}
+
+// rage lets links have a weather for a while.
+func rage(w stack.Weather, lasts time.Duration, links ...*stack.Link) {
+	for _, l := range links {
+		l.Set(w)
+	}
+	time.Sleep(lasts) // the fault itself
+	for _, l := range links {
 		l.Set(stack.Weather{})
 	}
 }
@@ -166,7 +148,7 @@ func TestNetwork(t *testing.T) {
 			s := startSystem(t, systemOptions{replicas: 2, separateState: true, network: true})
 			l := s.startLoad("item1", 50, nil)
 			l.goesOn(t, 50)
-			st.rage(s)
+			rage(st.weather, st.lasts, st.links(s)...)
 			l.goesOn(t, 50)
 			l.endsExact(t)
 			_, latest := l.latest()

@@ -173,19 +173,7 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		must(t, p.Thaw())
 	}
 	storm := func(w stack.Weather, most time.Duration, links ...*stack.Link) {
-		for _, l := range links {
-			l.Set(w)
-		}
-		pause(most)
-		for _, l := range links {
-			l.Set(stack.Weather{})
-		}
-	}
-	every := func() (all []*stack.Link) {
-		for _, l := range s.links {
-			all = append(all, l.all()...)
-		}
-		return all
+		rage(w, time.Duration(random.Int64N(int64(most))), links...)
 	}
 	return map[string]func(){
 		"network: broker cut off":                func() { storm(stack.Cut, 10*time.Second, s.brokerLinks()...) },
@@ -195,8 +183,8 @@ func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
 		"network: a replica without its store":   func() { storm(stack.Cut, 20*time.Second, s.linksOf(replica()).state) },
 		"network: a replica without its broker":  func() { storm(stack.Cut, 20*time.Second, s.linksOf(replica()).broker) },
 		"network: a replica without its sidecar": func() { l := s.linksOf(replica()); storm(stack.Cut, 20*time.Second, l.service, l.sidecar) },
-		"network: 30 % of all packets lost":      func() { storm(stack.Weather{Loss: 0.3}, 10*time.Second, every()...) },
-		"network: all answers 2 s late":          func() { storm(stack.Weather{Delay: 2 * time.Second}, 10*time.Second, every()...) },
+		"network: 30 % of all packets lost":      func() { storm(stack.Weather{Loss: 0.3}, 10*time.Second, s.allLinks()...) },
+		"network: all answers 2 s late":          func() { storm(stack.Weather{Delay: 2 * time.Second}, 10*time.Second, s.allLinks()...) },
 		"inventory service killed":               func() { killService(replica()) },
 		"inventory service frozen":               func() { freeze(replica().Service, 8*time.Second) },
 		"inventory sidecar killed":               func() { killSidecar(replica()) },

@@ -92,9 +92,6 @@ func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func
 	if err != nil {
 		return err
 	}
-	if subscription == nil {
-		subscription = make(map[string]string)
-	}
 	// As it is: what is no event would not be delivered else.
 	subscription[daprhttp.MetadataRawPayload] = "true"
 	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))

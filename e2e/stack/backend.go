@@ -143,46 +143,38 @@ func redisBroker(ctx context.Context, _ *Project, dir string) (Broker, error) {
 // there, which is none of ours.
 var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile, mosquittoAddr}
 
-// writeGiven is WriteComponents for a folder of somebody's. Each component names its
-// server itself.
-func writeGiven(folder, dir, run string, broker, state Named) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		original, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		text := string(original)
-		c, err := parseComponent(text)
-		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		switch {
-		case c != nil && strings.HasPrefix(c.Spec.Type, "pubsub."):
-			text = broker.In(text)
-		case c != nil && strings.HasPrefix(c.Spec.Type, "state."):
-			text = state.In(text)
-		}
-		for _, s := range Services {
-			text = strings.ReplaceAll(text, s.AppID, run+s.AppID) // as in scopes
-		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // WriteComponents copies the component files in a folder into dir, with the broker and
 // the state store that are to be used in the place of those that they name. All else in
 // them stays as users have it.
 func WriteComponents(folder, dir string, broker, state Named) error {
+	return copyComponents(folder, dir, func(file, original string) (string, error) {
+		text := original
+		var server Named
+		switch filepath.Base(file) {
+		case "pubsub.yaml", "retry.yaml":
+			server = broker
+		case "statestore.yaml":
+			server = state
+		case "resiliency.yaml": // names none
+		default:
+			return "", fmt.Errorf("it is not known which server %s names", file)
+		}
+		if server != nil {
+			if text = server.In(text); text == original {
+				return "", fmt.Errorf("%s does not name the server that it is for", file)
+			}
+		}
+		for _, address := range usersAddresses {
+			if strings.Contains(text, address) {
+				return "", fmt.Errorf("%s would still name %s", file, address)
+			}
+		}
+		return text, nil
+	})
+}
+
+// copyComponents copies the component files in a folder into dir, each as edit returns it.
+func copyComponents(folder, dir string, edit func(file, text string) (string, error)) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -194,33 +186,15 @@ func WriteComponents(folder, dir string, broker, state Named) error {
 		return fmt.Errorf("there are no component files in %s", folder)
 	}
 	for _, file := range files {
-		name := filepath.Base(file)
 		original, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		text := string(original)
-		var server Named
-		switch name {
-		case "pubsub.yaml", "retry.yaml":
-			server = broker
-		case "statestore.yaml":
-			server = state
-		case "resiliency.yaml": // names none
-		default:
-			return fmt.Errorf("it is not known which server %s names", file)
+		text, err := edit(file, string(original))
+		if err != nil {
+			return err
 		}
-		if server != nil {
-			if text = server.In(text); text == string(original) {
-				return fmt.Errorf("%s does not name the server that it is for", file)
-			}
-		}
-		for _, address := range usersAddresses {
-			if strings.Contains(text, address) {
-				return fmt.Errorf("%s would still name %s", file, address)
-			}
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}

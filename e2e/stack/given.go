@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -33,11 +32,11 @@ var _ Broker = (*Given)(nil)
 // already. run is what all that is put into them begins with: app IDs, and so keys and
 // consumer groups, and topics.
 func GivenBackend(folder, run string) (Backend, error) {
-	broker, err := given(folder, "pubsub", run)
+	broker, err := given(folder, "pubsub.", "pubsub", run)
 	if err != nil {
 		return Backend{}, err
 	}
-	state, err := given(folder, "state", run)
+	state, err := given(folder, "state.", "statestore", run)
 	if err != nil {
 		return Backend{}, err
 	}
@@ -53,8 +52,8 @@ func GivenBackend(folder, run string) (Backend, error) {
 // address is a host and a port, wherever they stand in a setting.
 var address = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{2,5}\b`)
 
-// given finds the component of a kind in a folder.
-func given(folder, kind, run string) (*Given, error) {
+// given finds the component of a kind in a folder, under the name that the services know.
+func given(folder, kind, name, run string) (*Given, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil {
 		return nil, err
@@ -68,10 +67,7 @@ func given(folder, kind, run string) (*Given, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if c == nil || !strings.HasPrefix(c.Spec.Type, kind+".") {
-			continue
-		}
-		if want := map[string]string{"pubsub": "pubsub", "state": "statestore"}[kind]; c.Metadata["name"] != want {
+		if c == nil || !strings.HasPrefix(c.Spec.Type, kind) || c.Metadata["name"] != name {
 			continue
 		}
 		g := &Given{Type: c.Spec.Type, run: run}
@@ -82,7 +78,7 @@ func given(folder, kind, run string) (*Given, error) {
 		}
 		return g, nil
 	}
-	return nil, fmt.Errorf("no file in %s is of a component of the type %s.… that is called %s, as the services expect it", folder, kind, map[string]string{"pubsub": "pubsub", "state": "statestore"}[kind])
+	return nil, fmt.Errorf("no file in %s is of a component of the type %s… that is called %s, as the services expect it", folder, kind, name)
 }
 
 // A component is a component file of Dapr's.
@@ -108,12 +104,30 @@ func parseComponent(text string) (*component, error) {
 	return &c, nil
 }
 
+// writeGiven is WriteComponents for a folder of somebody's. Each component names its
+// server itself.
+func writeGiven(folder, dir, run string, broker, state Named) error {
+	return copyComponents(folder, dir, func(file, text string) (string, error) {
+		c, err := parseComponent(text)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", file, err)
+		}
+		switch {
+		case c != nil && strings.HasPrefix(c.Spec.Type, "pubsub."):
+			text = broker.In(text)
+		case c != nil && strings.HasPrefix(c.Spec.Type, "state."):
+			text = state.In(text)
+		}
+		for _, s := range Services {
+			text = strings.ReplaceAll(text, s.AppID, run+s.AppID) // as in scopes
+		}
+		return text, nil
+	})
+}
+
 func (g *Given) connect() (err error) {
 	if g.Addr == "" {
 		return nil
-	}
-	if _, _, err := net.SplitHostPort(g.Addr); err != nil {
-		return err
 	}
 	g.link, err = NewLink(g.Addr)
 	return err
@@ -148,9 +162,6 @@ func (g *Given) In(text string) string {
 
 // Address returns where the server is.
 func (g *Given) Address() string { return g.Addr }
-
-// Reachable reports whether it is known how to break the network to the server.
-func (g *Given) Reachable() bool { return g.link != nil }
 
 // Kill breaks the network to the server.
 func (g *Given) Kill() { g.link.Set(Weather{Broken: true}) }

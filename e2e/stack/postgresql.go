@@ -28,38 +28,41 @@ const postgreSQLPort = "port=5432"
 // StartPostgreSQL starts a PostgreSQL server on a free port of the loopback
 // interface, with its data in a new folder, and waits until it takes connections.
 func StartPostgreSQL(ctx context.Context) (*PostgreSQL, error) {
-	program, err := PostgreSQLServer.find()
+	return startPostgreSQL(ctx, "initdb", "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+}
+
+// startPostgreSQL starts a server whose data folder one of PostgreSQL's programs makes.
+func startPostgreSQL(ctx context.Context, program string, args ...string) (*PostgreSQL, error) {
+	server, err := PostgreSQLServer.find()
 	if err != nil {
 		return nil, err
 	}
-	p := &PostgreSQL{program: program}
+	p := &PostgreSQL{program: server}
 	if p.port, err = FreePort(); err != nil {
 		return nil, err
 	}
 	if p.dir, err = os.MkdirTemp("", "dapr-orders-postgresql"); err != nil {
 		return nil, err
 	}
-	err = p.create(ctx)
+	err = p.create(ctx, program, args)
 	if err == nil {
 		err = p.Restart(ctx)
 	}
 	if err != nil {
-		_ = p.Stop(time.Second)
-		return nil, err
+		return nil, errors.Join(err, p.Stop(time.Second))
 	}
 	return p, nil
 }
 
-// create makes the data folder one of PostgreSQL's.
-func (p *PostgreSQL) create(ctx context.Context) error {
+// create makes the data folder.
+func (p *PostgreSQL) create(ctx context.Context, program string, args []string) error {
 	if err := forServer(p.dir); err != nil {
 		return err
 	}
-	initdb := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "initdb"),
-		"--pgdata", p.dir, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
-	asServer(initdb)
-	if output, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, tail(string(output), 10))
+	create := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), program), append(args, "--pgdata", p.dir)...)
+	asServer(create)
+	if output, err := create.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", program, err, tail(string(output), 10))
 	}
 	return nil
 }

@@ -21,7 +21,9 @@ type RabbitMQ struct {
 	program string // rabbitmq-server; rabbitmqctl is beside it
 	port    int
 	env     []string
-	mapper  *Process // which a cluster shares
+
+	mapperPort int
+	mapper     *Process // of a node that is alone
 }
 
 // rabbitMQAddr is where the project's component files expect RabbitMQ.
@@ -37,7 +39,7 @@ func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, err
 	}
 	r := nodes[0]
 	// Erlang would start the port mapper by itself and leave it running.
-	if r.mapper, err = startMapper(ctx, r.env); err != nil {
+	if r.mapper, err = r.startMapper(ctx); err != nil {
 		return nil, err
 	}
 	err = r.Restart(ctx)
@@ -67,7 +69,7 @@ func newRabbitMQ(dir string, n int) (nodes []*RabbitMQ, err error) {
 		config.WriteString("cluster_partition_handling = pause_minority\n")
 	}
 	for i := range n {
-		r := &RabbitMQ{program: program}
+		r := &RabbitMQ{program: program, mapperPort: mapper}
 		if r.port, err = FreePort(); err != nil {
 			return nil, err
 		}
@@ -77,7 +79,7 @@ func newRabbitMQ(dir string, n int) (nodes []*RabbitMQ, err error) {
 		}
 	}
 	for i, r := range nodes {
-		if err := r.prepare(filepath.Join(dir, strconv.Itoa(i+1)), dir, mapper, config.String()); err != nil {
+		if err := r.prepare(filepath.Join(dir, strconv.Itoa(i+1)), dir, config.String()); err != nil {
 			return nil, err
 		}
 	}
@@ -89,7 +91,7 @@ func (r *RabbitMQ) name() string { return fmt.Sprintf("orders-%d@localhost", r.p
 
 // prepare writes what a node needs into dir, and says how it is to be started. Nodes of
 // one home let each other in.
-func (r *RabbitMQ) prepare(dir, home string, mapper int, config string) error {
+func (r *RabbitMQ) prepare(dir, home, config string) error {
 	distribution, err := FreePort()
 	if err != nil {
 		return err
@@ -104,7 +106,7 @@ func (r *RabbitMQ) prepare(dir, home string, mapper int, config string) error {
 	}
 	r.env = []string{
 		"HOME=" + home, // where Erlang keeps the cookie by which rabbitmqctl is let in
-		"ERL_EPMD_PORT=" + strconv.Itoa(mapper),
+		"ERL_EPMD_PORT=" + strconv.Itoa(r.mapperPort),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODENAME=" + r.name(),
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
@@ -123,19 +125,13 @@ func (r *RabbitMQ) prepare(dir, home string, mapper int, config string) error {
 	return nil
 }
 
-// startMapper starts the Erlang port mapper of which an environment tells.
-func startMapper(ctx context.Context, env []string) (*Process, error) {
-	p, err := Start(Command{Name: "the Erlang port mapper", Path: "epmd", Env: env})
+// startMapper starts the Erlang port mapper of a node and its cluster.
+func (r *RabbitMQ) startMapper(ctx context.Context) (*Process, error) {
+	p, err := Start(Command{Name: "the Erlang port mapper", Path: "epmd", Env: r.env})
 	if err != nil {
 		return nil, err
 	}
-	var port int
-	for _, variable := range env {
-		if value, found := strings.CutPrefix(variable, "ERL_EPMD_PORT="); found {
-			port, _ = strconv.Atoi(value)
-		}
-	}
-	if err := p.WaitReady(ctx, tcpReady(port)); err != nil {
+	if err := p.WaitReady(ctx, tcpReady(r.mapperPort)); err != nil {
 		p.Kill()
 		return nil, err
 	}

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -42,7 +40,7 @@ func StartRabbitMQCluster(ctx context.Context, dir, definitions string) (*Rabbit
 		return nil, err
 	}
 	c := &RabbitMQCluster{Nodes: nodes}
-	if c.mapper, err = startMapper(ctx, nodes[0].env); err != nil {
+	if c.mapper, err = nodes[0].startMapper(ctx); err != nil {
 		return nil, err
 	}
 	// The first makes the secret by which the others are let in.
@@ -191,7 +189,9 @@ func StartPostgreSQLPair(ctx context.Context) (_ *PostgreSQLPair, err error) {
 	if p.Between, err = NewLink(p.Primary.Address()); err != nil {
 		return p, err
 	}
-	if p.Standby, err = p.Primary.standby(ctx, p.Between.Addr()); err != nil {
+	host, port, _ := strings.Cut(p.Between.Addr(), ":")
+	if p.Standby, err = startPostgreSQL(ctx, "pg_basebackup", "--host", host, "--port", port, "--username", "postgres",
+		"--write-recovery-conf", "--checkpoint", "fast", "--no-sync"); err != nil {
 		return p, err
 	}
 	// After the standby was made: it must not wait for one of its own.
@@ -207,35 +207,6 @@ func StartPostgreSQLPair(ctx context.Context) (_ *PostgreSQLPair, err error) {
 		}
 		return err
 	})
-}
-
-// standby starts a server that follows this one, which it reaches at an address.
-func (p *PostgreSQL) standby(ctx context.Context, addr string) (*PostgreSQL, error) {
-	s := &PostgreSQL{program: p.program}
-	var err error
-	if s.port, err = FreePort(); err != nil {
-		return nil, err
-	}
-	if s.dir, err = os.MkdirTemp("", "dapr-orders-postgresql"); err != nil {
-		return nil, err
-	}
-	if err = forServer(s.dir); err == nil {
-		host, port, _ := strings.Cut(addr, ":")
-		backup := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "pg_basebackup"),
-			"--host", host, "--port", port, "--username", "postgres", "--pgdata", s.dir, "--write-recovery-conf", "--checkpoint", "fast", "--no-sync")
-		asServer(backup)
-		var output []byte
-		if output, err = backup.CombinedOutput(); err != nil {
-			err = fmt.Errorf("pg_basebackup: %w\n%s", err, tail(string(output), 10))
-		}
-	}
-	if err == nil {
-		err = s.Restart(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.Stop(time.Second))
-	}
-	return s, nil
 }
 
 // Promote lets a standby become a primary.
