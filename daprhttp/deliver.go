@@ -59,14 +59,11 @@ type DeliveryHandler struct {
 	RetryPubsubName, RetryTopic string
 	RetryAfter                  time.Duration
 
-	// Retrying says that this is the route of the RetryTopic itself: an event is
-	// tried every two seconds for RetryAfter, 20 seconds if it is zero, and then goes
-	// to the end of the topic, so that others get their turn. Brokers take it ill
-	// when an event is out for long.
+	// Retrying says that this is the route of the RetryTopic itself: an event for which
+	// StatusRetry has been the answer for RetryAfter, 20 seconds if it is zero, goes to
+	// the end of the topic, so that others get their turn. Brokers take it ill when an
+	// event is out for long.
 	Retrying bool
-
-	// Stop, when it is closed, ends that: what is being retried is delivered again.
-	Stop <-chan struct{}
 
 	// Ready returns nil when what the program depends on works: then it is the
 	// events that are at fault. Nil stands for a function that returns nil.
@@ -87,6 +84,7 @@ type DeliveryHandler struct {
 	Moved   func(ctx context.Context, e Event, topic string, err error)
 
 	failing failingRun
+	trying  trying
 }
 
 // An Outcome is what became of an event.
@@ -204,25 +202,14 @@ func (h *DeliveryHandler) serveOne(ctx context.Context, w http.ResponseWriter, b
 	h.answer(w, isEvent, o)
 }
 
-// retryEvery is how often an event of the retry topic is tried.
-const retryEvery = 2 * time.Second
-
-// retry tries an event again and again, and at last moves it to the end of its topic,
-// or to the dead-letter topic, of which the retry topic's component need not know.
+// retry has an event of the retry topic tried again, and at last moves it to the end of
+// its topic, or to the dead-letter topic, of which the retry topic's component need not
+// know.
 func (h *DeliveryHandler) retry(ctx context.Context, event Event, body []byte, o Outcome) Outcome {
-	deadline := time.Now().Add(cmp.Or(h.RetryAfter, 20*time.Second))
-	for o.Status == StatusRetry && time.Now().Before(deadline) {
-		select {
-		case <-time.After(retryEvery):
-			o = h.Handle(ctx, []Event{event})[0]
-		case <-h.Stop:
-			return o
-		case <-ctx.Done(): // the sidecar has gone
-			return o
-		}
-	}
+	tried := h.trying.since(event, o.Status == StatusRetry)
 	switch {
-	case o.Status == StatusRetry && h.move(ctx, h.RetryPubsubName, h.RetryTopic, event, body):
+	case o.Status == StatusRetry && tried >= cmp.Or(h.RetryAfter, 20*time.Second) && h.move(ctx, h.RetryPubsubName, h.RetryTopic, event, body):
+		h.trying.since(event, false)
 		return Done()
 	case o.Status == StatusDrop && h.DeadLetterTopic != "":
 		o.Status = h.deadLetter(ctx, &entry{body: body, size: len(body), event: event, Outcome: o})

@@ -227,3 +227,32 @@ func (h *DeliveryHandler) stuck(ctx context.Context) bool {
 	f.last = now
 	return now.Sub(f.since) >= cmp.Or(h.RetryAfter, 5*time.Second)
 }
+
+// trying are the events of the retry topic that a sidecar tries again and again.
+type trying struct {
+	mu    sync.Mutex
+	first map[[2]string]time.Time // by source and id
+}
+
+// maxTrying bounds trying. It is far more than a sidecar tries at the same time: what is
+// beyond it was taken over by another.
+const maxTrying = 10_000
+
+// since returns for how long an event has been tried, and forgets it unless it goes on.
+func (t *trying) since(e Event, goesOn bool) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := [2]string{e.Source, e.ID}
+	first, known := t.first[key]
+	switch {
+	case !goesOn:
+		delete(t.first, key)
+	case !known:
+		if t.first == nil || len(t.first) >= maxTrying {
+			t.first = make(map[[2]string]time.Time)
+		}
+		t.first[key] = time.Now()
+		return 0
+	}
+	return time.Since(first)
+}

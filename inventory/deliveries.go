@@ -24,7 +24,6 @@ func (s *service) deliveries(retrying bool) *daprhttp.DeliveryHandler {
 		RetryTopic:      retryTopic,
 		Retrying:        retrying,
 		Ready:           s.stocks.Probe,
-		Stop:            s.stop,
 		BareData:        true,
 		MaxEventBytes:   maxBodyBytes,
 		Refused: func(_ context.Context, e daprhttp.Event, why error) {

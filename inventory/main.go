@@ -103,7 +103,6 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		appToken:     getenv("APP_API_TOKEN"),
 		bulk:         bulk,
 		subscription: subscription,
-		stop:         ctx.Done(),
 		log:          log,
 		metrics:      newMetrics(stocks),
 	}

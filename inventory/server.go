@@ -29,7 +29,6 @@ type service struct {
 	appToken     string            // which the sidecar sends; empty for none
 	bulk         bool              // the sidecar is asked to deliver many events with one request
 	subscription map[string]string // metadata of what is subscribed to
-	stop         <-chan struct{}
 	log          *web.Logger
 	metrics      metrics
 }
@@ -64,9 +63,11 @@ func (s *service) handler() http.Handler {
 // that it knows. It is not asked unless the user says so: a sidecar that is told to
 // stop breaks off a bulk, and some of Dapr's pub/sub components (seen in 1.18.2)
 // acknowledge to the broker what was broken off. An event that is delivered alone they
-// do not. Nor is a sidecar asked that checks the app's health: when an app that has been
-// unhealthy is well again, Dapr never ends the deliveries in bulk that were under way,
-// and after enough of them delivers nothing more.
+// do not; but of these a sidecar may take one for handled that it could not deliver,
+// unless it is started with --app-max-concurrency 1. Nor is a sidecar asked that checks
+// the app's health: when an app that has been unhealthy is well again, Dapr never ends
+// the deliveries in bulk that were under way, and after enough of them delivers nothing
+// more.
 //
 // A bulk is handled before the next is delivered. So what must be tried for long
 // is moved to the retry topic, where it is delivered alone. That is a topic of a
