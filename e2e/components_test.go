@@ -97,7 +97,7 @@ func TestComponentFilesThatAreWrongAreNoticed(t *testing.T) {
 	schemas := readSchemas(t)
 	for _, wrong := range []struct{ file, old, new, want string }{
 		{"pubsub.yaml", "name: concurrency", "name: concurency", "concurency"},
-		{"pubsub.yaml", `value: "400"`, `value: "many"`, "many"},
+		{"pubsub.yaml", `value: "50"`, `value: "many"`, "many"},
 		{"pubsub.yaml", "type: pubsub.redis", "type: pubsub.reddis", "pubsub.reddis"},
 		{"pubsub.yaml", "name: redisHost", "name: redisDB", "redisHost"},
 		{"pubsub.yaml", "kind: Component", "kind: Komponent", "Komponent"},

@@ -28,6 +28,7 @@ func TestFaultsOfDapr(t *testing.T) {
 		shown func(t *testing.T) bool
 	}{
 		{"an event on Redis whose handler fails once is lost", eventIsLost},
+		{"an event whose delivery fails is taken for handled, when others are delivered at the same time", failedIsHandled},
 		{"a bulk that is delivered again moves the wrong event to the dead-letter topic, or none", wrongEventIsDead},
 		{"an app that was unhealthy gets nothing more in bulk", bulksStop},
 		{"an event is lost when RabbitMQ's connection breaks", unconfirmedIsLost},
@@ -44,6 +45,37 @@ func TestFaultsOfDapr(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failedIsHandled shows that a sidecar which delivers many events at the same time takes
+// some for handled that it could not deliver, because nothing listened.
+func failedIsHandled(t *testing.T) bool {
+	s := startSystem(t, systemOptions{prepare: admitAll(t)})
+	var mu sync.Mutex
+	came := make(map[string]bool)
+	var away atomic.Bool
+	app := s.serve("faults", subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var event struct{ ID string }
+		if away.Load() || json.NewDecoder(r.Body).Decode(&event) != nil {
+			panic(http.ErrAbortHandler) // the sidecar sees the connection fail
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		came[event.ID] = true
+	})))
+	const events = 2000
+	away.Store(true)
+	end := time.Now().Add(10 * time.Second)
+	for i := range events {
+		s.publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
+	}
+	time.Sleep(time.Until(end)) // the fault itself
+	away.Store(false)
+	drained := s.drains(60 * time.Second)
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d events were published, %d came, and then nothing was left: %v", events, len(came), drained)
+	return drained && len(came) < events
 }
 
 // admitAll takes from the component files who may publish and receive what.

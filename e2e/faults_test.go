@@ -56,6 +56,20 @@ func TestOthersTakeOverFromAReplicaThatNeverComesBack(t *testing.T) {
 	l.endsExact(t)
 }
 
+// A sidecar without --app-max-concurrency 1 takes one in a thousand failed connections for
+// an event that is handled; there are thousands here.
+func TestServiceAwayForTenSeconds(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{})
+	l := s.startLoad("item1", 200, nil)
+	l.goesOn(t, 50)
+	s.inventory[0].Service.Kill()
+	time.Sleep(10 * time.Second) // the fault itself
+	must(t, s.inventory[0].StartService(t.Context()))
+	l.goesOn(t, 50)
+	l.endsExact(t)
+}
+
 func promiseStateStoreAway(t *testing.T, b stack.Backend) string {
 	needsOwnRedis(t)
 	s := startSystem(t, systemOptions{backend: b, replicas: 2, separateState: true})

@@ -36,7 +36,7 @@ var promises = []promise{
 	{"CountingProtocol", "the tests of the counting protocol, over this store", false, promiseCountingProtocol},
 	{"Poison", "what can't be counted goes to the dead-letter topic", false, promisePoison},
 	{"DeadLetters", "dead letters are kept over a kill -9, listed, sent again, and counted once", true, promiseDeadLetters},
-	{"ItemRefused", "an item that the state store refuses for a minute, others under load", true, promiseItemRefused},
+	{"ItemRefused", "an item that the state store refuses for a minute, others under load", false, promiseItemRefused},
 	{"StateStoreAway", "the state store away for 10 s, under load", false, promiseStateStoreAway},
 	{"BrokerKilled", "the broker killed with -9 and started again, under load", false, promiseBrokerKilled},
 	{"ProcessesKilled", "services and sidecars killed with -9, under load", true, promiseProcessesKilled},

@@ -25,9 +25,23 @@ import (
 // Kubernetes. The table in package stack is what the first has.
 var started = []stack.Service{stack.Inventory, stack.Order}
 
-// daprRun returns how a service is started by hand, from its folder.
+// maxConcurrency returns how many requests at a time a service's sidecar may send it, or
+// "" if as many as it likes.
+func maxConcurrency(s stack.Service) string {
+	if s.OneAtATime {
+		return "1"
+	}
+	return ""
+}
+
+// daprRun returns how a service is started by hand, from its folder, with the project's
+// component files or without, as in many a tutorial.
 func daprRun(s stack.Service, resources string) string {
-	return fmt.Sprintf("dapr run --app-id %s --app-port %d --dapr-http-port %d %s-- go run .", s.AppID, s.Port, s.DaprPort, resources)
+	command := fmt.Sprintf("dapr run --app-id %s --app-port %d --dapr-http-port %d ", s.AppID, s.Port, s.DaprPort)
+	if most := maxConcurrency(s); most != "" && resources != "" {
+		command += "--app-max-concurrency " + most + " "
+	}
+	return command + resources + "-- go run ."
 }
 
 // What the README types for `dapr run` starts what `make run` does, in both shells, with
@@ -62,6 +76,7 @@ func TestRunFileStartsTheSameServices(t *testing.T) {
 			AppDirPath   string `json:"appDirPath"`
 			AppPort      int    `json:"appPort"`
 			DaprHTTPPort int    `json:"daprHTTPPort"`
+			Max          int    `json:"appMaxConcurrency"`
 			Command      []string
 		}
 	}
@@ -71,11 +86,15 @@ func TestRunFileStartsTheSameServices(t *testing.T) {
 	}
 	var got, want [][]string
 	for _, app := range file.Apps {
-		got = append(got, []string{app.AppID, filepath.Join(dir, app.AppDirPath), strconv.Itoa(app.AppPort), strconv.Itoa(app.DaprHTTPPort),
+		most := ""
+		if app.Max > 0 {
+			most = strconv.Itoa(app.Max)
+		}
+		got = append(got, []string{app.AppID, filepath.Join(dir, app.AppDirPath), strconv.Itoa(app.AppPort), strconv.Itoa(app.DaprHTTPPort), most,
 			filepath.Join(dir, file.Common.ResourcesPath), strings.Join(app.Command, " ")})
 	}
 	for _, s := range started {
-		want = append(want, []string{s.AppID, filepath.Join(project.Root, s.Folder), strconv.Itoa(s.Port), strconv.Itoa(s.DaprPort),
+		want = append(want, []string{s.AppID, filepath.Join(project.Root, s.Folder), strconv.Itoa(s.Port), strconv.Itoa(s.DaprPort), maxConcurrency(s),
 			filepath.Join(project.Root, "components"), "go run ."})
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -103,10 +122,10 @@ func TestKubernetesManifestHasTheSameServices(t *testing.T) {
 		if diff := cmp.Diff(d.Spec.Selector.MatchLabels, pod.Labels); diff != "" {
 			t.Errorf("%s does not select its pods (-selector +pod):\n%s", d.Name, diff)
 		}
-		got[pod.Annotations["dapr.io/app-id"]] = port
+		got[pod.Annotations["dapr.io/app-id"]] = port + " " + pod.Annotations["dapr.io/app-max-concurrency"]
 	}
 	for _, s := range started {
-		want[s.AppID] = strconv.Itoa(s.Port)
+		want[s.AppID] = strconv.Itoa(s.Port) + " " + maxConcurrency(s)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("services and their ports (-make run +manifest):\n%s", diff)

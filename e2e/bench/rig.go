@@ -76,7 +76,9 @@ func (b *bench) start(ctx context.Context, publisher, subscriber side, replicas 
 	r.redis = r.Broker.(*stack.Redis)
 	apps := []stack.AppOptions{r.app(stack.Order.AppID, publisher)}
 	for range replicas {
-		apps = append(apps, r.app(stack.Inventory.AppID, subscriber))
+		o := r.app(stack.Inventory.AppID, subscriber)
+		o.SidecarArgs = b.project.App(stack.Inventory).SidecarArgs // the same for all
+		apps = append(apps, o)
 	}
 	started, err := r.Start(ctx, apps...)
 	if err != nil {

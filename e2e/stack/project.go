@@ -15,13 +15,18 @@ type Service struct {
 	AppID          string // Dapr app ID
 	Folder         string // in the project, where `go run .` starts it
 	Port, DaprPort int    // its own and its sidecar's, as the README has them
+
+	// OneAtATime says that its sidecar is to send it one request at a time. One that
+	// sends many at once may take a connection that fails for an event that is handled
+	// (see "What stores and brokers taught" in components/README.md).
+	OneAtATime bool
 }
 
 // The project's services.
 var (
-	Inventory   = Service{AppID: "inventory-service", Folder: "inventory", Port: 5001, DaprPort: 3500}
+	Inventory   = Service{AppID: "inventory-service", Folder: "inventory", Port: 5001, DaprPort: 3500, OneAtATime: true}
 	Order       = Service{AppID: "order-service", Folder: "order", Port: 5002, DaprPort: 3501}
-	DeadLetters = Service{AppID: "dead-letters", Folder: "daprhttp/deadletters", Port: 5004, DaprPort: 3504}
+	DeadLetters = Service{AppID: "dead-letters", Folder: "daprhttp/deadletters", Port: 5004, DaprPort: 3504, OneAtATime: true}
 
 	Services = []Service{Inventory, Order, DeadLetters}
 )
@@ -54,7 +59,11 @@ func Open(ctx context.Context, bin string, progress io.Writer) (*Project, error)
 
 // App returns the options with which a service runs on free ports.
 func (p *Project) App(s Service) AppOptions {
-	return AppOptions{ID: s.AppID, Program: p.program(s)}
+	o := AppOptions{ID: s.AppID, Program: p.program(s)}
+	if s.OneAtATime {
+		o.SidecarArgs = []string{"--app-max-concurrency", "1"}
+	}
+	return o
 }
 
 func (p *Project) program(s Service) string {
