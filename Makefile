@@ -68,7 +68,7 @@ unit:
 # Two packages at a time would be too many sidecars for a small machine.
 e2e: .run/bin/launch
 	.run/bin/launch setup
-	@echo "The end-to-end tests take some eight minutes on two processors, and say nothing until they end."
+	@echo "The end-to-end tests take some twelve minutes on two processors, and say nothing until they end."
 	go test -count=1 -p 1 -timeout 20m ./e2e/...
 
 # The figures in e2e/README.md are of one run; the rest of its table must be what

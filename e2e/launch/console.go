@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // A console shows one terminal what several programs write: the services' lines
@@ -31,6 +36,41 @@ func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.w.Write(b)
+}
+
+// readLog returns what a line of a service's log with LOG_FORMAT=json says, and the line
+// that the service writes for people in its place. A line that is no JSON stays as it is.
+func readLog(line string) (l logLine, text string) {
+	if json.Unmarshal([]byte(line), &l) != nil {
+		return logLine{}, line
+	}
+	var b strings.Builder
+	log, err := web.NewLogger(&b, "text")
+	if err != nil {
+		return l, line
+	}
+	record := slog.NewRecord(l.Time, slog.LevelInfo, l.Message, 0)
+	fields := json.NewDecoder(strings.NewReader(line))
+	fields.UseNumber()
+	for _, err := fields.Token(); err == nil && fields.More(); {
+		var name json.Token
+		var value any
+		if name, err = fields.Token(); err != nil {
+			break
+		}
+		if err = fields.Decode(&value); err != nil {
+			break
+		}
+		switch name := fmt.Sprint(name); name {
+		case slog.TimeKey, slog.LevelKey, slog.MessageKey:
+		default:
+			record.Add(name, value)
+		}
+	}
+	if log.Handler().Handle(context.Background(), record) != nil {
+		return l, line
+	}
+	return l, strings.TrimSuffix(b.String(), "\n")
 }
 
 // process takes a line that a service or a sidecar has written.

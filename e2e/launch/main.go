@@ -1,12 +1,13 @@
 // Command launch starts the whole system on this machine: Redis unless it runs
 // already, and both services with their Dapr sidecars. It places an order, shows
-// every request and answer, and stays up until Ctrl-C.
+// every request and answer, and stays up until Ctrl-C. Meanwhile it serves a page on
+// which orders are seen to travel, and on which all of it can be broken.
 //
-//	launch run     what `make run` does
+//	launch run     what `make run` does; with OPEN=true it opens the page in a browser
 //	launch daprd   print the path of the sidecar that is used, building it first
 //	               where there is none
 //	launch setup   get ready what the end-to-end tests need: the sidecar, Dapr's
-//	               certificate authority, and the servers of every backend
+//	               certificate authority, the servers of every backend, and a browser
 package main
 
 import (
@@ -42,12 +43,16 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 	}
 	switch command {
 	case "run":
-		return theSystem(root, getenv).run(ctx, stdout)
+		s, err := theSystem(root, getenv)
+		if err != nil {
+			return err
+		}
+		return s.run(ctx, stdout)
 	case "setup":
 		// What can't be installed, the tests that need it say again; for Redis they
 		// may find one that runs.
-		for _, server := range []stack.Program{stack.RedisServer, stack.RabbitMQServer, stack.PostgreSQLServer, stack.MosquittoServer} {
-			if err := server.Install(ctx, stdout); err != nil {
+		for _, program := range []stack.Program{stack.RedisServer, stack.RabbitMQServer, stack.PostgreSQLServer, stack.MosquittoServer, stack.Chromium} {
+			if err := program.Install(ctx, stdout); err != nil {
 				fmt.Fprintln(stdout, err)
 			}
 		}

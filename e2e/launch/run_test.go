@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,14 +20,17 @@ import (
 
 // testSystem returns the system of the README but for its ports and its data,
 // which are its own.
-func testSystem(t *testing.T, env map[string]string) system {
+func testSystem(t testing.TB, env map[string]string) system {
 	t.Helper()
 	root, err := stack.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := theSystem(root, func(name string) string { return env[name] })
-	for _, port := range []*int{&s.order.Port, &s.order.DaprPort, &s.inventory.Port, &s.inventory.DaprPort, &s.redisPort} {
+	s, err := theSystem(root, func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range []*int{&s.order.Port, &s.order.DaprPort, &s.inventory.Port, &s.inventory.DaprPort, &s.redisPort, &s.pagePort} {
 		if *port, err = stack.FreePort(); err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +63,7 @@ func (s *screen) String() string {
 }
 
 // start runs a system until it is up. end is what Ctrl-C does.
-func start(t *testing.T, s system) (shown *screen, end func() error) {
+func start(t testing.TB, s system) (shown *screen, end func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	shown = &screen{}
@@ -113,6 +117,9 @@ func TestRunShowsTheStockFallAndLeavesNothingRunning(t *testing.T) {
 						t.Errorf("not shown: %s", want)
 					}
 				}
+				if _, last, _ := strings.Cut(shown.String(), "It is up"); !strings.Contains(last, fmt.Sprintf(": http://localhost:%d\n\n", s.pagePort)) {
+					t.Errorf("it does not end with the page's address: %s", last)
+				}
 				if strings.Contains(shown.String(), "secret") {
 					t.Error("a token was shown")
 				}
@@ -122,7 +129,7 @@ func TestRunShowsTheStockFallAndLeavesNothingRunning(t *testing.T) {
 				if line := "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90"; !strings.Contains(shown.String(), line) {
 					t.Errorf("not shown: %s", line)
 				}
-				for _, port := range []int{s.order.Port, s.order.DaprPort, s.inventory.Port, s.inventory.DaprPort, s.redisPort} {
+				for _, port := range []int{s.order.Port, s.order.DaprPort, s.inventory.Port, s.inventory.DaprPort, s.redisPort, s.pagePort} {
 					if !stack.PortIsFree(port) {
 						t.Errorf("port %d is still taken", port)
 					}
@@ -183,6 +190,14 @@ func TestRunUsesARedisThatRunsAlreadyAndLeavesItRunning(t *testing.T) {
 		}
 	}()
 	shown, end := start(t, s)
+	resp, err := http.Post(fmt.Sprintf("http://localhost:%d/parts/redis/kill", s.pagePort), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("killing somebody else's Redis is answered %s", resp.Status)
+	}
 	if err := end(); err != nil {
 		t.Error(err)
 	}

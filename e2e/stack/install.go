@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// A Program is a server that the tests or the launcher start, and how to get it.
+// A Program is one that the tests or the launcher start, and how to get it.
 type Program struct {
 	name     string
 	commands []string          // its names, the best first
@@ -21,7 +21,7 @@ type Program struct {
 	advice   string            // another way, for systems without one of these above all
 }
 
-// The servers that the project starts.
+// The programs that the project starts and does not build.
 var (
 	RedisServer = Program{
 		name:     "Redis",
@@ -46,6 +46,14 @@ var (
 		packages: map[string]string{"apt-get": "mosquitto", "dnf": "mosquitto", "apk": "mosquitto", "pacman": "mosquitto", "zypper": "mosquitto", "brew": "mosquitto"},
 		advice:   "see https://mosquitto.org/download/",
 	}
+	// Chromium is no server: with it the tests look at the launcher's page.
+	Chromium = Program{
+		name:     "Chromium",
+		commands: []string{"chromium", "chromium-browser", "google-chrome", "Google Chrome"},
+		folders:  []string{"/usr/lib64/chromium-browser", "/Applications/Google Chrome.app/Contents/MacOS"},
+		packages: map[string]string{"apt-get": "chromium", "dnf": "chromium", "apk": "chromium", "pacman": "chromium", "zypper": "chromium", "brew": "google-chrome"},
+		advice:   "see https://www.google.com/chrome/",
+	}
 	PostgreSQLServer = Program{
 		name:     "PostgreSQL",
 		commands: []string{"postgres"},
@@ -59,7 +67,7 @@ var (
 // it with the system's package manager; where it may not, its error is the command
 // that does.
 func (p Program) Install(ctx context.Context, progress io.Writer) error {
-	if _, err := p.find(); err == nil {
+	if _, err := p.Find(); err == nil {
 		return nil
 	}
 	_, install := p.install()
@@ -74,12 +82,12 @@ func (p Program) Install(ctx context.Context, progress io.Writer) error {
 			return fmt.Errorf("%s failed (%w):\n%s", strings.Join(command, " "), err, tail(string(output), 10))
 		}
 	}
-	_, err := p.find()
+	_, err := p.Find()
 	return err
 }
 
-// find returns the program's path. The error says how to get it.
-func (p Program) find() (string, error) {
+// Find returns the program's path. The error says how to get it.
+func (p Program) Find() (string, error) {
 	for _, command := range p.commands {
 		for _, pattern := range p.folders {
 			found, err := filepath.Glob(filepath.Join(pattern, command))

@@ -29,7 +29,7 @@ const mosquittoAddr = "localhost:1883"
 // StartMosquitto starts a Mosquitto on a free port of the loopback interface, with its
 // data in dir, and waits until it takes connections.
 func StartMosquitto(ctx context.Context, dir string) (*Mosquitto, error) {
-	program, err := MosquittoServer.find()
+	program, err := MosquittoServer.Find()
 	if err != nil {
 		return nil, err
 	}

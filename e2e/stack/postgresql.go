@@ -33,7 +33,7 @@ func StartPostgreSQL(ctx context.Context) (*PostgreSQL, error) {
 
 // startPostgreSQL starts a server whose data folder one of PostgreSQL's programs makes.
 func startPostgreSQL(ctx context.Context, program string, args ...string) (*PostgreSQL, error) {
-	server, err := PostgreSQLServer.find()
+	server, err := PostgreSQLServer.Find()
 	if err != nil {
 		return nil, err
 	}

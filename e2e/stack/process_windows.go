@@ -19,6 +19,10 @@ func killGroup(p *os.Process) error {
 	return p.Kill()
 }
 
+// Freeze and Thaw are what no program can do to another on Windows.
+func (p *Process) Freeze() error { return errors.ErrUnsupported }
+func (p *Process) Thaw() error   { return errors.ErrUnsupported }
+
 // What only servers need that the project does not start on Windows.
 
 var immediateSignal = os.Kill

@@ -55,7 +55,7 @@ func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, err
 
 // newRabbitMQ prepares so many nodes of one cluster, with all their data in dir.
 func newRabbitMQ(dir string, n int) (nodes []*RabbitMQ, err error) {
-	program, err := RabbitMQServer.find()
+	program, err := RabbitMQServer.Find()
 	if err != nil {
 		return nil, err
 	}

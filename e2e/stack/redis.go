@@ -46,7 +46,7 @@ func RedisAt(addr string, db int) *Redis {
 // data in dir, and waits until it answers. What was acknowledged is still there
 // when the server is killed and started again.
 func StartRedis(ctx context.Context, dir string, port int, output func(line string)) (*Redis, error) {
-	program, err := RedisServer.find()
+	program, err := RedisServer.Find()
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func StartRedis(ctx context.Context, dir string, port int, output func(line stri
 // OwnRedis returns a Redis that nobody else uses: a server with its data in dir, or,
 // where there is none to start, an empty database of the one that runs already.
 func OwnRedis(ctx context.Context, dir string) (*Redis, error) {
-	if _, err := RedisServer.find(); err != nil {
+	if _, err := RedisServer.Find(); err != nil {
 		r, borrowed := borrowRedis(ctx, DefaultRedisAddr)
 		if borrowed != nil {
 			return nil, fmt.Errorf("%w; %w", err, borrowed)
@@ -204,6 +204,23 @@ func (r *Redis) LastEntry(stream string) (string, error) {
 		return "", err
 	}
 	return info.LastGeneratedID, nil
+}
+
+// Entry returns the data of the latest entry of a stream that has a text in them and was
+// added within a minute before a time, or a second after it; or "" if there is none among
+// the latest 5,000.
+func (r *Redis) Entry(ctx context.Context, stream, text string, before time.Time) (string, error) {
+	from, to := before.Add(-time.Minute).UnixMilli(), before.Add(time.Second).UnixMilli()
+	entries, err := r.Client().XRevRangeN(ctx, stream, strconv.FormatInt(to, 10), strconv.FormatInt(from, 10), 5000).Result()
+	if err != nil {
+		return "", err
+	}
+	for _, entry := range entries {
+		if data, _ := entry.Values["data"].(string); strings.Contains(data, text) {
+			return data, nil
+		}
+	}
+	return "", nil
 }
 
 // Acknowledged returns nil once a consumer group has acknowledged every entry of

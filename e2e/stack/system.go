@@ -78,34 +78,6 @@ func (s *System) Apps() []*App {
 	return slices.Clone(s.apps)
 }
 
-// Wait returns nil when ctx is done, or an error when one of the system's programs
-// has ended before.
-func (s *System) Wait(ctx context.Context) error {
-	var processes []*Process
-	for _, app := range s.Apps() {
-		processes = append(processes, app.Service, app.Sidecar)
-	}
-	if redis, ok := s.Broker.(*Redis); ok {
-		processes = append(processes, redis.Process)
-	}
-	ended := make(chan error, len(processes))
-	for _, p := range processes {
-		if p == nil {
-			continue
-		}
-		go func() {
-			<-p.Done()
-			ended <- p.Ended()
-		}()
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-ended:
-		return err
-	}
-}
-
 // StopApps stops the apps, all at the same time.
 func (s *System) StopApps() error {
 	apps := s.Apps()

@@ -7,18 +7,6 @@ import (
 	"testing"
 )
 
-func TestWaitEndsWithAReasonWhenAProgramDoes(t *testing.T) {
-	p, err := Start(Command{Name: "a service", Path: "go", Args: []string{"no-such-command"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &System{apps: []*App{{Service: p}}}
-	const want = "a service has ended (exit status 2); it wrote last:\ngo no-such-command: unknown command"
-	if err := s.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("got %v, want %s", err, want)
-	}
-}
-
 func TestServiceThatCanNotBeBuiltIsNamed(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "order")
 	if err := Build(t.Context(), folder, filepath.Join(folder, "program")); err == nil || !strings.Contains(err.Error(), "order could not be built") {
