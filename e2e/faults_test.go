@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,10 +59,16 @@ func TestOthersTakeOverFromAReplicaThatNeverComesBack(t *testing.T) {
 }
 
 // A sidecar without --app-max-concurrency 1 takes one in a thousand failed connections for
-// an event that is handled; there are thousands here.
+// an event that is handled; here there are thousands, since it has many events in hand.
 func TestServiceAwayForTenSeconds(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{})
+	s := startSystem(t, systemOptions{prepare: func(resources string) {
+		file := filepath.Join(resources, "pubsub.yaml")
+		text, err := os.ReadFile(file)
+		must(t, err)
+		many := strings.ReplaceAll(string(text), `value: "50"`, `value: "1000"`)
+		must(t, os.WriteFile(file, []byte(many), 0o644))
+	}})
 	l := s.startLoad("item1", 200, nil)
 	l.goesOn(t, 50)
 	s.inventory[0].Service.Kill()
