@@ -50,7 +50,10 @@ func TestFaultsOfDapr(t *testing.T) {
 // failedIsHandled shows that a sidecar which delivers many events at the same time takes
 // some for handled that it could not deliver, because nothing listened.
 func failedIsHandled(t *testing.T) bool {
-	s := startSystem(t, systemOptions{prepare: admitAll(t)})
+	s := startSystem(t, systemOptions{prepare: func(resources string) {
+		admitAll(t)(resources)
+		manyInHand(t)(resources)
+	}})
 	var mu sync.Mutex
 	came := make(map[string]bool)
 	var away atomic.Bool

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,13 +63,7 @@ func TestOthersTakeOverFromAReplicaThatNeverComesBack(t *testing.T) {
 // an event that is handled; here there are thousands, since it has many events in hand.
 func TestServiceAwayForTenSeconds(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{prepare: func(resources string) {
-		file := filepath.Join(resources, "pubsub.yaml")
-		text, err := os.ReadFile(file)
-		must(t, err)
-		many := strings.ReplaceAll(string(text), `value: "50"`, `value: "1000"`)
-		must(t, os.WriteFile(file, []byte(many), 0o644))
-	}})
+	s := startSystem(t, systemOptions{prepare: manyInHand(t)})
 	l := s.startLoad("item1", 200, nil)
 	l.goesOn(t, 50)
 	s.inventory[0].Service.Kill()
@@ -76,6 +71,16 @@ func TestServiceAwayForTenSeconds(t *testing.T) {
 	must(t, s.inventory[0].StartService(t.Context()))
 	l.goesOn(t, 50)
 	l.endsExact(t)
+}
+
+// manyInHand lets a sidecar have many more events in hand than with the component files.
+func manyInHand(t *testing.T) func(resources string) {
+	return func(resources string) {
+		file := filepath.Join(resources, "pubsub.yaml")
+		text, err := os.ReadFile(file)
+		must(t, err)
+		must(t, os.WriteFile(file, bytes.ReplaceAll(text, []byte(`value: "50"`), []byte(`value: "1000"`)), 0o644))
+	}
 }
 
 func promiseStateStoreAway(t *testing.T, b stack.Backend) string {
