@@ -421,7 +421,8 @@ func TestDefaultComponentsOfDaprInit(t *testing.T) {
 	promiseWalkthrough(t, b)
 
 	const orders = 20
-	s := startSystem(t, systemOptions{backend: b, separateState: true})
+	// Started as the README has it for these files.
+	s := startSystem(t, systemOptions{backend: b, separateState: true, each: func(o *stack.AppOptions) { o.SidecarArgs = nil }})
 	s.setStock("item1", orders)
 	s.State.Kill()
 	inParallel(orders, 4, func(i int) { s.place(fmt.Sprint("order-", i), "item1", 1) })

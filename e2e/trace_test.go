@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,24 +15,14 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A span is what a sidecar reports to Zipkin,
-// https://zipkin.io/zipkin-api/#/default/post_spans.
-type span struct {
-	TraceID       string `json:"traceId"`
-	Name          string `json:"name"`
-	LocalEndpoint struct {
-		ServiceName string `json:"serviceName"`
-	} `json:"localEndpoint"`
-}
-
 // TestOneTraceFromTheRequestToTheStateWrite lets the sidecars report their spans
 // to the test, and finds every step of an order under the trace of its request.
 func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
-	var spans []span
+	var spans []stack.Span
 	zipkin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var reported []span
+		var reported []stack.Span
 		if err := json.NewDecoder(r.Body).Decode(&reported); err != nil {
 			t.Error(err)
 		}
@@ -44,18 +33,9 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 	}))
 	defer zipkin.Close()
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	must(t, os.WriteFile(config, []byte(`apiVersion: dapr.io/v1alpha1
-kind: Configuration
-metadata:
-  name: tracing
-spec:
-  tracing:
-    samplingRate: "1"
-    zipkin:
-      endpointAddress: "`+zipkin.URL+`/api/v2/spans"
-`), 0o644))
+	must(t, stack.WriteTracing(config, zipkin.URL))
 
-	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) { o.Config = config }})
+	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) { o.Config, o.SidecarEnv = config, append(o.SidecarEnv, stack.SpansSoon) }})
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	order := `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	a := s.send("POST", s.order.DaprURL("/v1.0/invoke/order-service/method/order"), order, http.Header{
@@ -78,7 +58,7 @@ spec:
 		var seen []string
 		for _, s := range spans {
 			if s.TraceID == trace {
-				seen = append(seen, s.LocalEndpoint.ServiceName+": "+strings.ToLower(s.Name))
+				seen = append(seen, s.Endpoint.ServiceName+": "+strings.ToLower(s.Name))
 			}
 		}
 		for i := 0; i < len(steps); i += 2 {

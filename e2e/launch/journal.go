@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"example.com/dapr-orders/e2e/stack"
 )
 
 // A journal keeps what became of every order, as the services' logs tell it, and what
@@ -138,7 +140,7 @@ func newJournal(now func() time.Time) *journal {
 		orders:   make(map[string]*order),
 		waiting:  make(map[string]*order),
 		items:    make(map[string]*item),
-		traces:   traces{spans: make(map[string][]span)},
+		traces:   traces{spans: make(map[string][]stack.Span)},
 		wellFrom: now(),
 	}
 }
@@ -471,7 +473,7 @@ func (j *journal) setStock(then item, stock int64) {
 type told struct {
 	order
 	steps []step
-	spans []span
+	spans []stack.Span
 }
 
 // tell returns what is known of an order.
@@ -508,7 +510,7 @@ func (t told) happened() []happened {
 		all = append(all, happened{s.At.UnixMicro(), 0, s.Who, s.What})
 	}
 	for _, s := range t.spans {
-		all = append(all, happened{s.Timestamp, s.Duration, s.Endpoint.ServiceName + "'s sidecar", s.words()})
+		all = append(all, happened{s.Timestamp, s.Duration, s.Endpoint.ServiceName + "'s sidecar", words(s)})
 	}
 	slices.SortStableFunc(all, func(a, b happened) int { return cmp.Compare(a.At, b.At) })
 	first := all[0].At

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
+
+	"example.com/dapr-orders/e2e/stack"
 )
 
 // A story is a journal whose time a test makes.
@@ -128,10 +130,10 @@ func TestJournalTellsOfAnOrder(t *testing.T) {
 	s := newStory()
 	s.published("a")
 	s.after(2 * time.Millisecond).processed("a")
-	delivery := span{TraceID: "trace-a", Name: "pubsub/orderplaced", Timestamp: s.time.Add(-time.Millisecond).UnixMicro(), Duration: 900}
+	delivery := stack.Span{TraceID: "trace-a", Name: "pubsub/orderplaced", Timestamp: s.time.Add(-time.Millisecond).UnixMicro(), Duration: 900}
 	delivery.Endpoint.ServiceName = "inventory-service"
 	s.traces.add(delivery)
-	s.traces.add(span{TraceID: "trace-b", Name: "of another order"})
+	s.traces.add(stack.Span{TraceID: "trace-b", Name: "of another order"})
 	a, ok := s.tell("a")
 	if !ok || a.Took != 2000 {
 		t.Errorf("got %v, %d µs", ok, a.Took)

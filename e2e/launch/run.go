@@ -61,7 +61,7 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 		}
 	}
 	tracing := filepath.Join(s.work, "tracing.yaml")
-	if err := writeTracing(tracing, s.pagePort); err != nil {
+	if err := stack.WriteTracing(tracing, fmt.Sprintf("http://127.0.0.1:%d", s.pagePort)); err != nil {
 		return err
 	}
 	project, err := stack.Open(ctx, bin, out)
@@ -87,7 +87,7 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 	option := func(service stack.Service, name string) stack.AppOptions {
 		o := project.App(service)
 		o.Env = []string{"LOG_FORMAT=json"}
-		o.Config, o.SidecarEnv = tracing, []string{spansSoon}
+		o.Config, o.SidecarEnv = tracing, []string{stack.SpansSoon}
 		o.DaprAPIToken, o.AppAPIToken = s.daprAPIToken, s.appAPIToken
 		o.Output = func(process, line string) {
 			if process == o.ID {

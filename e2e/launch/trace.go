@@ -3,52 +3,34 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
 	"example.com/dapr-orders/daprhttp/web"
+	"example.com/dapr-orders/e2e/stack"
 )
 
-// A span is a stretch of an order's way, as a sidecar tells of it in Zipkin's format.
-//
-// See https://zipkin.io/zipkin-api/ (POST /api/v2/spans).
-type span struct {
-	TraceID   string `json:"traceId"`
-	Name      string `json:"name"`
-	Timestamp int64  `json:"timestamp"` // microseconds since 1970
-	Duration  int64  `json:"duration"`  // microseconds
-	Endpoint  struct {
-		ServiceName string `json:"serviceName"` // the Dapr app ID
-	} `json:"localEndpoint"`
-	Tags struct {
-		API    string `json:"dapr.api"` // the request: "POST /v1.0/publish/pubsub/OrderPlaced"
-		Status string `json:"dapr.status_code"`
-	} `json:"tags"`
-}
-
 // words returns what a sidecar did.
-func (s span) words() string {
+func words(s stack.Span) string {
 	method, path, _ := strings.Cut(s.Tags.API, " ")
 	switch {
 	case strings.HasPrefix(s.Name, "pubsub/"):
 		return "delivers the event to the service, and waits for its answer"
 	case strings.HasPrefix(path, "/v1.0/publish/"):
-		return "hands the event to the broker: " + s.Tags.API + s.status()
+		return "hands the event to the broker: " + s.Tags.API + answered(s)
 	case strings.HasPrefix(path, "/v1.0/invoke/"):
-		return "calls the service: " + s.Tags.API + s.status()
+		return "calls the service: " + s.Tags.API + answered(s)
 	case strings.HasPrefix(path, "/v1.0/state/") && method == http.MethodGet:
-		return "reads from the state store: " + s.Tags.API + s.status()
+		return "reads from the state store: " + s.Tags.API + answered(s)
 	case strings.HasPrefix(path, "/v1.0/state/"):
-		return "writes to the state store: " + s.Tags.API + s.status()
+		return "writes to the state store: " + s.Tags.API + answered(s)
 	default:
-		return cmp.Or(s.Tags.API, s.Name) + s.status()
+		return cmp.Or(s.Tags.API, s.Name) + answered(s)
 	}
 }
 
-func (s span) status() string {
+func answered(s stack.Span) string {
 	if s.Tags.Status == "" {
 		return ""
 	}
@@ -58,7 +40,7 @@ func (s span) status() string {
 // takeSpans takes what a sidecar sends.
 func (j *journal) takeSpans(w http.ResponseWriter, r *http.Request) {
 	body, err := web.ReadBody(r, 16<<20)
-	var spans []span
+	var spans []stack.Span
 	if err == nil {
 		err = json.Unmarshal(body, &spans)
 	}
@@ -74,28 +56,10 @@ func (j *journal) takeSpans(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// writeTracing writes a Dapr Configuration that has sidecars send all spans to the page.
-func writeTracing(file string, pagePort int) error {
-	return os.WriteFile(file, fmt.Appendf(nil, `# Written by the launcher.
-apiVersion: dapr.io/v1alpha1
-kind: Configuration
-metadata:
-  name: tracing
-spec:
-  tracing:
-    samplingRate: "1"
-    zipkin:
-      endpointAddress: "http://127.0.0.1:%d/api/v2/spans"
-`, pagePort), 0o644)
-}
-
-// spansSoon has a sidecar send its spans after so many milliseconds, not after 5,000.
-const spansSoon = "OTEL_BSP_SCHEDULE_DELAY=100"
-
 // traces are the spans of the latest traces.
 type traces struct {
-	spans map[string][]span // by trace ID
-	ids   []string          // of spans, the oldest first
+	spans map[string][]stack.Span // by trace ID
+	ids   []string                // of spans, the oldest first
 }
 
 const (
@@ -103,7 +67,7 @@ const (
 	traceSpans = 40 // of one trace
 )
 
-func (t *traces) add(s span) {
+func (t *traces) add(s stack.Span) {
 	known := t.spans[s.TraceID]
 	if known == nil {
 		if len(t.ids) >= tracesKept {
@@ -118,11 +82,11 @@ func (t *traces) add(s span) {
 }
 
 // of returns the spans of some traces by the time at which they began.
-func (t *traces) of(ids []string) []span {
-	spans := []span{}
+func (t *traces) of(ids []string) []stack.Span {
+	spans := []stack.Span{}
 	for _, id := range ids {
 		spans = append(spans, t.spans[id]...)
 	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
+	slices.SortFunc(spans, func(a, b stack.Span) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
 	return spans
 }
