@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"example.com/dapr-orders/daprhttp/web"
 )
@@ -41,33 +42,58 @@ func (c *console) Write(b []byte) (int, error) {
 // readLog returns what a line of a service's log with LOG_FORMAT=json says, and the line
 // that the service writes for people in its place. A line that is no JSON stays as it is.
 func readLog(line string) (l logLine, text string) {
-	if json.Unmarshal([]byte(line), &l) != nil {
+	fields := json.NewDecoder(strings.NewReader(line))
+	fields.UseNumber()
+	if begin, err := fields.Token(); err != nil || begin != json.Delim('{') {
 		return logLine{}, line
+	}
+	record := slog.NewRecord(time.Time{}, slog.LevelInfo, "", 0)
+	for fields.More() {
+		name, err := fields.Token()
+		if err != nil {
+			return logLine{}, line
+		}
+		value, err := fields.Token() // a service logs texts and numbers
+		if err != nil {
+			return logLine{}, line
+		}
+		word, _ := value.(string)
+		number, _ := value.(json.Number)
+		count, _ := number.Int64()
+		switch name {
+		case slog.LevelKey:
+			continue
+		case slog.TimeKey:
+			if l.Time, err = time.Parse(time.RFC3339Nano, word); err != nil {
+				return logLine{}, line
+			}
+			record.Time = l.Time
+			continue
+		case slog.MessageKey:
+			l.Message, record.Message = word, word
+			continue
+		case web.LogEventID:
+			l.EventID = word
+		case web.LogTraceID:
+			l.TraceID = word
+		case web.LogError:
+			l.Error = word
+		case "orderId":
+			l.OrderID = word
+		case "itemId":
+			l.ItemID = word
+		case "quantity":
+			l.Quantity = count
+		case "ordered":
+			l.Ordered = count
+		case "remaining":
+			l.Remaining = count
+		}
+		record.AddAttrs(slog.Any(fmt.Sprint(name), value))
 	}
 	var b strings.Builder
 	log, err := web.NewLogger(&b, "text")
-	if err != nil {
-		return l, line
-	}
-	record := slog.NewRecord(l.Time, slog.LevelInfo, l.Message, 0)
-	fields := json.NewDecoder(strings.NewReader(line))
-	fields.UseNumber()
-	for _, err := fields.Token(); err == nil && fields.More(); {
-		var name json.Token
-		var value any
-		if name, err = fields.Token(); err != nil {
-			break
-		}
-		if err = fields.Decode(&value); err != nil {
-			break
-		}
-		switch name := fmt.Sprint(name); name {
-		case slog.TimeKey, slog.LevelKey, slog.MessageKey:
-		default:
-			record.Add(name, value)
-		}
-	}
-	if log.Handler().Handle(context.Background(), record) != nil {
+	if err != nil || log.Handler().Handle(context.Background(), record) != nil {
 		return l, line
 	}
 	return l, strings.TrimSuffix(b.String(), "\n")

@@ -145,18 +145,14 @@ func newJournal(now func() time.Time) *journal {
 	}
 }
 
-// A logLine is a line of a service's log with LOG_FORMAT=json.
+// A logLine is what a line of a service's log says.
 type logLine struct {
-	Time      time.Time `json:"time"`
-	Message   string    `json:"msg"`
-	EventID   string    `json:"eventId"`
-	TraceID   string    `json:"traceId"`
-	OrderID   string    `json:"orderId"`
-	ItemID    string    `json:"itemId"`
-	Quantity  int64     `json:"quantity"` // of an order that is published, or of a stock that is set
-	Ordered   int64     `json:"ordered"`
-	Remaining int64     `json:"remaining"`
-	Error     string    `json:"error"`
+	Time                              time.Time
+	Message                           string
+	EventID, TraceID, OrderID, ItemID string
+	Quantity                          int64 // of an order that is published, or of a stock that is set
+	Ordered, Remaining                int64
+	Error                             string
 }
 
 // line takes a line of a service's log. What tells nothing of an order it ignores.
