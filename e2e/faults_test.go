@@ -220,9 +220,11 @@ func TestSidecarsStoppedWhileTheStateStoreIsAway(t *testing.T) {
 	for range 3 {
 		s.State.Kill()
 		l.whileAway(t, 100) // every sidecar has events that are handed back to it
-		for _, app := range s.inventory {
-			must(t, app.Sidecar.Stop(20*time.Second))
-		}
+		inParallel(len(s.inventory), len(s.inventory), func(i int) {
+			if err := s.inventory[i].Sidecar.Stop(20 * time.Second); err != nil {
+				t.Error(err)
+			}
+		})
 		must(t, s.State.Restart(t.Context()))
 		for _, app := range s.inventory {
 			must(t, app.StartSidecar(t.Context()))
