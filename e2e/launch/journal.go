@@ -370,10 +370,8 @@ func (j *journal) tick() {
 
 // news are what a page has to show, or what is new since the latest.
 type news struct {
-	Now    int64   `json:"now"` // milliseconds since 1970
 	Totals totals  `json:"totals"`
 	Orders []order `json:"orders"` // the latest last
-	More   int     `json:"more"`   // orders that something happened to, too
 	Items  []item  `json:"items"`  // nil if nothing has changed
 	Notes  []note  `json:"notes"`
 	Points []point `json:"points"`
@@ -396,7 +394,7 @@ func (j *journal) all() news {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return news{
-		Now: j.now().UnixMilli(), Totals: j.currentTotals(), Orders: copies(j.seen), Items: j.latestItems(),
+		Totals: j.currentTotals(), Orders: copies(j.seen), Items: j.latestItems(),
 		Notes: slices.Clone(j.notes), Points: slices.Clone(j.points),
 	}
 }
@@ -405,8 +403,7 @@ func (j *journal) all() news {
 func (j *journal) changes() news {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n := news{Now: j.now().UnixMilli(), Totals: j.currentTotals(), Orders: copies(j.changedOrders), Notes: j.newNotes, Points: j.newPoints}
-	n.More = len(j.changedOrders) - len(n.Orders)
+	n := news{Totals: j.currentTotals(), Orders: copies(j.changedOrders), Notes: j.newNotes, Points: j.newPoints}
 	if j.changedItems {
 		n.Items = j.latestItems()
 	}

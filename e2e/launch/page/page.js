@@ -18,7 +18,6 @@ const milliseconds = (micros) =>
 let orders = new Map(); // by event ID, the latest last
 let points = [];
 let totals = {};
-let parts = [];
 const listed = 30; // orders
 
 function take(news, all) {
@@ -36,10 +35,7 @@ function take(news, all) {
     if (!all || waits(o)) dots.move(o, all);
   }
   if (news.points) points = points.concat(news.points).slice(-121);
-  if (news.parts) {
-    parts = news.parts;
-    showParts();
-  }
+  if (news.parts) showParts(news.parts);
   if (news.items) showItems(news.items);
   if (news.notes) news.notes.forEach(showNote);
   if (news.orders.length || all) showOrders();
@@ -137,7 +133,7 @@ addEventListener("resize", () => dots.settle());
 
 const actionNames = { kill: "Kill -9", freeze: "Freeze", restart: "Restart", thaw: "Go on", start: "Start" };
 
-function showParts() {
+function showParts(parts) {
   for (const part of parts) {
     let row = document.querySelector(`#parts [data-part="${part.id}"]`);
     if (!row) {
@@ -185,8 +181,7 @@ function keepFocus(row) {
 
 async function act(part, action) {
   pressed = document.activeElement;
-  const answer = await send(`parts/${part.id}/${action}`);
-  if (!answer.ok) showNote({ at: Date.now(), text: (await answer.json()).error });
+  noteRefusal(await send(`parts/${part.id}/${action}`));
 }
 
 // --- what happened
@@ -196,6 +191,10 @@ function showNote({ at, text }) {
   const log = $("log");
   log.prepend(element("li", {}, element("time", { dateTime: time.toISOString(), textContent: time.toLocaleTimeString("en-GB") }), text));
   while (log.children.length > 100) log.lastChild.remove();
+}
+
+async function noteRefusal(answer) {
+  if (!answer.ok) showNote({ at: Date.now(), text: (await answer.json()).error });
 }
 
 let spokenAt = 0;
@@ -293,8 +292,8 @@ function showChart() {
 
 async function showDetail(eventId) {
   const answer = await fetch(`orders/${encodeURIComponent(eventId)}`);
+  if (!answer.ok) return noteRefusal(answer);
   const d = await answer.json();
-  if (!answer.ok) return showNote({ at: Date.now(), text: d.error });
   $("detail-title").textContent = `${d.orderId}: ${number.format(d.quantity)} of ${d.itemId}`;
   $("detail-stage").textContent = `It is ${ending(d)}.` + (d.repeated ? ` It was delivered again ${d.repeated} times, and recognised.` : "");
   $("detail-happened").replaceChildren(...d.happened.map((h) => element("tr", {},
@@ -341,8 +340,7 @@ $("stock-form").addEventListener("submit", (e) => {
 });
 
 $("load").addEventListener("click", async () => {
-  const answer = await send("load", JSON.stringify({ itemId: $("order-form").elements.itemId.value }));
-  if (!answer.ok) showNote({ at: Date.now(), text: (await answer.json()).error });
+  noteRefusal(await send("load", JSON.stringify({ itemId: $("order-form").elements.itemId.value })));
 });
 
 // --- from the launcher
