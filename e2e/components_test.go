@@ -435,3 +435,28 @@ func TestDefaultComponentsOfDaprInit(t *testing.T) {
 		t.Errorf("of %d orders %d are counted and %d in the dead-letter topic", orders, counted, s.deadLetters())
 	}
 }
+
+// Of two sidecars that make a SQLite database at the same moment, one may end: the
+// second replica is started when the first has made it.
+func TestOneSidecarMakesTheDatabase(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	var file string
+	var there []bool // when each replica was about to be started
+	startSystem(t, systemOptions{
+		backend:  stack.Backends[2],
+		replicas: 3,
+		prepare: func(resources string) {
+			file = filepath.Join(filepath.Dir(resources), "state", "inventory.db")
+		},
+		each: func(o *stack.AppOptions) {
+			if isInventory(o) {
+				_, err := os.Stat(file)
+				there = append(there, err == nil)
+			}
+		},
+	})
+	if want := []bool{false, true, true}; !slices.Equal(there, want) {
+		t.Errorf("the database was there: %v, want %v", there, want)
+	}
+}

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"database/sql"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -23,9 +25,9 @@ func TestTroubleshooting(t *testing.T) {
 	placeOrder := func(s *system, app *stack.App) string {
 		return s.send("POST", app.URL("/order"), order, nil).body
 	}
-	// refuses returns why a sidecar does not start.
-	refuses := func(resources string) string {
-		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: project.Daprd, Resources: resources})
+	// refuses returns why the sidecar of an app does not start.
+	refuses := func(appID, resources string) string {
+		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: appID, Daprd: project.Daprd, Resources: resources})
 		return fmt.Sprint(err)
 	}
 	for _, mistake := range []struct {
@@ -38,10 +40,10 @@ func TestTroubleshooting(t *testing.T) {
 			nobody := stack.RedisAt("localhost:"+strconv.Itoa(port), 0)
 			resources := t.TempDir()
 			must(t, stack.WriteComponents(filepath.Join(project.Root, "components"), resources, nobody, nobody))
-			return strings.ReplaceAll(refuses(resources), strconv.Itoa(port), "6379")
+			return strings.ReplaceAll(refuses("order-service", resources), strconv.Itoa(port), "6379")
 		}},
 		{"failed to add target ../componentz: no such file or directory", func(t *testing.T) string {
-			return refuses("../componentz")
+			return refuses("order-service", "../componentz")
 		}},
 		{"listen tcp 127.0.0.1:5002: bind: address already in use (set PORT to another port, or stop the program that has this one)", func(t *testing.T) string {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -94,6 +96,20 @@ func TestTroubleshooting(t *testing.T) {
 				return nil
 			})
 			return app.Sidecar.Log()
+		}},
+		{"failed to ping: database is locked (5) (SQLITE_BUSY)", func(t *testing.T) string {
+			file, err := stack.NewSQLite(t.TempDir())
+			must(t, err)
+			db, err := sql.Open("sqlite", "file:"+file.File)
+			must(t, err)
+			defer db.Close()
+			_, err = db.ExecContext(t.Context(), "begin exclusive; create table mine (n int)")
+			must(t, err)
+			resources := t.TempDir()
+			text, err := os.ReadFile(filepath.Join(project.Root, "components", "sqlite", "statestore.yaml"))
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(resources, "statestore.yaml"), []byte(file.In(string(text))), 0o644))
+			return refuses("inventory-service", resources)
 		}},
 		{`{"error":"the header dapr-api-token must hold the token in APP_API_TOKEN"}`, func(t *testing.T) string {
 			s := startSystem(t, systemOptions{tokens: true})

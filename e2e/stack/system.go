@@ -52,7 +52,8 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 }
 
 // Start starts apps, all at the same time, and waits until they are ready. It returns
-// them in the order of their options; when one does not start, an error.
+// them in the order of their options; when one does not start, an error. While a SQLite
+// database is not there, they are started one after the other, so that one makes it.
 func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, error) {
 	apps, errs := make([]*App, len(options)), make([]error, len(options))
 	var wg sync.WaitGroup
@@ -61,6 +62,10 @@ func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, erro
 		o.Resources = cmp.Or(o.Resources, s.Resources)
 		if s.Each != nil {
 			s.Each(&o)
+		}
+		if db, ok := s.State.(*SQLite); ok && !db.Created() {
+			apps[i], errs[i] = StartApp(ctx, o)
+			continue
 		}
 		wg.Go(func() { apps[i], errs[i] = StartApp(ctx, o) })
 	}
