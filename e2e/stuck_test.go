@@ -49,6 +49,48 @@ const movedLine = "Moved OrderPlaced event to the retry topic"
 // it takes, and nobody else's wait for them.
 func promiseItemRefused(t *testing.T, b stack.Backend) string {
 	needsOwnRedis(t)
+	return stuckItem(t, b, refuse)
+}
+
+// The same goes for an item on whose record the state store hangs: somebody has it
+// locked, and whoever saves it waits.
+func TestItemOnWhichTheStoreHangs(t *testing.T) {
+	t.Parallel()
+	needsOwnRedis(t)
+	hang := func(t *testing.T, state stack.Server, itemID string) (accept func()) {
+		release, err := state.(*stack.PostgreSQL).LockRow(t.Context(), "state", "inventory-service||"+itemID)
+		must(t, err)
+		return func() { must(t, release()) }
+	}
+	t.Run("one by one", func(t *testing.T) {
+		t.Parallel()
+		stuckItem(t, redisWithPostgreSQL(t), hang)
+	})
+	t.Run("in bulk", func(t *testing.T) {
+		t.Parallel()
+		stuckItem(t, stack.Backends[1], hang)
+	})
+}
+
+// redisWithPostgreSQL returns a backend of the default's broker and a state store that
+// can hang on one key, as Redis can't.
+func redisWithPostgreSQL(t *testing.T) stack.Backend {
+	t.Helper()
+	dir := t.TempDir()
+	for _, from := range []string{"components/pubsub.yaml", "components/retry.yaml", "components/resiliency.yaml", "components/rabbitmq-postgres/statestore.yaml"} {
+		text, err := os.ReadFile(filepath.Join(project.Root, filepath.FromSlash(from)))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, filepath.Base(from)), text, 0o644))
+	}
+	folder, err := filepath.Rel(project.Root, dir)
+	must(t, err)
+	return stack.Backend{Name: "Redis + PostgreSQL", Folder: filepath.ToSlash(folder), Broker: stack.Backends[0].Broker, State: stack.Backends[1].State}
+}
+
+// stuckItem has orders for one item get stuck in the state store for a minute, among
+// others.
+func stuckItem(t *testing.T, b stack.Backend, refuse func(t *testing.T, state stack.Server, itemID string) (accept func())) string {
+	t.Helper()
 	s := startSystem(t, systemOptions{backend: b, replicas: 2, separateState: true})
 	s.setStock("refused", 10_000)
 	l := s.startLoad("item1", 50, nil)

@@ -36,17 +36,40 @@ type item[V any] struct {
 	saveErr error
 }
 
-// commit carries out one commit. What is left in the batches' entries afterwards
-// is to be tried again.
+// commit carries out one commit, and those of keys that are known to fail apart from
+// all others. What is left in the batches' entries afterwards is to be tried again.
+func (in *Inbox[V]) commit(batches []*batch[V]) {
+	var together []*batch[V]
+	var wg sync.WaitGroup
+	for _, b := range batches {
+		if !in.failing.has(b.key) {
+			together = append(together, b)
+			continue
+		}
+		wg.Go(func() { in.commitTogether([]*batch[V]{b}, in.failing.patience(b.key)) })
+	}
+	if len(together) > 0 {
+		in.commitTogether(together, 0)
+	}
+	wg.Wait()
+}
+
+// commitTogether carries out one commit, within so much time if that is not zero.
 //
 // It goes in one direction: read the records, look for markers, see whose turn it
 // is, plan, save, and have markers written for the next commits. Look-ups take
 // longer than all else. So that rivals do not save meanwhile, the records that have
 // some are read again after them: what was looked for in vain mostly still is so
 // (invariant 5).
-func (in *Inbox[V]) commit(batches []*batch[V]) {
+func (in *Inbox[V]) commitTogether(batches []*batch[V], within time.Duration) {
 	// The commit serves many callers; its calls belong to the first one's trace.
-	ctx := context.WithoutCancel(batches[0].entries[0].ctx)
+	unbounded := context.WithoutCancel(batches[0].entries[0].ctx)
+	ctx := unbounded
+	if within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
 	began := time.Now()
 	items := in.read(ctx, batches)
 	for again := 0; in.lookUp(ctx, items) && again < maxAgain; again++ {
@@ -56,8 +79,8 @@ func (in *Inbox[V]) commit(batches []*batch[V]) {
 	items = in.takeTurns(items)
 	in.plan(items)
 	in.save(ctx, items)
-	in.conclude(ctx, items, time.Since(began))
-	in.markOlder(ctx, items)
+	in.conclude(unbounded, items, time.Since(began))
+	in.markOlder(unbounded, items)
 }
 
 // fail finishes all entries of a batch with an error.
@@ -79,12 +102,16 @@ func (in *Inbox[V]) read(ctx context.Context, batches []*batch[V]) []*item[V] {
 	for i, b := range batches {
 		keys[i] = recordKey(b.key)
 	}
+	began := time.Now()
 	found, err := in.readRecords(ctx, keys)
 	items := make([]*item[V], 0, len(batches))
 	for i, b := range batches {
 		s := found[keys[i]]
 		switch err := errors.Join(err, s.err); {
 		case err != nil:
+			if len(batches) == 1 { // otherwise another may be at fault
+				in.failing.add(b.key, time.Since(began), err)
+			}
 			b.fail(err)
 			continue
 		case s.value != nil && s.etag == "":
@@ -158,7 +185,7 @@ func (in *Inbox[V]) handBack(b *batch[V], why error) {
 	b.entries = slices.DeleteFunc(b.entries, func(e *entry[V]) bool {
 		late := known || time.Since(e.since) > giveUp
 		if late {
-			in.failing.add(b.key)
+			in.failing.add(b.key, b.pace.took, why)
 			e.finish(Result[V]{Err: fmt.Errorf("not saved in %v: %w", time.Since(e.since).Round(time.Millisecond), why)})
 		}
 		return late
@@ -166,15 +193,15 @@ func (in *Inbox[V]) handBack(b *batch[V], why error) {
 }
 
 // save saves what was planned. All items go into one call, but for those whose
-// saves keep failing, or are known to, which go alone: in a store that saves all or
-// nothing, the one whose ETag is stale must not take the others with it for ever.
+// saves keep failing, which go alone: in a store that saves all or nothing, the one
+// whose ETag is stale must not take the others with it for ever.
 func (in *Inbox[V]) save(ctx context.Context, items []*item[V]) {
 	var together []*item[V]
 	calls := make([][]*item[V], 0, 1)
 	for _, it := range items {
 		switch {
 		case !it.saves():
-		case it.pace.faults > 1 || in.failing.has(it.key):
+		case it.pace.faults > 1:
 			calls = append(calls, []*item[V]{it})
 		default:
 			together = append(together, it)
@@ -211,7 +238,7 @@ func (in *Inbox[V]) conclude(ctx context.Context, items []*item[V], took time.Du
 			it.entries = append(it.entries, it.known...)
 		case it.saves():
 			in.counts.commits.Add(1)
-			in.failing.remove(it.key)
+			in.failing.saved(it.key, took)
 			it.pace.saved(took, it.next.Commits.before(in.author.name))
 			if len(items) == 1 && len(it.next.Commits.authors()) == 1 {
 				in.readAhead.start(ctx, recordKey(it.key))

@@ -171,7 +171,7 @@ func (e finalError) Is(target error) bool { return target == ErrFinal }
 // When ctx is done, Apply returns at once, and the error of what is not known yet is
 // that of ctx: what was not being saved just then is given up. A store that can't
 // be read, or has not saved a change after some seconds, is an error too; for a key
-// of which that is known, after one try.
+// of which that is known, after one try, and, while such tries take long, without.
 // Changes of one key that arrive at the same time are saved together, in any order.
 func (in *Inbox[V]) Apply(ctx context.Context, changes ...Change[V]) []Result[V] {
 	return in.apply(ctx, false, changes)
@@ -202,12 +202,20 @@ func (in *Inbox[V]) Get(ctx context.Context, key string) (V, error) {
 func (in *Inbox[V]) apply(ctx context.Context, replaces bool, changes []Change[V]) []Result[V] {
 	c := &call[V]{results: make([]Result[V], len(changes)), missing: len(changes), done: make(chan struct{})}
 	entries := make([]*entry[V], 0, len(changes))
+	trial := trial{failing: &in.failing}
+	defer trial.end()
 	for i, change := range changes {
 		c.results[i].Err = errMissing
 		finish := func(r Result[V]) { c.finish(i, r) }
 		if err := change.check(); err != nil {
 			finish(Result[V]{Err: finalError{err}})
 			continue
+		}
+		if !replaces { // what replaces it may be what mends it
+			if err := trial.admit(change.Key); err != nil {
+				finish(Result[V]{Err: err})
+				continue
+			}
 		}
 		entries = append(entries, &entry[V]{
 			Change: change, replaces: replaces, ctx: ctx, since: time.Now(), finish: finish, absentAt: never,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -442,6 +443,100 @@ func TestKeyThatIsKnownToBeRefusedHoldsNobodyUp(t *testing.T) {
 		is.True(in.Apply(t.Context(), event("e2", "apple"))[0].Err != nil)
 		is.True(time.Since(start) > giveUp)
 	})
+}
+
+// A key on which the store hangs, without refusing it, takes little of the time of a
+// subscriber that is given one event after another, and is tried often enough to be
+// counted soon after it is saved again.
+func TestKeyOnWhichTheStoreHangsHoldsNobodyUp(t *testing.T) {
+	for name, reads := range map[string]bool{"when it is saved": false, "when it is read": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				is := is.New(t)
+				s := &hanging{store: &memoryStore{}, key: "apple", reads: reads}
+				in := newTestInbox(s)
+				is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil)
+				var held time.Duration
+				times := 0
+				for began := time.Now(); time.Since(began) < time.Minute; times++ {
+					is.NoErr(in.Apply(t.Context(), event(fmt.Sprint("g", times), "pear"))[0].Err)
+					start := time.Now()
+					is.True(errors.Is(in.Apply(t.Context(), event(fmt.Sprint("f", times), "apple"))[0].Err, errFailed))
+					is.True(time.Since(start) < 2*time.Second)
+					held += time.Since(start)
+					time.Sleep(50 * time.Millisecond)
+				}
+				is.True(held < 10*time.Second)
+				s.key = ""
+				back := time.Now()
+				for in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil {
+					time.Sleep(50 * time.Millisecond)
+				}
+				is.True(time.Since(back) < 11*time.Second)
+			})
+		})
+	}
+}
+
+// A store that hangs on all keys is tried again at once: when it is back, nothing waits.
+func TestStoreThatHungIsTriedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := &hanging{store: &memoryStore{}, key: "apple"}
+		in := newTestInbox(s)
+		is.NoErr(in.Apply(t.Context(), event("e0", "pear"))[0].Err)
+		is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil)
+		is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil)
+		s.key = ""
+		is.NoErr(in.Apply(t.Context(), event("e2", "pear"))[0].Err)
+		is.NoErr(in.Apply(t.Context(), event("e1", "apple"))[0].Err)
+	})
+}
+
+// What replaces the value of a key is tried even while it rests: it may be what mends it.
+func TestSetIsTriedWhileTheKeyRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := &hanging{store: &memoryStore{}, key: "apple"}
+		in := newTestInbox(s)
+		is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil)
+		is.NoErr(in.Apply(t.Context(), event("e2", "pear"))[0].Err)
+		is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil)
+		s.key = ""
+		is.True(in.Apply(t.Context(), event("e1", "apple"))[0].Err != nil) // it rests
+		is.NoErr(in.Set(t.Context(), "apple", 100))
+		is.Equal(in.Apply(t.Context(), event("e1", "apple")), []Result[int64]{{Before: 100, After: 99}})
+	})
+}
+
+// hanging is a store that fails to save a key, or to read it, after a long time.
+type hanging struct {
+	store
+	key   string
+	reads bool // is what hangs
+}
+
+func (s *hanging) hang(ctx context.Context) error {
+	select {
+	case <-time.After(8 * time.Second):
+	case <-ctx.Done():
+	}
+	return errFailed
+}
+
+func (s *hanging) read(ctx context.Context, keys []string) (map[string]stored, error) {
+	if s.reads && slices.Contains(keys, s.key) {
+		return nil, s.hang(ctx)
+	}
+	return s.store.read(ctx, keys)
+}
+
+func (s *hanging) save(ctx context.Context, writes []write) error {
+	if !s.reads && slices.ContainsFunc(writes, func(w write) bool { return w.key == s.key }) {
+		return s.hang(ctx)
+	}
+	time.Sleep(2 * time.Millisecond)
+	return s.store.save(ctx, writes)
 }
 
 func TestProbeSaysWhetherTheStoreSaves(t *testing.T) {

@@ -14,7 +14,12 @@ const probeKey = markerPrefix + "probe"
 // what can't be applied to other keys is the fault of these, and not of the store.
 // The key expires like a marker.
 func (in *Inbox[V]) Probe(ctx context.Context) error {
-	return in.store.save(ctx, []write{{key: probeKey, value: time.Now().Unix(), expires: true, always: true}})
+	began := time.Now()
+	err := in.store.save(ctx, []write{{key: probeKey, value: time.Now().Unix(), expires: true, always: true}})
+	if err == nil {
+		in.failing.saved(probeKey, time.Since(began))
+	}
+	return err
 }
 
 // Stats are figures of an [Inbox].

@@ -120,7 +120,6 @@ var Backends = []Backend{
 		Folder:  "components/mqtt-postgres",
 		Broker:  func(ctx context.Context, _ *Project, dir string) (Broker, error) { return StartMosquitto(ctx, dir) },
 		State:   func(ctx context.Context, _ string) (Server, error) { return StartPostgreSQL(ctx) },
-		Env:     []string{"BULK_SUBSCRIBE=true"},
 		Forgets: true,
 		Cannot: map[string]string{
 			"BrokerKilled": "Mosquitto writes to its disk once a second, and acknowledges before",

@@ -124,6 +124,17 @@ func (p *PostgreSQL) Query(ctx context.Context, sql string) (string, error) {
 
 // Lock keeps everyone from a table until release.
 func (p *PostgreSQL) Lock(ctx context.Context, table string) (release func() error, err error) {
+	return p.hold(ctx, "lock table "+table+" in access exclusive mode")
+}
+
+// LockRow lets nobody write a row of a state store's table, who may all read it, until
+// release: it does not refuse, it has them wait.
+func (p *PostgreSQL) LockRow(ctx context.Context, table, key string) (release func() error, err error) {
+	return p.hold(ctx, "do $$ begin perform from "+table+" where key = '"+key+"' for update; assert found; end $$")
+}
+
+// hold has a transaction do something, and stay open until release.
+func (p *PostgreSQL) hold(ctx context.Context, statement string) (release func() error, err error) {
 	psql := p.psql(ctx)
 	statements, err := psql.StdinPipe()
 	if err != nil {
@@ -137,9 +148,9 @@ func (p *PostgreSQL) Lock(ctx context.Context, table string) (release func() err
 		return nil, err
 	}
 	release = func() error { statements.Close(); return psql.Wait() }
-	fmt.Fprintf(statements, "set statement_timeout = 0; begin; lock table %s in access exclusive mode; select 'locked';\n", table)
-	if answer, err := bufio.NewReader(answers).ReadString('\n'); err != nil || answer != "locked\n" {
-		return nil, errors.Join(fmt.Errorf("the table %s can't be locked: psql answered %q", table, answer), err, release())
+	fmt.Fprintf(statements, "set statement_timeout = 0; begin; %s; select 'held';\n", statement)
+	if answer, err := bufio.NewReader(answers).ReadString('\n'); err != nil || answer != "held\n" {
+		return nil, errors.Join(fmt.Errorf("%s: psql answered %q", statement, answer), err, release())
 	}
 	return release, nil
 }
