@@ -65,7 +65,7 @@ func promiseEventDeliveredAgain(t *testing.T, b stack.Backend) string {
 	publish()
 
 	// Straight to both replicas at once, too.
-	delivery := `{"specversion":"1.0","id":"the same event","source":"order-service","type":"OrderPlaced",
+	delivery := `{"specversion":"1.0","id":"the same event","source":"` + s.order.ID + `","type":"OrderPlaced",
 		"datacontenttype":"application/json","data":{"orderId":"order-1001","itemId":"item1","quantity":10}}`
 	for _, app := range s.inventory {
 		a := s.send("POST", app.URL("/orders"), delivery, http.Header{"Content-Type": {"application/cloudevents+json"}})

@@ -49,7 +49,7 @@ const movedLine = "Moved OrderPlaced event to the retry topic"
 // it takes, and nobody else's wait for them.
 func promiseItemRefused(t *testing.T, b stack.Backend) string {
 	needsOwnRedis(t)
-	return stuckItem(t, b, refuse)
+	return stuckItem(t, b, time.Minute, refuse)
 }
 
 // The same goes for an item on whose record the state store hangs: somebody has it
@@ -64,11 +64,14 @@ func TestItemOnWhichTheStoreHangs(t *testing.T) {
 	}
 	t.Run("one by one", func(t *testing.T) {
 		t.Parallel()
-		stuckItem(t, redisWithPostgreSQL(t), hang)
+		stuckItem(t, redisWithPostgreSQL(t), 30*time.Second, hang)
 	})
+	if *promisesFile == "" {
+		return
+	}
 	t.Run("in bulk", func(t *testing.T) {
 		t.Parallel()
-		stuckItem(t, stack.Backends[1], hang)
+		stuckItem(t, stack.Backends[1], time.Minute, hang)
 	})
 }
 
@@ -87,9 +90,9 @@ func redisWithPostgreSQL(t *testing.T) stack.Backend {
 	return stack.Backend{Name: "Redis + PostgreSQL", Folder: filepath.ToSlash(folder), Broker: stack.Backends[0].Broker, State: stack.Backends[1].State}
 }
 
-// stuckItem has orders for one item get stuck in the state store for a minute, among
+// stuckItem has orders for one item get stuck in the state store for some time, among
 // others.
-func stuckItem(t *testing.T, b stack.Backend, refuse func(t *testing.T, state stack.Server, itemID string) (accept func())) string {
+func stuckItem(t *testing.T, b stack.Backend, long time.Duration, refuse func(t *testing.T, state stack.Server, itemID string) (accept func())) string {
 	t.Helper()
 	s := startSystem(t, systemOptions{backend: b, replicas: 2, separateState: true})
 	s.setStock("refused", 10_000)
@@ -99,7 +102,7 @@ func stuckItem(t *testing.T, b stack.Backend, refuse func(t *testing.T, state st
 	// Many more orders for it than a sidecar delivers at the same time.
 	accept := refuse(t, s.State, "refused")
 	began, ordered := time.Now(), 0
-	for every := time.NewTicker(time.Second / 20); time.Since(began) < time.Minute; <-every.C { // the fault itself
+	for every := time.NewTicker(time.Second / 20); time.Since(began) < long; <-every.C { // the fault itself
 		ordered++
 		s.place(fmt.Sprint("refused-", ordered), "refused", 1)
 	}
