@@ -16,10 +16,10 @@ const (
 )
 
 // keepIDs returns how many IDs are together in a generation, when a commit of so
-// many changes is by one of so many authors: few for a key that is seldom changed,
-// and for a busy one so many that events which overtake each other, on their way
+// many changes is by one of so many authors: some more than a sidecar has events in hand,
+// and for a busy key so many that events which overtake each other, on their way
 // to one replica or another, find their IDs in the record.
-func keepIDs(applied, authors int) int { return max(32, min(applied*(2*authors-1), maxIDs/4)) }
+func keepIDs(applied, authors int) int { return max(128, min(applied*(2*authors-1), maxIDs/4)) }
 
 // An item is the part of a commit that concerns one key.
 type item[V any] struct {

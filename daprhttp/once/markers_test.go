@@ -1,10 +1,12 @@
 package once
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -124,6 +126,43 @@ func TestRecordStaysShort(t *testing.T) {
 	r := storedRecord(t, memory, "apple")
 	is.True(r.ids() <= 2*keepIDs(1, 1))
 	is.True(len(memory.values) < 50) // many changes share a marker
+}
+
+// A sidecar that delivers one event after another has dozens in hand, and so they
+// overtake each other. None of these needs a look at markers: a key that has many would
+// be read several times for each.
+func TestEventsThatOvertakeEachOtherAreFoundInTheRecord(t *testing.T) {
+	is := is.New(t)
+	const inHand = 50
+	looked := &countingLooks{store: &memoryStore{}}
+	in := newTestInbox(looked)
+	random := rand.New(rand.NewPCG(1, 2))
+	type arrival struct{ number, at int }
+	arrivals := make([]arrival, 2000)
+	for i := range arrivals {
+		arrivals[i] = arrival{i, i + random.IntN(inHand)}
+	}
+	slices.SortFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
+	for _, a := range arrivals {
+		is.NoErr(in.Apply(t.Context(), event(uuid(time.UnixMilli(1e12+int64(a.number)), a.number), "apple"))[0].Err)
+		in.settle()
+	}
+	is.Equal(looked.markers, 0)
+}
+
+// countingLooks is a store that counts the markers which are looked for.
+type countingLooks struct {
+	store
+	markers int
+}
+
+func (s *countingLooks) readStrong(ctx context.Context, keys []string) map[string]stored {
+	for _, key := range keys {
+		if strings.HasPrefix(key, markerPrefix) {
+			s.markers++
+		}
+	}
+	return s.store.readStrong(ctx, keys)
 }
 
 // unmarking is a store that does not take markers.

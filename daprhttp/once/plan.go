@@ -10,12 +10,15 @@ func (in *Inbox[V]) plan(items []*item[V]) {
 		it.keep = in.keep(len(it.entries), len(it.stored.Commits.authors()))
 		it.next = it.stored
 		it.next.Commits = it.stored.Commits.with(commit)
-		if it.next.Older != "" && in.markers.knowsAll(it.next.Older) {
-			it.next.takeOut(time.Now(), in.markerTTL)
-		}
-		if it.next.Older == "" && it.next.Latest != "" && it.next.Latest.len() >= it.keep {
-			it.next.age()
-			it.aged = true
+		// The older IDs stay until there are enough latest ones: events overtake each other.
+		if enough := it.next.Latest.len() >= it.keep; enough && in.markers.knowsAll(it.next.Older) {
+			if it.next.Older != "" {
+				it.next.takeOut(time.Now(), in.markerTTL)
+			}
+			if it.next.Latest != "" {
+				it.next.age()
+				it.aged = true
+			}
 		}
 		it.plan(commit)
 	}
