@@ -2,6 +2,7 @@ package once
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -10,23 +11,32 @@ import (
 // it is out of date, its save fails.
 //
 // It is for a replica that is alone with the key. With rivals, what was read ahead
-// would be out of date most of the time.
+// would be out of date most of the time. And it is for keys that are saved again soon:
+// for others it would be a read more.
 type readAhead struct {
 	store store // nil: nothing is read ahead
 
 	mu      sync.Mutex
 	records map[string]<-chan stored // by key in the store
+	saved   [maxAhead]string         // the keys that were saved last
+	saves   int
 }
 
 const maxAhead = 64 // records; beyond, none is kept
 
-// start begins to read a record.
+// start begins to read a record, if it was saved a short while ago, too.
 func (a *readAhead) start(ctx context.Context, key string) {
 	if a.store == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	again := slices.Contains(a.saved[:], key)
+	a.saved[a.saves%len(a.saved)] = key
+	a.saves++
+	if !again {
+		return
+	}
 	if a.records == nil || len(a.records) >= maxAhead {
 		a.records = make(map[string]<-chan stored)
 	}

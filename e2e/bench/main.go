@@ -29,8 +29,8 @@ import (
 func main() {
 	log.SetFlags(0)
 	rounds := flag.Int("rounds", 6, "how often each side is measured")
-	orders := flag.Int("orders", 10_000, "how many orders are counted in a round")
-	history := flag.Int("history", 200_000, "how many orders the history has")
+	orders := flag.Int("orders", 3_000, "how many orders are counted in a round")
+	history := flag.Int("history", 50_000, "how many orders the history has")
 	write := flag.Bool("write", true, "write the table and the chart into e2e/README.md")
 	only := flag.String("only", "", "measure only the rows whose names match this regular expression, and write nothing")
 	flag.Parse()
@@ -121,47 +121,40 @@ func percentile(values []float64, p int) float64 {
 // counting compares how fast orders are counted.
 func (b *bench) counting(ctx context.Context) error {
 	tests := []struct {
-		name    string
-		against side
-		work    work
-		usage   bool // is of interest
+		name         string
+		ours, theirs side
+		work         work
+		usage        bool // is of interest
 	}{
-		{"One hot item", nothing, work{replicas: 1, items: 1}, true},
-		{"40 items", nothing, work{replicas: 1, items: 40}, false},
-		{"1,000 items", nothing, work{replicas: 1, items: 1000}, true},
-		{"One hot item, client's keys", nothing, work{replicas: 1, items: 1, v4: true}, true},
-		{"Three replicas, one hot item", nothing, work{replicas: 3, items: 1}, false},
-		{"Three replicas, 40 items", nothing, work{replicas: 3, items: 40}, false},
-		{"Three replicas, 1,000 items", nothing, work{replicas: 3, items: 1000}, false},
-		{"Three replicas, one hot item, client's keys", nothing, work{replicas: 3, items: 1, v4: true}, true},
-		{"In bulk, one hot item", bulk, work{replicas: 1, items: 1}, false},
-		{"In bulk, 1,000 items", bulk, work{replicas: 1, items: 1000}, false},
-		{"One hot item, against the usual read-then-write", usual, work{replicas: 1, items: 1}, false},
-		{"1,000 items, against the usual read-then-write", usual, work{replicas: 1, items: 1000}, false},
-		{"One hot item, against a careful team's, with the SDK", careful, work{replicas: 1, items: 1}, false},
-		{"1,000 items, against a careful team's, with the SDK", careful, work{replicas: 1, items: 1000}, false},
+		{"One hot item", inventory, nothing, work{items: 1}, true},
+		{"40 items", inventory, nothing, work{items: 40}, false},
+		{"1,000 items", inventory, nothing, work{items: 1000}, true},
+		{"One hot item, client's keys", inventory, nothing, work{items: 1, v4: true}, true},
+		{"Three replicas, one hot item", inventory, nothing, work{replicas: 3, items: 1}, false},
+		{"Three replicas, 1,000 items", inventory, nothing, work{replicas: 3, items: 1000}, false},
+		{"Three replicas, one hot item, client's keys", inventory, nothing, work{replicas: 3, items: 1, v4: true}, false},
+		{"In bulk, one hot item", inBulk, bulk, work{items: 1, orders: inBulks}, true},
+		{"In bulk, 1,000 items", inBulk, bulk, work{items: 1000, orders: inBulks}, true},
+		{"In bulk, three replicas, one hot item", inBulk, bulk, work{replicas: 3, items: 1, orders: inBulks}, false},
+		{"In bulk, one hot item, client's keys", inBulk, bulk, work{items: 1, v4: true, orders: inBulks}, false},
+		{"One hot item, against the usual read-then-write", inventory, usual, work{items: 1}, false},
+		{"Three replicas, one hot item, against the usual read-then-write", inventory, usual, work{replicas: 3, items: 1}, false},
+		{"One hot item, against a careful team's, with the SDK", inventory, careful, work{items: 1, orders: 0.3}, false},
+		{"1,000 items, against a careful team's, with the SDK", inventory, careful, work{items: 1000, orders: 0.3}, false},
 	}
 	for _, tt := range tests {
 		if !b.only.MatchString(tt.name) {
 			continue
 		}
-		orders := b.orders
-		if tt.against == careful {
-			b.orders /= 10 // it takes that long
-		}
 		c := comparison{name: tt.name, unit: "orders/s"}
-		var lost int64
+		var lost, placed int64
 		var used []usage
 		for range b.rounds {
-			theirs, err := b.count(ctx, tt.against, tt.work)
+			theirs, err := b.count(ctx, tt.theirs, tt.work)
 			if err != nil {
 				return err
 			}
-			side := inventory
-			if tt.against == bulk {
-				side = inBulk
-			}
-			ours, err := b.count(ctx, side, tt.work)
+			ours, err := b.count(ctx, tt.ours, tt.work)
 			if err != nil {
 				return err
 			}
@@ -169,14 +162,14 @@ func (b *bench) counting(ctx context.Context) error {
 				return fmt.Errorf("%s: the inventory service lost %d orders", tt.name, ours.lost)
 			}
 			lost += theirs.lost
+			placed += theirs.placed
 			c.ours = append(c.ours, ours.rate)
 			c.theirs = append(c.theirs, theirs.rate)
 			used = append(used, ours.usage)
 		}
-		if tt.against.counts {
-			c.note = fmt.Sprintf("it lost %.0f%% of the orders; the inventory service none", 100*float64(lost)/float64(b.rounds*(b.orders+b.warmUp())))
+		if tt.theirs.counts {
+			c.note = fmt.Sprintf("it lost %.0f%% of the orders; the inventory service none", 100*float64(lost)/float64(placed))
 		}
-		b.orders = orders
 		b.compared(c)
 		if tt.usage {
 			b.used(tt.name, used)
@@ -184,6 +177,9 @@ func (b *bench) counting(ctx context.Context) error {
 	}
 	return nil
 }
+
+// inBulks is how many times as many orders are counted in bulk, so that it takes a second.
+const inBulks = 4
 
 // used notes what the inventory service and what it stands on have used.
 func (b *bench) used(name string, used []usage) {
@@ -260,12 +256,13 @@ func (b *bench) accept(ctx context.Context, publisher side, how string) (rate, m
 	if how == "publish" {
 		to = r.publisher.DaprURL("")
 	}
-	for _, orders := range []int{b.warmUp(), b.orders} { // the second is measured
+	orders := inBulks * b.orders
+	for _, orders := range []int{orders / 10, orders} { // the second is measured
 		if err := r.load(how, to, orders, 1); err != nil {
 			return 0, 0, err
 		}
 	}
-	return float64(b.orders) / r.took.Seconds(), peakMemory(r.publisher.Service.PID()), nil
+	return float64(orders) / r.took.Seconds(), peakMemory(r.publisher.Service.PID()), nil
 }
 
 // latency compares the time from POST /order to counted at 100 orders a second.
@@ -310,12 +307,12 @@ func (b *bench) late(ctx context.Context, half, most comparison, ours, theirs la
 
 // growth compares the inventory service before and after a long history.
 func (b *bench) growth(ctx context.Context) error {
-	w := work{replicas: 1, items: 40}
+	w := work{items: 40}
 	c := comparison{name: fmt.Sprintf("After %d orders, against the first", b.history), unit: "orders/s"}
 	if !b.only.MatchString(c.name) {
 		return nil
 	}
-	r, err := b.start(ctx, order, inventory, w.replicas)
+	r, err := b.start(ctx, order, inventory, 1)
 	if err != nil {
 		return err
 	}
@@ -329,7 +326,7 @@ func (b *bench) growth(ctx context.Context) error {
 		}
 		return rates, nil
 	}
-	if err := r.drain(b.warmUp(), w); err != nil {
+	if err := r.drain(b.orders/10, w); err != nil {
 		return err
 	}
 	if c.theirs, err = measure(); err != nil {
@@ -354,8 +351,6 @@ func (b *bench) growth(ctx context.Context) error {
 		fmt.Sprintf("%d that last, %d that expire", lasting, expiring))
 	return nil
 }
-
-func (b *bench) warmUp() int { return b.orders / 10 }
 
 // args makes a list of command-line arguments.
 func args(values ...any) []string {

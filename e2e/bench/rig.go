@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -169,9 +170,10 @@ func (r *rig) drain(orders int, w work) error {
 
 // work is what is to be counted.
 type work struct {
-	replicas int
+	replicas int // 0 means 1
 	items    int
-	v4       bool // the ids of the events are UUIDs of version 4, which tell no time
+	orders   float64 // times as many as the others; 0 means 1
+	v4       bool    // the ids of the events are UUIDs of version 4, which tell no time
 }
 
 func (w work) uuid() string {
@@ -183,8 +185,9 @@ func (w work) uuid() string {
 
 // A counted is what came of one round of counting.
 type counted struct {
-	rate float64 // orders a second
-	lost int64   // orders that are not in the stock
+	rate   float64 // orders a second
+	placed int64
+	lost   int64 // orders that are not in the stock
 	usage
 }
 
@@ -198,28 +201,29 @@ type usage struct {
 
 // count measures one side once.
 func (b *bench) count(ctx context.Context, s side, w work) (c counted, err error) {
-	r, err := b.start(ctx, order, s, w.replicas)
+	r, err := b.start(ctx, order, s, max(w.replicas, 1))
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	if err := r.drain(b.warmUp(), w); err != nil {
+	orders := int(cmp.Or(w.orders, 1) * float64(b.orders))
+	if err := r.drain(orders/10, w); err != nil { // to warm up
 		return c, err
 	}
 	before, err := r.usage()
 	if err != nil {
 		return c, err
 	}
-	if err := r.drain(b.orders, w); err != nil {
+	if err := r.drain(orders, w); err != nil {
 		return c, err
 	}
 	after, err := r.usage()
 	if err != nil {
 		return c, err
 	}
-	c.rate = float64(b.orders) / r.took.Seconds()
+	c.rate, c.placed = float64(orders)/r.took.Seconds(), int64(r.placed)
 	c.usage = usage{
-		orders: b.orders, memory: after.memory,
+		orders: orders, memory: after.memory,
 		service: after.service - before.service, sidecar: after.sidecar - before.sidecar, redis: after.redis - before.redis,
 		calls: after.calls - before.calls,
 	}
@@ -228,7 +232,7 @@ func (b *bench) count(ctx context.Context, s side, w work) (c counted, err error
 		if err != nil {
 			return c, err
 		}
-		c.lost = int64(r.placed) + stock
+		c.lost = c.placed + stock
 	}
 	return c, nil
 }
