@@ -29,8 +29,8 @@ import (
 func main() {
 	log.SetFlags(0)
 	rounds := flag.Int("rounds", 6, "how often each side is measured")
-	orders := flag.Int("orders", 3_000, "how many orders are counted in a round")
-	history := flag.Int("history", 50_000, "how many orders the history has")
+	orders := flag.Int("orders", 2_000, "how many orders are counted in a round")
+	history := flag.Int("history", 30_000, "how many orders the history has")
 	write := flag.Bool("write", true, "write the table and the chart into e2e/README.md")
 	only := flag.String("only", "", "measure only the rows whose names match this regular expression, and write nothing")
 	flag.Parse()
@@ -179,7 +179,7 @@ func (b *bench) counting(ctx context.Context) error {
 }
 
 // inBulks is how many times as many orders are counted in bulk, so that it takes a second.
-const inBulks = 4
+const inBulks = 6
 
 // used notes what the inventory service and what it stands on have used.
 func (b *bench) used(name string, used []usage) {
