@@ -51,8 +51,11 @@ func (f *failing) add(key string, took time.Duration, err error) {
 		if f.keys == nil || len(f.keys) >= maxFailing {
 			f.keys = make(map[string]*failure)
 		}
-		k = &failure{first: time.Now()}
+		k = new(failure)
 		f.keys[key] = k
+	}
+	if time.Since(k.last) > 2*maxRest { // it is not the same that fails
+		k.first = time.Now()
 	}
 	k.err, k.last = err, time.Now()
 	if f.worked.After(k.first) {

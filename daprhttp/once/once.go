@@ -11,7 +11,8 @@
 //
 // The value and the IDs of the changes in it are one record, saved together. A
 // record can't hold IDs for ever: they age in two generations, and the older one is
-// taken out once all of it has markers, which are keys of their own that expire.
+// taken out once the latest are enough and all of it has markers, which are keys of their
+// own that expire.
 // These hold, whatever fails or dies:
 //
 //  1. A change that is in the value has its ID in the record ([Inbox.plan] puts

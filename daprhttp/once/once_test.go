@@ -495,6 +495,15 @@ func TestStoreThatHungIsTriedAtOnce(t *testing.T) {
 		s.key = ""
 		is.NoErr(in.Apply(t.Context(), event("e2", "pear"))[0].Err)
 		is.NoErr(in.Apply(t.Context(), event("e1", "apple"))[0].Err)
+
+		// Nor does it count against a key that it failed some time before.
+		s.key = "apple"
+		is.True(in.Apply(t.Context(), event("e3", "apple"))[0].Err != nil)
+		is.NoErr(in.Apply(t.Context(), event("e4", "pear"))[0].Err)
+		time.Sleep(30 * time.Second)
+		is.True(in.Apply(t.Context(), event("e3", "apple"))[0].Err != nil)
+		s.key = ""
+		is.NoErr(in.Apply(t.Context(), event("e3", "apple"))[0].Err)
 	})
 }
 
