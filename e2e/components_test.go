@@ -436,8 +436,8 @@ func TestDefaultComponentsOfDaprInit(t *testing.T) {
 	}
 }
 
-// Of two sidecars that make a SQLite database at the same moment, one may end: the
-// second replica is started when the first has made it.
+// Of two sidecars that make the tables of a database at the same moment, one may end: the
+// second replica is started when the first has made them.
 func TestOneSidecarMakesTheDatabase(t *testing.T) {
 	t.Parallel()
 	needsOwnRedis(t)

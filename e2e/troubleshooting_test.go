@@ -105,11 +105,15 @@ func TestTroubleshooting(t *testing.T) {
 			defer db.Close()
 			_, err = db.ExecContext(t.Context(), "begin exclusive; create table mine (n int)")
 			must(t, err)
-			resources := t.TempDir()
-			text, err := os.ReadFile(filepath.Join(project.Root, "components", "sqlite", "statestore.yaml"))
+			return refuses("inventory-service", onlyState(t, "components/sqlite", file))
+		}},
+		{`type "dapr_metadata" already exists (SQLSTATE 42710)`, func(t *testing.T) string {
+			database, err := stack.StartPostgreSQL(t.Context())
 			must(t, err)
-			must(t, os.WriteFile(filepath.Join(resources, "statestore.yaml"), []byte(file.In(string(text))), 0o644))
-			return refuses("inventory-service", resources)
+			defer database.Stop(20 * time.Second)
+			_, err = database.Query(t.Context(), "create type dapr_metadata as enum ('of another')")
+			must(t, err)
+			return strings.ReplaceAll(refuses("inventory-service", onlyState(t, "components/rabbitmq-postgres", database)), `\"`, `"`)
 		}},
 		{`{"error":"the header dapr-api-token must hold the token in APP_API_TOKEN"}`, func(t *testing.T) string {
 			s := startSystem(t, systemOptions{tokens: true})
@@ -139,4 +143,13 @@ func TestTroubleshooting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onlyState returns a folder that has the state store's component file of another alone.
+func onlyState(t *testing.T, folder string, state stack.Named) string {
+	text, err := os.ReadFile(filepath.Join(project.Root, filepath.FromSlash(folder), "statestore.yaml"))
+	must(t, err)
+	resources := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(resources, "statestore.yaml"), []byte(state.In(string(text))), 0o644))
+	return resources
 }

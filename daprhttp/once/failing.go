@@ -16,7 +16,7 @@ const (
 	restFactor = 10
 	maxRest    = 10 * time.Second
 
-	minPatience = 1 * time.Second
+	minPatience = 1 * time.Second // how long a key that fails may take
 	maxPatience = 10 * time.Second
 )
 
@@ -114,7 +114,7 @@ func (t *trial) admit(key string) error {
 	case k == nil || slices.Contains(t.keys, key):
 		return nil
 	case k.tried || time.Now().Before(k.rests):
-		return fmt.Errorf("not tried, since the last change was not: %w", k.err)
+		return fmt.Errorf("not tried yet, since another has failed: %w", k.err)
 	}
 	k.tried = true
 	t.keys = append(t.keys, key)

@@ -33,13 +33,6 @@ func (s *SQLite) In(component string) string {
 	return strings.ReplaceAll(component, sqliteFile, `"`+filepath.ToSlash(s.File))
 }
 
-// Created reports whether a sidecar has made the database. Two that make it at the
-// same moment may find it locked, and end: see components/sqlite/statestore.yaml.
-func (s *SQLite) Created() bool {
-	_, err := os.Stat(s.File)
-	return err == nil
-}
-
 // Kill takes the database's write lock, as another program may that writes for
 // long. Restart gives it back.
 func (s *SQLite) Kill() {

@@ -20,8 +20,9 @@ type System struct {
 	// Each completes the options of every app before it is started. It may be nil.
 	Each func(*AppOptions)
 
-	mu   sync.Mutex
-	apps []*App // in the order in which they were started
+	mu    sync.Mutex
+	apps  []*App          // in the order in which they were started
+	known map[string]bool // the IDs of apps of which one was started
 }
 
 // StartServers starts the servers of a backend and writes component files that name
@@ -52,28 +53,49 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 }
 
 // Start starts apps, all at the same time, and waits until they are ready. It returns
-// them in the order of their options; when one does not start, an error. While a SQLite
-// database is not there, they are started one after the other, so that one makes it.
+// them in the order of their options; when one does not start, an error.
+//
+// Of an app that is new, one goes first: its sidecar makes what the state store needs, and
+// of two that make the tables of a database at the same moment, one may end.
 func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, error) {
 	apps, errs := make([]*App, len(options)), make([]error, len(options))
-	var wg sync.WaitGroup
+	var first, others []int // of the options
 	for i, o := range options {
-		o.Daprd = cmp.Or(o.Daprd, s.Project.Daprd)
-		o.Resources = cmp.Or(o.Resources, s.Resources)
-		if s.Each != nil {
-			s.Each(&o)
+		if s.isNew(o.ID) {
+			first = append(first, i)
+		} else {
+			others = append(others, i)
 		}
-		if db, ok := s.State.(*SQLite); ok && !db.Created() {
-			apps[i], errs[i] = StartApp(ctx, o)
-			continue
-		}
-		wg.Go(func() { apps[i], errs[i] = StartApp(ctx, o) })
 	}
-	wg.Wait()
+	for _, together := range [][]int{first, others} {
+		var wg sync.WaitGroup
+		for _, i := range together {
+			o := options[i]
+			o.Daprd = cmp.Or(o.Daprd, s.Project.Daprd)
+			o.Resources = cmp.Or(o.Resources, s.Resources)
+			if s.Each != nil {
+				s.Each(&o)
+			}
+			wg.Go(func() { apps[i], errs[i] = StartApp(ctx, o) })
+		}
+		wg.Wait()
+	}
 	s.mu.Lock()
 	s.apps = append(s.apps, slices.DeleteFunc(slices.Clone(apps), func(a *App) bool { return a == nil })...)
 	s.mu.Unlock()
 	return apps, errors.Join(errs...)
+}
+
+// isNew reports whether it is asked about an app for the first time.
+func (s *System) isNew(appID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.known[appID]
+	if s.known == nil {
+		s.known = make(map[string]bool)
+	}
+	s.known[appID] = true
+	return !known
 }
 
 // Apps returns the apps that have been started.
