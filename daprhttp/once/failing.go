@@ -11,12 +11,11 @@ const (
 	maxFailing   = 1 << 12         // keys that are remembered to fail
 	failingAfter = 1 * time.Minute // for how long
 
-	// A key that fails is tried for at most one part in restFactor of the time, and at
-	// least every maxRest.
-	restFactor = 10
-	maxRest    = 10 * time.Second
-
-	minPatience = 1 * time.Second // how long a key that fails may take
+	// A key that fails rests for factor times as long as its last try took, and a try may
+	// take factor times as long as a save of another did; both within bounds.
+	factor      = 10
+	maxRest     = 10 * time.Second
+	minPatience = 1 * time.Second
 	maxPatience = 10 * time.Second
 )
 
@@ -59,7 +58,7 @@ func (f *failing) add(key string, took time.Duration, err error) {
 	}
 	k.err, k.last = err, time.Now()
 	if f.worked.After(k.first) {
-		k.rests = k.last.Add(min(restFactor*took, maxRest))
+		k.rests = k.last.Add(min(factor*took, maxRest))
 	}
 }
 
@@ -96,7 +95,7 @@ func (f *failing) patience(key string) time.Duration {
 	if k := f.find(key); k == nil || !f.worked.After(k.first) {
 		return maxPatience
 	}
-	return min(max(restFactor*f.took, minPatience), maxPatience)
+	return min(max(factor*f.took, minPatience), maxPatience)
 }
 
 // A trial is a call that may try keys that are known to fail.
