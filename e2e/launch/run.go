@@ -34,7 +34,7 @@ func theSystem(root string, getenv func(string) string) (system, error) {
 	return system{
 		root:         root,
 		work:         filepath.Join(root, ".run"),
-		resources:    filepath.Join(root, "components"),
+		resources:    filepath.Join(root, filepath.FromSlash(stack.Backends[0].Folder)),
 		inventory:    stack.Inventory,
 		order:        stack.Order,
 		redisPort:    6379,
@@ -60,15 +60,15 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 			return fmt.Errorf("port %d is taken: stop the program that listens on it (`lsof -i :%d` names it)", port, port)
 		}
 	}
-	tracing := filepath.Join(s.work, "tracing.yaml")
-	if err := stack.WriteTracing(tracing, fmt.Sprintf("http://127.0.0.1:%d", s.pagePort)); err != nil {
+	config := filepath.Join(s.work, "config.yaml")
+	if err := stack.WriteConfig(s.root, config, fmt.Sprintf("http://127.0.0.1:%d", s.pagePort)); err != nil {
 		return err
 	}
 	project, err := stack.Open(ctx, bin, out)
 	if err != nil {
 		return err
 	}
-	running := &stack.System{Project: project, Resources: s.resources}
+	running := &stack.System{Project: project, Resources: s.resources, Config: config}
 	defer func() {
 		out.printf("Stopping.")
 		err = errors.Join(err, running.Stop())
@@ -87,7 +87,8 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 	option := func(service stack.Service, name string) stack.AppOptions {
 		o := project.App(service)
 		o.Env = []string{"LOG_FORMAT=json"}
-		o.Config, o.SidecarEnv = tracing, []string{stack.SpansSoon}
+		o.SidecarEnv = []string{stack.SpansSoon}
+		o.Dir = filepath.Join(s.root, service.Folder) // as `dapr run` has it: the component files say ../components
 		o.DaprAPIToken, o.AppAPIToken = s.daprAPIToken, s.appAPIToken
 		o.Output = func(process, line string) {
 			if process == o.ID {
@@ -173,7 +174,7 @@ func (s system) startRedis(ctx context.Context, out *console) (*stack.Redis, err
 		return stack.StartRedis(ctx, dir, s.redisPort, nil)
 	}
 	if err := stack.RedisAt(s.redisAddr(), 0).Ping(ctx); err != nil {
-		return nil, fmt.Errorf("port %d is taken, but not by a Redis that can be used (%w): stop that program, or name another Redis in components/*.yaml", s.redisPort, err)
+		return nil, fmt.Errorf("port %d is taken, but not by a Redis that can be used (%w): stop that program, or name another Redis in components/redis/*.yaml", s.redisPort, err)
 	}
 	out.printf("Using the Redis that runs on port %d.", s.redisPort)
 	return nil, nil

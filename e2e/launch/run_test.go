@@ -36,9 +36,10 @@ func testSystem(t testing.TB, env map[string]string) system {
 		}
 	}
 	s.work = t.TempDir()
-	s.resources = filepath.Join(s.work, "components")
 	redis := stack.RedisAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.redisPort)), 0)
-	if err := stack.WriteComponents(filepath.Join(root, "components"), s.resources, redis, redis); err != nil {
+	users := s.resources
+	s.resources = filepath.Join(s.work, "components")
+	if err := stack.WriteComponents(users, s.resources, redis, redis); err != nil {
 		t.Fatal(err)
 	}
 	return s

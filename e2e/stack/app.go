@@ -36,6 +36,7 @@ type AppOptions struct {
 	Daprd     string   // path of daprd
 	Resources string   // the folder of component files
 	Config    string   // a Dapr Configuration file, or empty
+	Dir       string   // the folder in which the sidecar runs; empty for this process's own
 
 	Port, DaprPort int // 0 for free ones
 
@@ -120,6 +121,7 @@ func (a *App) sidecarArgs() []string {
 		"--dapr-listen-addresses", "127.0.0.1",
 		"--dapr-internal-grpc-listen-address", "127.0.0.1",
 		"--metrics-listen-address", "127.0.0.1",
+		"--log-level", "warn", // the filter makes a line at level info for each request
 	}
 	if a.o.Config != "" {
 		args = append(args, "--config", a.o.Config)
@@ -135,6 +137,7 @@ func (a *App) StartSidecar(ctx context.Context) error {
 		Name: name,
 		Path: a.o.Daprd,
 		Args: a.sidecarArgs(),
+		Dir:  a.o.Dir,
 		Env: append([]string{
 			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
 			"APP_API_TOKEN=" + a.o.AppAPIToken,

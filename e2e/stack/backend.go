@@ -97,17 +97,17 @@ type Backend struct {
 var Backends = []Backend{
 	{
 		Name:   "Redis",
-		Folder: "components",
+		Folder: "components/redis",
 		Broker: redisBroker,
 	},
 	{
 		Name:   "RabbitMQ + PostgreSQL",
 		Folder: "components/rabbitmq-postgres",
 		Broker: func(ctx context.Context, p *Project, dir string) (Broker, error) {
-			return StartRabbitMQ(ctx, dir, filepath.Join(p.Root, "components", "rabbitmq-postgres", "definitions.json"))
+			return StartRabbitMQ(ctx, dir, filepath.Join(p.Root, "components", "rabbitmq-definitions.json"))
 		},
 		State: func(ctx context.Context, _ string) (Server, error) { return StartPostgreSQL(ctx) },
-		Env:   []string{"PUBLISH_TWICE=true", "BULK_SUBSCRIBE=true"},
+		Env:   []string{"PUBLISH_TWICE=true"},
 	},
 	{
 		Name:   "Redis + SQLite",
@@ -144,13 +144,19 @@ func redisBroker(ctx context.Context, _ *Project, dir string) (Broker, error) {
 var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile, mosquittoAddr}
 
 // WriteComponents copies the component files in a folder into dir, with the broker and
-// the state store that are to be used in the place of those that they name. All else in
-// them stays as users have it.
+// the state store that are to be used in the place of those that they name. The path of
+// the filter becomes a full one. All else in them stays as users have it.
 func WriteComponents(folder, dir string, broker, state Named) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
 	return copyComponents(folder, dir, func(file, original string) (string, error) {
 		text := original
 		var server Named
 		switch filepath.Base(file) {
+		case FilterFile:
+			return filterIn(root, text)
 		case "pubsub.yaml", "retry.yaml":
 			server = broker
 		case "statestore.yaml":

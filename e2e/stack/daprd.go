@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -30,10 +31,14 @@ func Sentry(ctx context.Context, root string, progress io.Writer) (string, error
 	return built(ctx, root, "sentry", progress)
 }
 
+// packages are what Dapr's programs are built from, as seen from their module. The sidecar
+// is the project's own main package, which adds the WebAssembly middleware.
+var packages = map[string]string{"daprd": ".", "sentry": "github.com/dapr/dapr/cmd/sentry"}
+
 // built returns the path of one of Dapr's programs, which it builds if that was not
 // done before.
 func built(ctx context.Context, root, program string, progress io.Writer) (string, error) {
-	version, err := daprVersion(root)
+	version, sources, err := daprVersion(filepath.Join(root, "e2e", "daprd"))
 	if err != nil {
 		return "", err
 	}
@@ -41,25 +46,33 @@ func built(ctx context.Context, root, program string, progress io.Writer) (strin
 	if err != nil {
 		return "", fmt.Errorf("there is no folder to keep %s in: %w", program, err)
 	}
-	target := filepath.Join(cache, "dapr-orders", executable(program+"-"+version))
+	target := filepath.Join(cache, "dapr-orders", executable(program+"-"+version+"-"+sources))
 	if isFile(target) {
 		return target, nil
 	}
 	return target, buildDapr(ctx, root, program, version, target, progress)
 }
 
-// daprVersion reads from the sidecar's module which Dapr it is.
-func daprVersion(root string) (string, error) {
-	name := filepath.Join(root, "e2e", "daprd", "go.mod")
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return "", err
+// daprVersion reads the version of Dapr from the sidecar's module. It also returns a hash of
+// the module's files: a program that was built from other files has another name.
+func daprVersion(module string) (version, sources string, err error) {
+	hash := sha256.New()
+	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
+		text, err := os.ReadFile(filepath.Join(module, name))
+		if err != nil {
+			return "", "", err
+		}
+		fmt.Fprintf(hash, "%s %d\n%s", name, len(text), text)
+		if name != "go.mod" {
+			continue
+		}
+		match := regexp.MustCompile(`(?m)^\s*(?:require )?github\.com/dapr/dapr v(\S+)`).FindSubmatch(text)
+		if match == nil {
+			return "", "", fmt.Errorf("%s does not require github.com/dapr/dapr", filepath.Join(module, name))
+		}
+		version = string(match[1])
 	}
-	match := regexp.MustCompile(`(?m)^\s*(?:require )?github\.com/dapr/dapr v(\S+)`).FindSubmatch(text)
-	if match == nil {
-		return "", fmt.Errorf("%s does not require github.com/dapr/dapr", name)
-	}
-	return string(match[1]), nil
+	return version, fmt.Sprintf("%x", hash.Sum(nil)[:4]), nil
 }
 
 func buildDapr(ctx context.Context, root, program, version, target string, progress io.Writer) error {
@@ -80,7 +93,7 @@ func buildDapr(ctx context.Context, root, program, version, target string, progr
 		Path: "go",
 		Args: []string{"build", "-v", "-tags", "stablecomponents",
 			"-ldflags", "-s -w -X github.com/dapr/dapr/pkg/buildinfo.version=" + version,
-			"-o", temporary, "github.com/dapr/dapr/cmd/" + program},
+			"-o", temporary, packages[program]},
 		Dir: filepath.Join(root, "e2e", "daprd"),
 		Env: []string{"GOWORK=off"}, // the sidecar's module stands alone
 		Output: func(line string) {
@@ -121,10 +134,10 @@ var expected = map[string]string{
 // left returns, in words, how much longer a build of daprd may take, of which so many
 // packages were compiled in so much time. Of another program it is not known.
 func left(program string, compiled int, took time.Duration) string {
-	const packages, linking = 2165, 10 * time.Second // of Dapr 1.18.2
+	const all, linking = 2207, 10 * time.Second // of Dapr 1.18.2
 	if program != "daprd" || compiled == 0 {
 		return ""
 	}
-	rest := took/time.Duration(compiled)*time.Duration(max(0, packages-compiled)) + linking
-	return fmt.Sprintf(" of %d, about %v left", packages, rest.Round(10*time.Second))
+	rest := took/time.Duration(compiled)*time.Duration(max(0, all-compiled)) + linking
+	return fmt.Sprintf(" of %d, about %v left", all, rest.Round(10*time.Second))
 }

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,5 +24,31 @@ func TestWhatIsLeftOfABuild(t *testing.T) {
 	}
 	if text := left("daprd", 0, 0) + left("sentry", 10, time.Minute); text != "" {
 		t.Errorf("an estimate of what is not known: %s", text)
+	}
+}
+
+// A change of what the sidecar is built from changes the name of the program.
+func TestSidecarIsBuiltAgainWhenItsSourcesChange(t *testing.T) {
+	module := t.TempDir()
+	files := map[string]string{"go.mod": "require github.com/dapr/dapr v1.18.2\n", "go.sum": "sums", "main.go": "package main"}
+	seen := make(map[string]bool)
+	for _, changed := range []string{"", "go.mod", "go.sum", "main.go"} {
+		for name, text := range files {
+			if name == changed {
+				text += "\n"
+			}
+			write(t, filepath.Join(module, name), text)
+		}
+		version, sources, err := daprVersion(module)
+		if err != nil || version != "1.18.2" || seen[sources] {
+			t.Errorf("after a change of %q: %s, %s, %v", changed, version, sources, err)
+		}
+		seen[sources] = true
+	}
+	if err := os.Remove(filepath.Join(module, "main.go")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := daprVersion(module); err == nil {
+		t.Error("no main.go: no error")
 	}
 }

@@ -15,18 +15,13 @@ type Service struct {
 	AppID          string // Dapr app ID
 	Folder         string // in the project, where `go run .` starts it
 	Port, DaprPort int    // its own and its sidecar's, as the README has them
-
-	// OneAtATime says that its sidecar is to send it one request at a time. One that
-	// sends many at once may take a connection that fails for an event that is handled
-	// (see "What stores and brokers taught" in components/README.md).
-	OneAtATime bool
 }
 
 // The project's services.
 var (
-	Inventory   = Service{AppID: "inventory-service", Folder: "inventory", Port: 5001, DaprPort: 3500, OneAtATime: true}
+	Inventory   = Service{AppID: "inventory-service", Folder: "inventory", Port: 5001, DaprPort: 3500}
 	Order       = Service{AppID: "order-service", Folder: "order", Port: 5002, DaprPort: 3501}
-	DeadLetters = Service{AppID: "dead-letters", Folder: "daprhttp/deadletters", Port: 5004, DaprPort: 3504, OneAtATime: true}
+	DeadLetters = Service{AppID: "dead-letters", Folder: "daprhttp/deadletters", Port: 5004, DaprPort: 3504}
 
 	Services = []Service{Inventory, Order, DeadLetters}
 )
@@ -59,11 +54,7 @@ func Open(ctx context.Context, bin string, progress io.Writer) (*Project, error)
 
 // App returns the options with which a service runs on free ports.
 func (p *Project) App(s Service) AppOptions {
-	o := AppOptions{ID: s.AppID, Program: p.program(s)}
-	if s.OneAtATime {
-		o.SidecarArgs = []string{"--app-max-concurrency", "1"}
-	}
-	return o
+	return AppOptions{ID: s.AppID, Program: p.program(s)}
 }
 
 func (p *Project) program(s Service) string {
@@ -83,14 +74,14 @@ func Build(ctx context.Context, folder, program string, env ...string) error {
 }
 
 // Root returns the folder of the project: the nearest one, from the working
-// directory up, that has components/pubsub.yaml.
+// directory up, that has components/config.yaml.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for {
-		if isFile(filepath.Join(dir, "components", "pubsub.yaml")) {
+		if isFile(filepath.Join(dir, "components", "config.yaml")) {
 			return dir, nil
 		}
 		parent := filepath.Dir(dir)

@@ -1,10 +1,12 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,10 +19,18 @@ var Replicated = Backend{
 	Name:   "RabbitMQ cluster + PostgreSQL with a standby",
 	Folder: "components/replicated",
 	Broker: func(ctx context.Context, p *Project, dir string) (Broker, error) {
-		return StartRabbitMQCluster(ctx, dir, filepath.Join(p.Root, "components", "replicated", "definitions.json"))
+		text, err := os.ReadFile(filepath.Join(p.Root, "components", "rabbitmq-definitions.json"))
+		if err != nil {
+			return nil, err
+		}
+		definitions := filepath.Join(dir, "quorum-definitions.json") // as components/replicated/pubsub.yaml says
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(definitions, bytes.ReplaceAll(text, []byte("classic"), []byte("quorum")), 0o644)); err != nil {
+			return nil, err
+		}
+		return StartRabbitMQCluster(ctx, dir, definitions)
 	},
 	State: func(ctx context.Context, _ string) (Server, error) { return StartPostgreSQLPair(ctx) },
-	Env:   []string{"PUBLISH_TWICE=true", "BULK_SUBSCRIBE=true", "SUBSCRIPTION_METADATA=queueType=quorum"},
+	Env:   []string{"PUBLISH_TWICE=true", "SUBSCRIPTION_METADATA=queueType=quorum"},
 }
 
 // A RabbitMQCluster is three RabbitMQ servers, behind a load balancer.

@@ -16,6 +16,7 @@ type System struct {
 	Broker    Broker // nil if somebody else has started it
 	State     Server // the broker, or another
 	Resources string // the folder of component files
+	Config    string // the Dapr Configuration; empty for none, and so without the filter
 
 	// Each completes the options of every app before it is started. It may be nil.
 	Each func(*AppOptions)
@@ -47,9 +48,18 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 		s.State = state
 	}
 	if b.Given != "" {
-		return s, writeGiven(b.Folder, s.Resources, b.Given, s.Broker, s.State)
+		err = writeGiven(b.Folder, s.Resources, b.Given, s.Broker, s.State)
+		if err == nil { // Dapr's own fault is not the fault of what is given
+			err = addFilter(p.Root, s.Resources)
+		}
+	} else {
+		err = WriteComponents(filepath.Join(p.Root, filepath.FromSlash(b.Folder)), s.Resources, s.Broker, s.State)
 	}
-	return s, WriteComponents(filepath.Join(p.Root, filepath.FromSlash(b.Folder)), s.Resources, s.Broker, s.State)
+	if err != nil || !isFile(filepath.Join(s.Resources, FilterFile)) {
+		return s, err
+	}
+	s.Config = filepath.Join(dir, "config.yaml")
+	return s, WriteConfig(p.Root, s.Config, "")
 }
 
 // Start starts apps, all at the same time, and waits until they are ready. It returns
@@ -73,6 +83,7 @@ func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, erro
 			o := options[i]
 			o.Daprd = cmp.Or(o.Daprd, s.Project.Daprd)
 			o.Resources = cmp.Or(o.Resources, s.Resources)
+			o.Config = cmp.Or(o.Config, s.Config)
 			if s.Each != nil {
 				s.Each(&o)
 			}

@@ -20,10 +20,11 @@ func TestComponentFilesThatDoNotNameOurServersAreNoticed(t *testing.T) {
 	ours := RedisAt("127.0.0.1:1", 0)
 	const users = "value: \"localhost:6379\"\n"
 	for name, c := range map[string]struct{ file, text, want string }{
-		"nothing to replace":        {"pubsub.yaml", "value: \"10.0.0.1:6379\"\n", "does not name the server"},
-		"another server of a user":  {"statestore.yaml", users + "value: \"host=localhost port=5432\"\n", "still name port=5432"},
-		"a file that is not known":  {"bindings.yaml", users, "not known which server"},
-		"a server where none is to": {"resiliency.yaml", users, "still name localhost:6379"},
+		"nothing to replace":         {"pubsub.yaml", "value: \"10.0.0.1:6379\"\n", "does not name the server"},
+		"another server of a user":   {"statestore.yaml", users + "value: \"host=localhost port=5432\"\n", "still name port=5432"},
+		"a file that is not known":   {"bindings.yaml", users, "not known which server"},
+		"a server where none is to":  {"resiliency.yaml", users, "still name localhost:6379"},
+		"another path of the filter": {"answered.yaml", "value: \"file:///answered.wasm\"\n", "does not name file://../components/answered.wasm"},
 	} {
 		folder := t.TempDir()
 		write(t, filepath.Join(folder, c.file), c.text)
@@ -33,6 +34,49 @@ func TestComponentFilesThatDoNotNameOurServersAreNoticed(t *testing.T) {
 	}
 	if err := WriteComponents(t.TempDir(), t.TempDir(), ours, ours); err == nil {
 		t.Error("no component files at all: no error")
+	}
+}
+
+// In the tests' copy of the filter's file the path is a full one, of a file that is there.
+func TestFilterIsFoundFromEveryFolder(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, dir := RedisAt("127.0.0.1:1", 0), t.TempDir()
+	if err := WriteComponents(filepath.Join(root, "components", "redis"), dir, ours, ours); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, FilterFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, path, _ := strings.Cut(string(text), `"file://`)
+	path, _, _ = strings.Cut(path, `"`)
+	if !filepath.IsAbs(path) || !isFile(path) {
+		t.Errorf("the filter is looked for at %q", path)
+	}
+}
+
+// A copy of the Configuration keeps the filter, and has no other tracing than was asked for.
+func TestConfigurationKeepsTheFilter(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for collector, tracing := range map[string]string{"": "", "http://127.0.0.1:5090": "endpointAddress: http://127.0.0.1:5090/api/v2/spans"} {
+		file := filepath.Join(t.TempDir(), "config.yaml")
+		if err := WriteConfig(root, file, collector); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(text); !strings.Contains(got, "name: answered") || !strings.Contains(got, tracing) ||
+			strings.Contains(got, "tracing") != (collector != "") || strings.Contains(got, "9411") {
+			t.Errorf("with the collector %q the copy is\n%s", collector, got)
+		}
 	}
 }
 

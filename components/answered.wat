@@ -1,0 +1,25 @@
+;; A filter for Dapr's middleware.http.wasm: a request counts as answered only if the app
+;; has answered it.
+;;
+;; Two requests that a sidecar sends to its app at the same moment may share the code
+;; that sends them. Then one of them is answered 200 without a body, which nobody sent.
+;; For an event that is a success, and the event is lost.
+;;
+;; This module sets the status to 503 before the sidecar asks the app. The app's own answer
+;; replaces the 503. Without an answer it stays, and the sidecar tries again.
+;;
+;; The interface is https://http-wasm.io/http-handler-abi/. To build answered.wasm:
+;;
+;;	wat2wasm answered.wat -o answered.wasm
+(module
+  (import "http_handler" "enable_features" (func $enable_features (param i32) (result i32)))
+  (import "http_handler" "set_status_code" (func $set_status_code (param i32)))
+
+  (memory (export "memory") 1) ;; the interface demands one
+
+  (func (export "handle_request") (result i64)
+    (drop (call $enable_features (i32.const 2))) ;; buffer the response, so that it can be replaced
+    (call $set_status_code (i32.const 503))
+    (i64.const 1)) ;; call the next handler
+
+  (func (export "handle_response") (param i32 i32)))
