@@ -74,12 +74,12 @@ func TestComponentFilesAreWhatTheirComponentsTake(t *testing.T) {
 		switch name := entry.Name(); {
 		case name == "run" || name == "kubernetes": // apps, not components
 			return filepath.SkipDir
-		case strings.HasSuffix(name, ".yaml") && name != "resiliency.yaml":
+		case strings.HasSuffix(name, ".yaml") && name != "resiliency.yaml" && name != "config.yaml":
 			files = append(files, path)
 		}
 		return err
 	}))
-	if len(files) < 9 {
+	if len(files) < 24 {
 		t.Errorf("there are only the component files %v", files)
 	}
 	for _, file := range files {
@@ -96,13 +96,14 @@ func TestComponentFilesThatAreWrongAreNoticed(t *testing.T) {
 	t.Parallel()
 	schemas := readSchemas(t)
 	for _, wrong := range []struct{ file, old, new, want string }{
-		{"pubsub.yaml", "name: concurrency", "name: concurency", "concurency"},
-		{"pubsub.yaml", `value: "50"`, `value: "many"`, "many"},
-		{"pubsub.yaml", "type: pubsub.redis", "type: pubsub.reddis", "pubsub.reddis"},
-		{"pubsub.yaml", "name: redisHost", "name: redisDB", "redisHost"},
-		{"pubsub.yaml", "kind: Component", "kind: Komponent", "Komponent"},
-		{"pubsub.yaml", "    - name: redisPassword\n      value: \"\"\n", "    - name: redisHost\n      value: \"\"\n", "twice"},
-		{"statestore.yaml", "scopes:", "scope:", "scope"},
+		{"redis/answered.yaml", "name: url", "name: path", "path"},
+		{"redis/pubsub.yaml", "name: concurrency", "name: concurency", "concurency"},
+		{"redis/pubsub.yaml", `value: "50"`, `value: "many"`, "many"},
+		{"redis/pubsub.yaml", "type: pubsub.redis", "type: pubsub.reddis", "pubsub.reddis"},
+		{"redis/pubsub.yaml", "name: redisHost", "name: redisDB", "redisHost"},
+		{"redis/pubsub.yaml", "kind: Component", "kind: Komponent", "Komponent"},
+		{"redis/pubsub.yaml", "    - name: redisPassword\n      value: \"\"\n", "    - name: redisHost\n      value: \"\"\n", "twice"},
+		{"redis/statestore.yaml", "scopes:", "scope:", "scope"},
 		{"rabbitmq-postgres/statestore.yaml", "version: v2", "version: v3", "v3"},
 		{"rabbitmq-postgres/statestore.yaml", "name: connectionString", "name: host", "log in"},
 		{"azure/statestore.yaml", "name: database", "name: collection", "database"},
@@ -268,7 +269,8 @@ func TestResourcesAreWhatDaprTakes(t *testing.T) {
 	t.Parallel()
 	definitions := filepath.Join(daprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds")
 	for file, definition := range map[string]string{
-		"resiliency.yaml":               "resiliency.yaml", // the others are the same, as a test says
+		"redis/resiliency.yaml":         "resiliency.yaml", // the others are the same, as a test says
+		"config.yaml":                   "configuration.yaml",
 		"kubernetes/configuration.yaml": "configuration.yaml",
 	} {
 		var crd struct {
@@ -299,7 +301,7 @@ func TestResourcesAreWhatDaprTakes(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 		// Each field that is misspelt is noticed.
-		for _, field := range regexp.MustCompile(`(?m)^\s*(?:- )?(policy|duration|maxRetries|targets|inbound|defaultAction|operations|httpVerb|name):`).FindAllSubmatch(text, -1) {
+		for _, field := range regexp.MustCompile(`(?m)^\s*(?:- )?(policy|duration|maxRetries|targets|inbound|defaultAction|operations|httpVerb|name|appHttpPipeline|handlers|samplingRate):`).FindAllSubmatch(text, -1) {
 			if check(bytes.ReplaceAll(text, append(field[1], ':'), append(field[1], "x:"...))) == nil {
 				t.Errorf("%s: %sx is not noticed", file, field[1])
 			}
@@ -372,17 +374,41 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 		must(t, err)
 		return string(text)
 	}
-	for copied, original := range map[string]string{
-		"rabbitmq-postgres/resiliency.yaml": "resiliency.yaml",
-		"mqtt-postgres/resiliency.yaml":     "resiliency.yaml",
-		"replicated/resiliency.yaml":        "resiliency.yaml",
-		"sqlite/resiliency.yaml":            "resiliency.yaml",
-		"sqlite/pubsub.yaml":                "pubsub.yaml",
-		"sqlite/retry.yaml":                 "retry.yaml",
-		"azure/resiliency.yaml":             "resiliency.yaml",
-	} {
-		if read(copied) != read(original) {
-			t.Errorf("components/%s differs from components/%s", copied, original)
+	folders := map[string][]string{ // beside redis, and what is the same there
+		"rabbitmq-postgres": nil,
+		"mqtt-postgres":     nil,
+		"replicated":        nil,
+		"sqlite":            {"pubsub.yaml", "retry.yaml"},
+		"azure":             nil,
+	}
+	for folder, files := range folders {
+		for _, file := range append(files, "resiliency.yaml", stack.FilterFile) {
+			if read(folder+"/"+file) != read("redis/"+file) {
+				t.Errorf("components/%s/%s differs from components/redis/%s", folder, file, file)
+			}
+		}
+	}
+	if read("rabbitmq-postgres/statestore.yaml") != read("mqtt-postgres/statestore.yaml") {
+		t.Error("the folders with PostgreSQL have different statestore.yaml")
+	}
+
+	// Nothing but YAML stands in a backend's folder: the Dapr CLI warns of anything else.
+	entries, err := os.ReadDir(filepath.Join(project.Root, "components"))
+	must(t, err)
+	for _, folder := range entries {
+		_, backend := folders[folder.Name()]
+		if !folder.IsDir() || folder.Name() == "run" || folder.Name() == "kubernetes" {
+			continue
+		}
+		if !backend && folder.Name() != "redis" {
+			t.Errorf("it is not known what is in components/%s", folder.Name())
+		}
+		files, err := os.ReadDir(filepath.Join(project.Root, "components", folder.Name()))
+		must(t, err)
+		for _, file := range files {
+			if file.IsDir() || filepath.Ext(file.Name()) != ".yaml" {
+				t.Errorf("components/%s/%s is not YAML", folder.Name(), file.Name())
+			}
 		}
 	}
 }
@@ -421,8 +447,10 @@ func TestDefaultComponentsOfDaprInit(t *testing.T) {
 	promiseWalkthrough(t, b)
 
 	const orders = 20
-	// Started as the README has it for these files.
-	s := startSystem(t, systemOptions{backend: b, separateState: true, each: func(o *stack.AppOptions) { o.SidecarArgs = nil }})
+	s := startSystem(t, systemOptions{backend: b, separateState: true})
+	if s.Config != "" {
+		t.Error("the sidecars have a Configuration; `dapr run` with these files has none of the project's")
+	}
 	s.setStock("item1", orders)
 	s.State.Kill()
 	inParallel(orders, 4, func(i int) { s.place(fmt.Sprint("order-", i), "item1", 1) })

@@ -176,7 +176,7 @@ func TestContractWhenTheSidecarRefuses(t *testing.T) {
 	without := func(component string, service stack.Service) *stack.App {
 		o := project.App(service)
 		o.Resources = t.TempDir()
-		must(t, stack.WriteComponents(filepath.Join(project.Root, "components"), o.Resources, s.Broker, s.State))
+		must(t, stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), o.Resources, s.Broker, s.State))
 		must(t, os.Remove(filepath.Join(o.Resources, component)))
 		return s.start(o)
 	}
@@ -259,11 +259,11 @@ func TestComponentsAreTheUsers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	here := stack.RedisAt("127.0.0.1:1", 0)
-	if err := stack.WriteComponents(filepath.Join(project.Root, "components"), dir, here, here); err != nil {
+	if err := stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), dir, here, here); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"pubsub.yaml", "statestore.yaml", "resiliency.yaml"} {
-		users, err := os.ReadFile(filepath.Join(project.Root, "components", name))
+		users, err := os.ReadFile(filepath.Join(project.Root, "components", "redis", name))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	}
 	const goRun = "go run ./deadletters "
 	flags, args, _ := strings.Cut(commands[0], goRun)
-	is.Equal(flags, "dapr run --app-id dead-letters --app-port 5004 --dapr-http-port 3504 --app-max-concurrency 1 --resources-path ../components -- ")
+	is.Equal(flags, "dapr run --app-id dead-letters --app-port 5004 --dapr-http-port 3504 --config ../components/config.yaml --resources-path ../components/redis --log-level warn -- ")
 
 	s := startSystem(t, systemOptions{backend: b})
 	app := s.startDeadLetters(strings.Fields(args)...)

@@ -18,10 +18,7 @@ func TestReplicasShareAHotItem(t *testing.T) {
 		"client's keys": func(n int64) string { return clientKey("item1", n) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			// In bulk: one by one, an item is saved once for each order.
-			s := startSystem(t, systemOptions{replicas: 3, separateState: !borrow, network: true, each: func(o *stack.AppOptions) {
-				o.Env = append(o.Env, "BULK_SUBSCRIBE=true")
-			}})
+			s := startSystem(t, systemOptions{replicas: 3, separateState: !borrow, network: true})
 			for _, app := range s.inventory {
 				s.linksOf(app).state.Set(stack.Weather{Delay: 10 * time.Millisecond})
 			}

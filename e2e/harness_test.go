@@ -79,7 +79,10 @@ type systemOptions struct {
 	// prepare may change the component files, which are in a folder.
 	prepare func(resources string)
 
-	// admit is a subscriber beside the inventory service, as components/pubsub.yaml
+	// unfiltered starts sidecars without the filter: see components/README.md.
+	unfiltered bool
+
+	// admit is a subscriber beside the inventory service, as components/redis/pubsub.yaml
 	// wants it: "audit-service=OrderPlaced".
 	admit string
 
@@ -109,6 +112,9 @@ func startSystem(t *testing.T, o systemOptions) *system {
 			t.Error(err)
 		}
 	})
+	if o.unfiltered {
+		servers.Config = ""
+	}
 	s := &system{System: servers, t: t, logs: o.logs, processed: make(map[string][]time.Time)}
 	if o.tokens {
 		s.daprToken, s.appAPIToken = "token for the sidecar", "token for the app"

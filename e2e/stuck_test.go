@@ -80,7 +80,7 @@ func TestItemOnWhichTheStoreHangs(t *testing.T) {
 func redisWithPostgreSQL(t *testing.T) stack.Backend {
 	t.Helper()
 	dir := t.TempDir()
-	for _, from := range []string{"components/pubsub.yaml", "components/retry.yaml", "components/resiliency.yaml", "components/rabbitmq-postgres/statestore.yaml"} {
+	for _, from := range []string{"components/redis/pubsub.yaml", "components/redis/retry.yaml", "components/redis/resiliency.yaml", "components/redis/answered.yaml", "components/rabbitmq-postgres/statestore.yaml"} {
 		text, err := os.ReadFile(filepath.Join(project.Root, filepath.FromSlash(from)))
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(dir, filepath.Base(from)), text, 0o644))

@@ -33,7 +33,7 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 	}))
 	defer zipkin.Close()
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	must(t, stack.WriteTracing(config, zipkin.URL))
+	must(t, stack.WriteConfig(project.Root, config, zipkin.URL))
 
 	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) { o.Config, o.SidecarEnv = config, append(o.SidecarEnv, stack.SpansSoon) }})
 	const trace = "0af7651916cd43dd8448eb211c80319c"

@@ -39,7 +39,7 @@ func TestTroubleshooting(t *testing.T) {
 			must(t, err)
 			nobody := stack.RedisAt("localhost:"+strconv.Itoa(port), 0)
 			resources := t.TempDir()
-			must(t, stack.WriteComponents(filepath.Join(project.Root, "components"), resources, nobody, nobody))
+			must(t, stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), resources, nobody, nobody))
 			return strings.ReplaceAll(refuses("order-service", resources), strconv.Itoa(port), "6379")
 		}},
 		{"failed to add target ../componentz: no such file or directory", func(t *testing.T) string {
@@ -74,7 +74,7 @@ func TestTroubleshooting(t *testing.T) {
 			s := startSystem(t, systemOptions{})
 			o := project.App(stack.Order)
 			o.Resources = t.TempDir()
-			must(t, stack.WriteComponents(filepath.Join(project.Root, "components"), o.Resources, s.Broker, s.State))
+			must(t, stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), o.Resources, s.Broker, s.State))
 			edit(t, filepath.Join(o.Resources, "pubsub.yaml"), "  name: pubsub\n", "  name: pubsubs\n")
 			return placeOrder(s, s.start(o))
 		}},
