@@ -11,6 +11,7 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/matryer/is v1.4.1
 	github.com/redis/go-redis/v9 v9.16.0
+	github.com/tetratelabs/wazero v1.8.0
 	golang.org/x/perf v0.0.0-20250813145418-2f7363a06fe1
 	k8s.io/api v0.34.3
 	k8s.io/apimachinery v0.34.3

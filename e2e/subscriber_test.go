@@ -1,11 +1,11 @@
 package e2e
 
 import (
-	"context"
+	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"sync"
 
 	"example.com/dapr-orders/daprhttp"
@@ -31,15 +31,19 @@ func (s *subscriber) events() []daprhttp.Event {
 func (s *system) subscribe(appID, topic string) *subscriber {
 	s.t.Helper()
 	sub := &subscriber{}
-	sub.app = s.serve(appID, subscribing(daprhttp.Subscription{Topic: topic}, daprhttp.RequireAppToken(s.appAPIToken, &daprhttp.DeliveryHandler{
-		MaxEventBytes: 1 << 20,
-		Handle: func(_ context.Context, events []daprhttp.Event) []daprhttp.Outcome {
-			sub.mu.Lock()
-			defer sub.mu.Unlock()
-			sub.received = append(sub.received, events...)
-			return slices.Repeat([]daprhttp.Outcome{daprhttp.Done()}, len(events))
-		},
-		Refused: func(_ context.Context, _ daprhttp.Event, why error) { s.t.Errorf("subscriber %s: %v", appID, why) },
+	sub.app = s.serve(appID, subscribing(daprhttp.Subscription{Topic: topic}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.Header.Get("dapr-api-token") != s.appAPIToken {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		event, err := daprhttp.DecodeEvent(body)
+		if err != nil {
+			s.t.Errorf("subscriber %s: %v", appID, err)
+		}
+		sub.mu.Lock()
+		defer sub.mu.Unlock()
+		sub.received = append(sub.received, event)
 	})))
 	return sub
 }
@@ -49,7 +53,10 @@ func (s *system) subscribe(appID, topic string) *subscriber {
 func subscribing(to daprhttp.Subscription, events http.Handler) *http.ServeMux {
 	to.PubsubName, to.Route = "pubsub", "/events"
 	mux := http.NewServeMux()
-	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(to))
+	mux.HandleFunc("GET /dapr/subscribe", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode([]daprhttp.Subscription{to})
+	})
 	mux.Handle("POST /events", events)
 	return mux
 }

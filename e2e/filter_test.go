@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+// The module that sidecars load is what its text says.
+func TestFilterIsBuiltFromItsText(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("wat2wasm"); err != nil {
+		t.Skip("wat2wasm, which builds the filter, is not installed: apt-get install wabt, or brew install wabt")
+	}
+	built := filepath.Join(t.TempDir(), "answered.wasm")
+	output, err := exec.CommandContext(t.Context(), "wat2wasm", filepath.Join(project.Root, "components", "answered.wat"), "-o", built).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	got, err := os.ReadFile(built)
+	must(t, err)
+	if diff := cmp.Diff(filter(t), got); diff != "" {
+		t.Errorf("components/answered.wasm is not built from answered.wat (-there +built):\n%s", diff)
+	}
+}
+
+// For each request the filter asks for a buffered response, sets its status to 503 and has
+// the next handler called. When the response is there it does nothing.
+func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	r := wazero.NewRuntime(ctx)
+	defer r.Close(ctx)
+	var calls []string
+	_, err := r.NewHostModuleBuilder("http_handler").
+		NewFunctionBuilder().WithFunc(func(_ context.Context, features uint32) uint32 {
+		calls = append(calls, fmt.Sprint("enable_features ", features))
+		return features
+	}).Export("enable_features").
+		NewFunctionBuilder().WithFunc(func(_ context.Context, status uint32) {
+		calls = append(calls, fmt.Sprint("set_status_code ", status))
+	}).Export("set_status_code").
+		Instantiate(ctx)
+	must(t, err)
+	module, err := r.Instantiate(ctx, filter(t)) // which fails if it wants more of its host
+	must(t, err)
+	if module.ExportedMemory("memory") == nil {
+		t.Error("it exports no memory")
+	}
+	for range 2 {
+		calls = nil
+		next, err := module.ExportedFunction("handle_request").Call(ctx)
+		must(t, err)
+		if diff := cmp.Diff([]uint64{1}, next); diff != "" {
+			t.Errorf("handle_request (-want +got):\n%s", diff)
+		}
+		nothing, err := module.ExportedFunction("handle_response").Call(ctx, api.EncodeI32(0), api.EncodeI32(0))
+		must(t, err)
+		if diff := cmp.Diff([]string{"enable_features 2", "set_status_code 503"}, calls); diff != "" || len(nothing) > 0 {
+			t.Errorf("handle_response returns %v; calls (-want +got):\n%s", nothing, diff)
+		}
+	}
+}
+
+func filter(t *testing.T) []byte {
+	t.Helper()
+	module, err := os.ReadFile(filepath.Join(project.Root, "components", "answered.wasm"))
+	must(t, err)
+	return module
+}
+
+// Events whose deliveries fail at the same time are delivered again. `make faults` shows
+// more of them lost without the filter.
+func TestNoEventIsLostWhenDeliveriesFail(t *testing.T) {
+	t.Parallel()
+	const events = 1000
+	came, drained := abortDeliveries(t, systemOptions{}, events, 5*time.Second)
+	if came < events || !drained {
+		t.Errorf("%d of %d events came, and then nothing was left: %v", came, events, drained)
+	}
+}
+
+// What an app really answers goes through the filter as it is.
+func TestFilterLeavesAnswersAsTheyAre(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{prepare: admitAll(t)})
+	var deliveries atomic.Int32
+	mux := subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		deliveries.Add(1) // and answers 200 without a body, which is success
+	}))
+	mux.HandleFunc("/answer/{status}", func(w http.ResponseWriter, r *http.Request) {
+		var status int
+		_, _ = fmt.Sscan(r.PathValue("status"), &status)
+		w.Header().Set("X-Own", "kept")
+		w.WriteHeader(status)
+		fmt.Fprint(w, "the answer")
+	})
+	app := s.serve("faults", mux)
+	for _, status := range []int{200, 202, 400, 404, 500, 503} {
+		a := s.invoke(app, "GET", fmt.Sprint("/answer/", status), "", "")
+		if a.status != status || a.body != "the answer" {
+			t.Errorf("an app's answer %d comes as %d %q", status, a.status, a.body)
+		}
+	}
+	for range 3 {
+		s.publish(app, "faults", daprhttp.Message{Data: []byte(`{}`)})
+	}
+	if !s.drains(30*time.Second) || deliveries.Load() != 3 {
+		t.Errorf("3 events that were answered 200 without a body were delivered %d times", deliveries.Load())
+	}
+}
+
+// abortDeliveries publishes events to a subscriber that aborts every delivery for some
+// time, of which the sidecar makes 400 at once and repeats each every 100 ms. It returns
+// how many events came afterwards, and whether the broker has none left.
+func abortDeliveries(t *testing.T, o systemOptions, events int, away time.Duration) (came int, drained bool) {
+	o.prepare = func(resources string) {
+		admitAll(t)(resources)
+		edit(t, filepath.Join(resources, "pubsub.yaml"), `value: "50"`, `value: "400"`)
+		edit(t, filepath.Join(resources, "resiliency.yaml"), "duration: 1s", "duration: 100ms")
+	}
+	s := startSystem(t, o)
+	var mu sync.Mutex
+	ids := make(map[string]bool)
+	var failed atomic.Int64
+	var back atomic.Bool
+	app := s.serve("faults", subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var event struct{ ID string }
+		if !back.Load() || json.NewDecoder(r.Body).Decode(&event) != nil {
+			failed.Add(1)
+			panic(http.ErrAbortHandler) // the sidecar sees the connection fail
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ids[event.ID] = true
+	})))
+	end := time.Now().Add(away)
+	inParallel(events, 8, func(i int) {
+		s.publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
+	})
+	time.Sleep(time.Until(end)) // the fault itself
+	back.Store(true)
+	drained = s.drains(time.Minute)
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d events published, %d deliveries failed, %d events came, and then nothing was left: %v", events, failed.Load(), len(ids), drained)
+	return len(ids), drained
+}
+
+// admitAll takes from the component files who may publish and receive what.
+func admitAll(t *testing.T) func(resources string) {
+	return func(resources string) {
+		file := filepath.Join(resources, "pubsub.yaml")
+		text, err := os.ReadFile(file)
+		must(t, err)
+		before, _, found := bytes.Cut(text, []byte("    - name: protectedTopics"))
+		if !found {
+			t.Fatalf("%s protects no topics", file)
+		}
+		must(t, os.WriteFile(file, before, 0o644))
+	}
+}
+
+// drains reports whether the topic "faults" has nothing left for its subscriber, within
+// so much time. That need not ever be.
+func (s *system) drains(within time.Duration) bool {
+	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if s.Broker.Drained("faults", "faults") == nil {
+			return true
+		}
+	}
+	return false
+}
