@@ -45,6 +45,21 @@ func TestTroubleshooting(t *testing.T) {
 		{"failed to add target ../componentz: no such file or directory", func(t *testing.T) string {
 			return refuses("order-service", "../componentz")
 		}},
+		{"error loading configuration: stat ../components/confg.yaml: no such file or directory", func(t *testing.T) string {
+			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: project.Daprd, Resources: onlyFilter(t), Config: "../components/confg.yaml"})
+			return fmt.Sprint(err)
+		}},
+		{"open ../components/answered.wasm: no such file or directory", func(t *testing.T) string {
+			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: project.Daprd, Resources: onlyFilter(t), Dir: t.TempDir()})
+			return fmt.Sprint(err)
+		}},
+		{"HTTP middleware middleware.http.wasm/v1 has not been registered", func(t *testing.T) string {
+			// Here the sidecar has the middleware. Of one that was built without, with the tag
+			// stablecomponents alone, this is what was seen: the same for a type that is misspelt.
+			resources := onlyFilter(t)
+			edit(t, filepath.Join(resources, stack.FilterFile), "middleware.http.wasm", "middleware.http.wasn")
+			return strings.ReplaceAll(refuses("order-service", resources), "middleware.http.wasn", "middleware.http.wasm")
+		}},
 		{"listen tcp 127.0.0.1:5002: bind: address already in use (set PORT to another port, or stop the program that has this one)", func(t *testing.T) string {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			must(t, err)
@@ -143,6 +158,15 @@ func TestTroubleshooting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onlyFilter returns a folder that has the filter's component file alone, as users have it.
+func onlyFilter(t *testing.T) string {
+	text, err := os.ReadFile(filepath.Join(project.Root, "components", "redis", stack.FilterFile))
+	must(t, err)
+	resources := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(resources, stack.FilterFile), text, 0o644))
+	return resources
 }
 
 // onlyState returns a folder that has the state store's component file of another alone.
