@@ -62,14 +62,14 @@ func TestItemOnWhichTheStoreHangs(t *testing.T) {
 		must(t, err)
 		return func() { must(t, release()) }
 	}
-	t.Run("one by one", func(t *testing.T) {
+	t.Run("Redis", func(t *testing.T) {
 		t.Parallel()
 		stuckItem(t, redisWithPostgreSQL(t), 30*time.Second, hang)
 	})
 	if *promisesFile == "" {
 		return
 	}
-	t.Run("in bulk", func(t *testing.T) {
+	t.Run("RabbitMQ", func(t *testing.T) {
 		t.Parallel()
 		stuckItem(t, stack.Backends[1], time.Minute, hang)
 	})
