@@ -10,9 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
+
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // DefaultEndpoint is where a sidecar listens unless it is told otherwise.
@@ -83,48 +84,9 @@ func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error)
 		c.Endpoint = strings.TrimRight(endpoint, "/")
 		return c, nil
 	}
-	port, err := portFromEnv(getenv, "DAPR_HTTP_PORT", defaultPort)
-	if err != nil {
-		return nil, err
-	}
-	c.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
-	return c, nil
-}
-
-// portFromEnv returns the TCP port in the variable called name, or
-// defaultPort when it is empty.
-func portFromEnv(getenv func(string) string, name string, defaultPort int) (int, error) {
-	value := getenv(name)
-	if value == "" {
-		return defaultPort, nil
-	}
-	port, err := strconv.Atoi(value)
-	if err != nil || port < 0 || port > 65535 {
-		return 0, fmt.Errorf("%s is %q: it must be a port number from 0 to 65535", name, value)
-	}
-	return port, nil
-}
-
-// AppAddr returns the address at which the program listens for its sidecar:
-// the port in PORT, or else in APP_PORT (which `dapr run --app-port` sets), or
-// else defaultPort; on the host in APP_HOST, or else on 127.0.0.1, since a
-// sidecar runs on the same machine. getenv is usually [os.Getenv].
-//
-// The error says which variable is wrong and what it may hold.
-func AppAddr(getenv func(string) string, defaultPort int) (string, error) {
-	name := "PORT"
-	if getenv(name) == "" {
-		name = "APP_PORT"
-	}
-	port, err := portFromEnv(getenv, name, defaultPort)
-	if err != nil {
-		return "", err
-	}
-	host := getenv("APP_HOST")
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+	env := web.NewEnv(getenv)
+	c.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", env.Port(defaultPort, "DAPR_HTTP_PORT"))
+	return c, env.Err()
 }
 
 // An Error is the sidecar's answer to a call that it did not carry out. Find it
@@ -167,8 +129,8 @@ func newError(status int, body []byte) *Error {
 	return e
 }
 
-// A call is one request to the sidecar.
-type call struct {
+// A request is one call of the sidecar's API.
+type request struct {
 	method      string
 	path        string // escaped, from "/v1.0/" on
 	query       url.Values
@@ -186,7 +148,7 @@ type answer struct {
 
 // do carries out one call. The answer of a call that was refused comes back
 // together with its error, because bulk publish says in it what failed.
-func (c *Client) do(ctx context.Context, r call) (answer, error) {
+func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 10*time.Second))
 	defer cancel()
 
@@ -230,7 +192,7 @@ func (c *Client) do(ctx context.Context, r call) (answer, error) {
 }
 
 // doJSON carries out a call whose body is v as JSON.
-func (c *Client) doJSON(ctx context.Context, r call, v any) (answer, error) {
+func (c *Client) doJSON(ctx context.Context, r request, v any) (answer, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return answer{}, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, err)

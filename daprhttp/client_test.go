@@ -17,8 +17,8 @@ import (
 	"github.com/matryer/is"
 )
 
-// request is what a sidecar got.
-type request struct {
+// recorded is what a sidecar got.
+type recorded struct {
 	Line   string // method and escaped path
 	Query  url.Values
 	Header http.Header // without what every request has
@@ -26,9 +26,9 @@ type request struct {
 }
 
 // sidecar starts a server that records requests and gives one answer to all.
-func sidecar(t *testing.T, status int, header http.Header, body string) (*Client, *[]request) {
+func sidecar(t *testing.T, status int, header http.Header, body string) (*Client, *[]recorded) {
 	t.Helper()
-	var got []request
+	var got []recorded
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -37,7 +37,7 @@ func sidecar(t *testing.T, status int, header http.Header, body string) (*Client
 		for _, name := range []string{"User-Agent", "Accept-Encoding", "Content-Length"} {
 			r.Header.Del(name)
 		}
-		got = append(got, request{r.Method + " " + r.URL.EscapedPath(), r.URL.Query(), r.Header, string(text)})
+		got = append(got, recorded{r.Method + " " + r.URL.EscapedPath(), r.URL.Query(), r.Header, string(text)})
 		for name := range header {
 			w.Header().Set(name, header.Get(name))
 		}
@@ -49,7 +49,7 @@ func sidecar(t *testing.T, status int, header http.Header, body string) (*Client
 }
 
 // check compares the one request that was made with the one that was wanted.
-func check(t *testing.T, got *[]request, want request) {
+func check(t *testing.T, got *[]recorded, want recorded) {
 	t.Helper()
 	if want.Query == nil {
 		want.Query = url.Values{}
@@ -60,7 +60,7 @@ func check(t *testing.T, got *[]request, want request) {
 	if want.Body != "" && want.Header.Get("Content-Type") == "" {
 		want.Header.Set("Content-Type", "application/json")
 	}
-	if diff := cmp.Diff([]request{want}, *got); diff != "" {
+	if diff := cmp.Diff([]recorded{want}, *got); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
@@ -69,14 +69,16 @@ func TestPublish(t *testing.T) {
 	is := is.New(t)
 	c, got := sidecar(t, 204, nil, "")
 	is.NoErr(c.Publish(t.Context(), "pubsub", "topic", Message{Data: []byte(`{"a":1}`)}))
-	check(t, got, request{Line: "POST /v1.0/publish/pubsub/topic", Body: `{"a":1}`})
+	check(t, got, recorded{Line: "POST /v1.0/publish/pubsub/topic", Body: `{"a":1}`})
 
 	c, got = sidecar(t, 204, nil, "")
 	is.NoErr(c.Publish(t.Context(), "a pubsub", "a/topic+", Message{
 		Data: []byte("text"), ContentType: "text/plain",
-		Metadata: map[string]string{MetadataEventID: "an id&", MetadataTTL: "60", MetadataRawPayload: "true"},
+		ID:       "an id&",
+		Raw:      true,
+		Metadata: map[string]string{"ttlInSeconds": "60", "cloudevent.id": "another"},
 	}))
-	check(t, got, request{
+	check(t, got, recorded{
 		Line:   "POST /v1.0/publish/a%20pubsub/a%2Ftopic%2B",
 		Query:  url.Values{"metadata.cloudevent.id": {"an id&"}, "metadata.ttlInSeconds": {"60"}, "metadata.rawPayload": {"true"}},
 		Header: http.Header{"Content-Type": {"text/plain"}},
@@ -87,16 +89,16 @@ func TestPublish(t *testing.T) {
 func TestBulkPublish(t *testing.T) {
 	is := is.New(t)
 	messages := []BulkMessage{
-		{"1", Message{Data: []byte(`{"a":1}`), Metadata: map[string]string{MetadataEventID: "e1"}}},
+		{"1", Message{Data: []byte(`{"a":1}`), ID: "e1"}},
 		{"2", Message{Data: []byte("text"), ContentType: "text/plain; charset=utf-8"}},
 		{"3", Message{Data: []byte{0, 1}, ContentType: "application/octet-stream"}},
 		{"4", Message{Data: []byte(`{"id":"e4"}`), ContentType: "application/cloudevents+json"}},
 	}
 	c, got := sidecar(t, 204, nil, "")
-	failed, err := c.BulkPublish(t.Context(), "pubsub", "topic", messages, map[string]string{MetadataTTL: "60"})
+	failed, err := c.BulkPublish(t.Context(), "pubsub", "topic", messages, map[string]string{"ttlInSeconds": "60"})
 	is.NoErr(err)
 	is.Equal(len(failed), 0)
-	check(t, got, request{
+	check(t, got, recorded{
 		Line:  "POST /v1.0/publish/bulk/pubsub/topic",
 		Query: url.Values{"metadata.ttlInSeconds": {"60"}},
 		Body: `[{"entryId":"1","event":{"a":1},"contentType":"application/json","metadata":{"cloudevent.id":"e1"}},` +
@@ -124,7 +126,7 @@ func TestGetState(t *testing.T) {
 	is.Equal(string(v.Value), `{"a":1}`)
 	is.Equal(v.ETag, "7")
 	is.Equal(v.Key, "a/b+c d%")
-	check(t, got, request{
+	check(t, got, recorded{
 		Line:  "GET /v1.0/state/statestore/a%2Fb%2Bc%20d%25",
 		Query: url.Values{"consistency": {"strong"}, "metadata.partitionKey": {"p"}},
 	})
@@ -155,7 +157,7 @@ func TestGetBulkState(t *testing.T) {
 	if diff := cmp.Diff(want, values); diff != "" {
 		t.Errorf("values (-want +got):\n%s", diff)
 	}
-	check(t, got, request{
+	check(t, got, recorded{
 		Line:  "POST /v1.0/state/statestore/bulk",
 		Query: url.Values{"metadata.m": {"n"}},
 		Body:  `{"keys":["a","b","c"],"parallelism":5}`,
@@ -173,7 +175,7 @@ func TestSaveState(t *testing.T) {
 		StateItem{Key: "a", Value: map[string]int{"x": 1}, ETag: "7", Options: StateOptions{Concurrency: FirstWrite, Consistency: Strong}},
 		StateItem{Key: "b", Value: true, Metadata: TTL(60)},
 	))
-	check(t, got, request{
+	check(t, got, recorded{
 		Line: "POST /v1.0/state/statestore",
 		Body: `[{"key":"a","value":{"x":1},"etag":"7","options":{"concurrency":"first-write","consistency":"strong"}},` +
 			`{"key":"b","value":true,"metadata":{"ttlInSeconds":"60"}}]`,
@@ -188,7 +190,7 @@ func TestDeleteState(t *testing.T) {
 	is.NoErr(c.DeleteState(t.Context(), "statestore", "key", DeleteStateOptions{
 		ETag: "7", Concurrency: FirstWrite, Consistency: Eventual, Metadata: map[string]string{"m": "n"},
 	}))
-	check(t, got, request{
+	check(t, got, recorded{
 		Line:   "DELETE /v1.0/state/statestore/key",
 		Query:  url.Values{"concurrency": {"first-write"}, "consistency": {"eventual"}, "metadata.m": {"n"}},
 		Header: http.Header{"If-Match": {"7"}},
@@ -199,11 +201,11 @@ func TestStateTransaction(t *testing.T) {
 	is := is.New(t)
 	c, got := sidecar(t, 204, nil, "")
 	is.NoErr(c.StateTransaction(t.Context(), "statestore", []StateOperation{
-		Upsert(StateItem{Key: "a", Value: 1}),
-		Delete("b", "7"),
-		Delete("c", ""),
+		UpsertOperation(StateItem{Key: "a", Value: 1}),
+		DeleteOperation("b", "7"),
+		DeleteOperation("c", ""),
 	}, map[string]string{"m": "n"}))
-	check(t, got, request{
+	check(t, got, recorded{
 		Line: "POST /v1.0/state/statestore/transaction",
 		Body: `{"operations":[{"operation":"upsert","request":{"key":"a","value":1}},` +
 			`{"operation":"delete","request":{"key":"b","etag":"7","options":{"concurrency":"first-write"}}},` +
@@ -295,7 +297,7 @@ func TestTokenAndTraceArePassedOn(t *testing.T) {
 	incoming.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	incoming.Set("tracestate", "a=b")
 	is.NoErr(c.DeleteState(ContextWithTrace(t.Context(), incoming), "s", "k", DeleteStateOptions{}))
-	check(t, got, request{Line: "DELETE /v1.0/state/s/k", Header: http.Header{
+	check(t, got, recorded{Line: "DELETE /v1.0/state/s/k", Header: http.Header{
 		"Dapr-Api-Token": {"secret"},
 		"Traceparent":    {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 		"Tracestate":     {"a=b"},
@@ -303,7 +305,7 @@ func TestTokenAndTraceArePassedOn(t *testing.T) {
 
 	c, got = sidecar(t, 204, nil, "")
 	is.NoErr(c.DeleteState(ContextWithTrace(t.Context(), http.Header{"Tracestate": {"a=b"}}), "s", "k", DeleteStateOptions{}))
-	check(t, got, request{Line: "DELETE /v1.0/state/s/k"}) // a state without a trace means nothing
+	check(t, got, recorded{Line: "DELETE /v1.0/state/s/k"}) // a state without a trace means nothing
 }
 
 func TestConnectionsAreReused(t *testing.T) {

@@ -9,17 +9,9 @@ import (
 	"mime"
 )
 
-// eventContentType is how a sidecar marks the events that it delivers: the
-// media type of the CloudEvents JSON format.
+// eventContentType is the media type of the CloudEvents JSON format, with which a
+// sidecar delivers every event.
 const eventContentType = "application/cloudevents+json"
-
-// IsEventContentType reports whether a Content-Type header, with or without
-// parameters, says that the body is a CloudEvent in JSON. A sidecar delivers
-// every event with it; people with curl seldom do.
-func IsEventContentType(contentType string) bool {
-	mediaType, _, err := mime.ParseMediaType(contentType)
-	return err == nil && mediaType == eventContentType
-}
 
 // An Event is a CloudEvent as a sidecar delivers it: the context attributes of
 // CloudEvents 1.0, Dapr's extensions, and the data.
@@ -27,67 +19,90 @@ func IsEventContentType(contentType string) bool {
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and
 // https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-cloudevents/.
 type Event struct {
-	ID              string `json:"id"`     // with Source, what tells two events apart
-	Source          string `json:"source"` // Dapr: the app ID of the publisher
-	SpecVersion     string `json:"specversion"`
-	Type            string `json:"type"`
-	Subject         string `json:"subject"`
-	Time            string `json:"time"` // RFC 3339; when it was published
-	DataContentType string `json:"datacontenttype"`
+	ID              string // with Source, tells two events apart
+	Source          string // Dapr: the app ID of the publisher
+	SpecVersion     string
+	Type            string
+	Subject         string
+	Time            string // RFC 3339: when the event was published
+	DataContentType string
 
-	PubsubName  string `json:"pubsubname"`
-	Topic       string `json:"topic"`
-	TraceParent string `json:"traceparent"`
-	TraceState  string `json:"tracestate"`
+	PubsubName  string
+	Topic       string // where the event was published first
+	TraceParent string
+	TraceState  string
 
-	// Data is the payload in its own format: JSON as it stood in the event,
-	// text without the quotes that JSON put around it, bytes out of base64.
-	Data []byte `json:"-"`
+	// Data is the payload in its own format: JSON as it stood in the event, text
+	// without the quotes that JSON put around it, bytes out of base64.
+	Data []byte
+
+	raw     []byte // the body of the delivery, or its beginning
+	size    int    // of the whole body, in bytes
+	byHand  bool   // the request did not come from a sidecar
+	refused error  // why the event is not given to the program's handler
 }
 
-// ErrNotEvent is wrapped by every error of [DecodeEvent].
-var ErrNotEvent = errors.New("not a CloudEvent")
-
-// DecodeEvent reads a CloudEvent in the JSON format. It must have an id, since
-// without it no one can tell a redelivery from a new event, and not both data
-// and data_base64. The other attributes are left to the caller: Dapr fills in
-// those that the specification requires.
+// DecodeEvent reads a CloudEvent in the JSON format. An event must have an id, without
+// which a redelivery can't be told from a new event, and not both data and
+// data_base64. An attribute that is not a string is left empty.
+//
+// After an error the Event has the attributes that could be read.
 func DecodeEvent(body []byte) (Event, error) {
-	var envelope struct {
-		Event
-		Data       json.RawMessage `json:"data"`
-		DataBase64 *string         `json:"data_base64"`
+	e, err := decodeEvent(body)
+	if err != nil {
+		err = fmt.Errorf("not a CloudEvent: %w", err)
 	}
-	if err := json.Unmarshal(body, &envelope); err != nil {
-		return Event{}, fmt.Errorf("%w: %w", ErrNotEvent, err)
+	return e, err
+}
+
+func decodeEvent(body []byte) (Event, error) {
+	e := Event{raw: body, size: len(body)}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		return e, err
 	}
-	e := envelope.Event
+	for name, attribute := range map[string]*string{
+		"id": &e.ID, "source": &e.Source, "specversion": &e.SpecVersion, "type": &e.Type, "subject": &e.Subject, "time": &e.Time,
+		"datacontenttype": &e.DataContentType, "pubsubname": &e.PubsubName, "topic": &e.Topic,
+		"traceparent": &e.TraceParent, "tracestate": &e.TraceState,
+	} {
+		if value := members[name]; len(value) > 0 && value[0] == '"' {
+			if err := json.Unmarshal(value, attribute); err != nil {
+				return e, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
 	if e.ID == "" {
-		return Event{}, fmt.Errorf("%w: id is missing", ErrNotEvent)
+		return e, errors.New("id is missing")
+	}
+	data, base64Data := members["data"], members["data_base64"]
+	if data != nil && base64Data != nil {
+		return e, errors.New("it has both data and data_base64")
 	}
 	switch {
-	case envelope.DataBase64 != nil && envelope.Data != nil:
-		return Event{}, fmt.Errorf("%w: it has both data and data_base64", ErrNotEvent)
-	case envelope.DataBase64 != nil:
-		data, err := base64.StdEncoding.DecodeString(*envelope.DataBase64)
-		if err != nil {
-			return Event{}, fmt.Errorf("%w: data_base64: %w", ErrNotEvent, err)
-		}
-		e.Data = data
-	case bytes.HasPrefix(envelope.Data, []byte{'"'}) && !isJSONData(e.DataContentType):
+	case base64Data != nil:
 		var text string
-		if err := json.Unmarshal(envelope.Data, &text); err != nil {
-			return Event{}, fmt.Errorf("%w: data: %w", ErrNotEvent, err)
+		err := json.Unmarshal(base64Data, &text)
+		if err == nil {
+			e.Data, err = base64.StdEncoding.DecodeString(text)
+		}
+		if err != nil {
+			return e, fmt.Errorf("data_base64: %w", err)
+		}
+	case bytes.HasPrefix(data, []byte{'"'}) && !isJSONData(e.DataContentType):
+		var text string
+		if err := json.Unmarshal(data, &text); err != nil {
+			return e, fmt.Errorf("data: %w", err)
 		}
 		e.Data = []byte(text)
 	default:
-		e.Data = envelope.Data
+		e.Data = data
 	}
 	return e, nil
 }
 
-// isJSONData reports whether the data of an event is JSON, which it also is
-// when the event does not say.
+// isJSONData reports whether the data of an event is JSON. It is so too when the event
+// does not say.
 func isJSONData(dataContentType string) bool {
 	if dataContentType == "" {
 		return true

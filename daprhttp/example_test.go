@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"example.com/dapr-orders/daprhttp"
-	"example.com/dapr-orders/daprhttp/web"
 )
 
 // A program that `dapr run` has started finds its sidecar by itself.
@@ -31,8 +30,8 @@ func ExampleClient_Publish() {
 	client, stop := sidecar(http.StatusNoContent, "")
 	defer stop()
 	err := client.Publish(context.Background(), "pubsub", "OrderPlaced", daprhttp.Message{
-		Data:     []byte(`{"orderId":"order-1001"}`),
-		Metadata: map[string]string{daprhttp.MetadataEventID: "order-1001"},
+		Data: []byte(`{"orderId":"order-1001"}`),
+		ID:   "order-1001",
 	})
 	fmt.Println(err)
 	// Output:
@@ -110,8 +109,8 @@ func ExampleClient_StateTransaction() {
 	client, stop := sidecar(http.StatusNoContent, "")
 	defer stop()
 	err := client.StateTransaction(context.Background(), "statestore", []daprhttp.StateOperation{
-		daprhttp.Upsert(daprhttp.StateItem{Key: "item1", Value: 80}),
-		daprhttp.Delete("item2", ""),
+		daprhttp.UpsertOperation(daprhttp.StateItem{Key: "item1", Value: 80}),
+		daprhttp.DeleteOperation("item2", ""),
 	}, nil)
 	fmt.Println(err)
 	// Output:
@@ -119,51 +118,71 @@ func ExampleClient_StateTransaction() {
 	// <nil>
 }
 
-// A whole subscriber: it declares its subscription, handles the events that the
-// sidecar delivers, one or many at a time, and says what is to become of each.
-func ExampleDeliveryHandler() {
+// A whole subscriber: Subscribe declares the subscription and registers its route, and the
+// handler says what becomes of each event.
+func ExampleSubscribe() {
 	mux := http.NewServeMux()
-	mux.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
-		PubsubName: "pubsub", Topic: "OrderPlaced", Route: "/orders",
-		BulkSubscribe: &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 100, MaxAwaitDurationMs: 10},
-	}))
-	deliveries := &daprhttp.DeliveryHandler{
-		Handle: func(_ context.Context, events []daprhttp.Event) []daprhttp.Outcome {
-			outcomes := make([]daprhttp.Outcome, len(events))
-			for i, event := range events {
-				var order struct {
-					OrderID string `json:"orderId"`
-				}
-				if err := json.Unmarshal(event.Data, &order); err != nil {
-					outcomes[i] = daprhttp.Never(err)
-					continue
-				}
-				fmt.Println("event", event.ID, "from", event.Source, "is", order.OrderID)
-				outcomes[i] = daprhttp.Done()
+	err := daprhttp.Subscribe(mux, daprhttp.Subscription{
+		PubsubName: "pubsub", Topic: "OrderPlaced", Route: "orders",
+		Handler: func(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
+			var order struct {
+				OrderID string `json:"orderId"`
 			}
-			return outcomes
+			if err := json.Unmarshal(e.Data, &order); err != nil {
+				return daprhttp.Drop(err)
+			}
+			fmt.Println("event", e.ID, "from", e.Source, "is", order.OrderID)
+			return daprhttp.Success()
 		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	mux.Handle("POST /orders", daprhttp.RequireCaller([]string{"my-app"}, deliveries)) // from nobody else
-	handler := daprhttp.RequireAppToken(os.Getenv("APP_API_TOKEN"), mux)
+	program := daprhttp.RequireAppToken(os.Getenv("APP_API_TOKEN"), mux)
 
-	// What a sidecar would do:
-	const first = `{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","data":{"orderId":"order-1001"}}`
-	const second = `{"specversion":"1.0","id":"e2","source":"order-service","type":"OrderPlaced","data":"?"}`
-	alone := httptest.NewRequest("POST", "/orders", strings.NewReader(first))
-	alone.Header.Set("Content-Type", "application/cloudevents+json")
-	bulk := httptest.NewRequest("POST", "/orders", strings.NewReader(
-		`{"entries":[{"entryId":"1","event":`+first+`},{"entryId":"2","event":`+second+`}]}`))
-	for _, delivery := range []*http.Request{alone, bulk} {
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, delivery)
-		fmt.Print(w.Body)
-	}
+	// What a sidecar does:
+	fmt.Print(request(program, "GET", "/dapr/subscribe", ""))
+	fmt.Print(request(program, "POST", "/orders", `{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","data":{"orderId":"order-1001"}}`))
+	fmt.Print(request(program, "POST", "/orders", `{"specversion":"1.0","id":"e2","source":"order-service","type":"OrderPlaced","data":"?"}`))
 	// Output:
+	// [{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders"}]
 	// event e1 from order-service is order-1001
 	// {"status":"SUCCESS"}
-	// event e1 from order-service is order-1001
-	// {"statuses":[{"entryId":"1","status":"SUCCESS"},{"entryId":"2","status":"DROP"}]}
+	// {"status":"DROP","error":"json: cannot unmarshal string into Go value of type struct { OrderID string \"json:\\\"orderId\\\"\" }"}
+}
+
+// Dead letters and a retry topic are wrappers around the handler.
+func ExampleDeadLetters() {
+	client, stop := sidecar(http.StatusNoContent, "")
+	defer stop()
+	dead, err := daprhttp.DeadLetters(daprhttp.Topic{Sidecar: client, PubsubName: "pubsub", Name: "dead"}, "my-app")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	err = daprhttp.Subscribe(mux, daprhttp.Subscription{
+		PubsubName: "pubsub", Topic: "orders", Route: "orders", Wrap: dead,
+		Handler: func(context.Context, daprhttp.Event) daprhttp.Outcome { return daprhttp.Drop(errors.New("sold out")) },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Print(request(mux, "POST", "/orders", `{"id":"e1","source":"s","topic":"orders","data":1}`))
+	// Output:
+	// POST /v1.0/publish/pubsub/dead?metadata.rawPayload=true {"id":"e1","source":"s","topic":"orders","data":1,"deadletterreason":"sold out","deadlettertopic":"orders","deadletterapp":"my-app"}
+	// {"status":"SUCCESS","error":"sold out"}
+}
+
+// request sends a program a request as a sidecar does, and returns the answer.
+func request(program http.Handler, method, path, body string) string {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/cloudevents+json")
+	w := httptest.NewRecorder()
+	program.ServeHTTP(w, r)
+	return w.Body.String()
 }
 
 // sidecar stands in for a sidecar in the examples: it prints the request and
@@ -177,38 +196,4 @@ func sidecar(status int, answer string) (*daprhttp.Client, func()) {
 		_, _ = io.WriteString(w, answer)
 	}))
 	return &daprhttp.Client{Endpoint: server.URL}, server.Close
-}
-
-func ExampleBulkEntries() {
-	// The subscription asks for many events at once.
-	http.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
-		PubsubName: "pubsub", Topic: "OrderPlaced", Route: "/orders",
-		BulkSubscribe: &daprhttp.BulkSubscribe{Enabled: true, MaxMessagesCount: 100, MaxAwaitDurationMs: 10},
-	}))
-	orders := func(w http.ResponseWriter, r *http.Request) {
-		var answer daprhttp.BulkResponse
-		for entry, err := range daprhttp.BulkEntries(r.Body) {
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-				return
-			}
-			status := daprhttp.StatusRetry
-			if event, err := daprhttp.DecodeEvent(entry.Event); err == nil {
-				fmt.Printf("event %s: %s\n", event.ID, event.Data)
-				status = daprhttp.StatusSuccess
-			}
-			answer.Statuses = append(answer.Statuses, daprhttp.BulkStatus{EntryID: entry.EntryID, Status: status})
-		}
-		web.WriteJSON(w, http.StatusOK, answer)
-	}
-
-	// What the sidecar sends, and what it is answered.
-	w := httptest.NewRecorder()
-	orders(w, httptest.NewRequest("POST", "/orders", strings.NewReader(
-		`{"entries":[{"entryId":"1","event":{"id":"e1","data":{"quantity":2}}},{"entryId":"2","event":{"id":"e2","data":{"quantity":3}}}]}`)))
-	fmt.Println(w.Body)
-	// Output:
-	// event e1: {"quantity":2}
-	// event e2: {"quantity":3}
-	// {"statuses":[{"entryId":"1","status":"SUCCESS"},{"entryId":"2","status":"SUCCESS"}]}
 }

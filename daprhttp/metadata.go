@@ -7,35 +7,23 @@ import (
 	"net/http"
 )
 
-// Metadata is what a sidecar tells of itself, as far as a subscriber needs it.
+// Metadata is what a subscriber needs to know of its sidecar.
 type Metadata struct {
 	AppID         string        `json:"id"`
 	AppConnection AppConnection `json:"appConnectionProperties"`
-	Components    []Component   `json:"components"` // those that it has loaded
+	Components    []Component   `json:"components"` // the loaded ones
 }
 
 // A Component is a component that a sidecar has loaded.
 type Component struct {
 	Name string `json:"name"`
-	Type string `json:"type"` // "pubsub." or "state." and what it is
+	Type string `json:"type"` // such as "pubsub.redis"
 }
 
-// An AppConnection is how a sidecar reaches the program beside it.
+// An AppConnection says how a sidecar reaches the program beside it.
 type AppConnection struct {
-	Port int `json:"port"`
-
-	// Health is nil unless the sidecar checks the program's health.
-	Health *AppHealth `json:"health"`
-}
-
-// AppHealth is how a sidecar checks the health of the program.
-//
-// See https://docs.dapr.io/operations/resiliency/health-checks/app-health/.
-type AppHealth struct {
-	Path      string `json:"healthCheckPath"`
-	Interval  string `json:"healthProbeInterval"` // a duration, such as "5s"
-	Timeout   string `json:"healthProbeTimeout"`
-	Threshold int    `json:"healthThreshold"` // failures in a row
+	Port           int `json:"port"`
+	MaxConcurrency int `json:"maxConcurrency"` // requests at a time; zero or less: no limit
 }
 
 // Metadata asks the sidecar about itself.
@@ -45,7 +33,7 @@ type AppHealth struct {
 // See https://docs.dapr.io/reference/api/metadata_api/#get-the-dapr-sidecar-information.
 func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
 	const path = "/v1.0/metadata"
-	a, err := c.do(ctx, call{method: http.MethodGet, path: path})
+	a, err := c.do(ctx, request{method: http.MethodGet, path: path})
 	if err != nil {
 		return Metadata{}, err
 	}

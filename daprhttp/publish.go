@@ -5,27 +5,24 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"mime"
 	"net/http"
 )
 
-// Names of message metadata that Dapr itself understands, or many components do.
-// Components know more.
+// MetadataRawPayload is the name of the metadata with which a subscription gets messages
+// as they are in the broker: its value is "true". The sidecar puts each into the data of
+// an event.
 //
-// See https://docs.dapr.io/reference/api/pubsub_api/#metadata.
-const (
-	MetadataEventID      = "cloudevent.id"   // the id attribute of the event
-	MetadataEventType    = "cloudevent.type" // the type attribute of the event
-	MetadataTTL          = "ttlInSeconds"    // how long the message may wait, or the value be kept
-	MetadataRawPayload   = "rawPayload"      // "true": no CloudEvents envelope
-	MetadataPartitionKey = "partitionKey"    // messages that have the same stay in order, where there are partitions
-)
+// See https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-raw/.
+const MetadataRawPayload = "rawPayload"
 
 // A Message is what is published to a topic.
+//
+// See https://docs.dapr.io/reference/api/pubsub_api/#metadata.
 type Message struct {
 	// Data is the payload. The sidecar puts it into the envelope of a
-	// CloudEvent, unless ContentType says that it is one already or Metadata
-	// asks for a raw payload.
+	// CloudEvent, unless ContentType says that it is one already, or Raw is set.
 	//
 	// The sidecar accepts malformed JSON without complaint: check the data
 	// before publishing it.
@@ -34,8 +31,37 @@ type Message struct {
 	// ContentType is the media type of Data. Empty means "application/json".
 	ContentType string
 
-	// Metadata tells the sidecar and the pub/sub component how to publish.
+	// ID and Type are attributes of the CloudEvent. Empty leaves them to the sidecar.
+	// A message with the ID of another, published by the same app, is the same event.
+	ID, Type string
+
+	// PartitionKey keeps messages that have the same key in order, on a broker that
+	// has partitions.
+	PartitionKey string
+
+	// Raw publishes Data as it is, without an envelope.
+	Raw bool
+
+	// Metadata tells the pub/sub component more of how to publish. A field above wins.
 	Metadata map[string]string
+}
+
+// metadata returns the metadata that the fields of m stand for.
+func (m Message) metadata() map[string]string {
+	metadata := make(map[string]string, len(m.Metadata)+3)
+	maps.Copy(metadata, m.Metadata)
+	raw := ""
+	if m.Raw {
+		raw = "true"
+	}
+	for name, value := range map[string]string{
+		"cloudevent.id": m.ID, "cloudevent.type": m.Type, "partitionKey": m.PartitionKey, MetadataRawPayload: raw,
+	} {
+		if value != "" {
+			metadata[name] = value
+		}
+	}
+	return metadata
 }
 
 func (m Message) contentType() string {
@@ -49,10 +75,10 @@ func (m Message) contentType() string {
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#publish-a-message-to-a-given-topic.
 func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Message) error {
-	publish := call{
+	publish := request{
 		method:      http.MethodPost,
 		path:        "/v1.0/publish/" + segment(pubsubName) + "/" + segment(topic),
-		query:       metadataQuery(m.Metadata),
+		query:       metadataQuery(m.metadata()),
 		contentType: m.contentType(),
 		body:        m.Data,
 	}
@@ -93,9 +119,9 @@ func (c *Client) BulkPublish(ctx context.Context, pubsubName, topic string, mess
 	}
 	entries := make([]entry, len(messages))
 	for i, m := range messages {
-		entries[i] = entry{m.EntryID, m.event(), m.contentType(), m.Metadata}
+		entries[i] = entry{m.EntryID, m.event(), m.contentType(), m.metadata()}
 	}
-	a, err := c.doJSON(ctx, call{
+	a, err := c.doJSON(ctx, request{
 		method: http.MethodPost,
 		path:   "/v1.0/publish/bulk/" + segment(pubsubName) + "/" + segment(topic),
 		query:  metadataQuery(metadata),

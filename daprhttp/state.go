@@ -55,7 +55,7 @@ type StateItem struct {
 	// That also takes Options.Concurrency to be FirstWrite.
 	ETag string `json:"etag,omitempty"`
 
-	Metadata map[string]string `json:"metadata,omitempty"` // such as MetadataTTL
+	Metadata map[string]string `json:"metadata,omitempty"` // such as TTL(60)
 	Options  StateOptions      `json:"options,omitzero"`
 }
 
@@ -70,7 +70,7 @@ type StateItem struct {
 //
 // See https://docs.dapr.io/reference/api/state_api/#save-state.
 func (c *Client) SaveState(ctx context.Context, storeName string, items ...StateItem) error {
-	_, err := c.doJSON(ctx, call{method: http.MethodPost, path: statePath(storeName)}, items)
+	_, err := c.doJSON(ctx, request{method: http.MethodPost, path: statePath(storeName)}, items)
 	return err
 }
 
@@ -109,7 +109,7 @@ func (c *Client) GetState(ctx context.Context, storeName, key string, o GetState
 	}
 	query := metadataQuery(o.Metadata)
 	setNotEmpty(query, "consistency", string(o.Consistency))
-	a, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
+	a, err := c.do(ctx, request{method: http.MethodGet, path: path, query: query})
 	if err != nil {
 		return StateValue{}, err
 	}
@@ -134,8 +134,8 @@ type GetBulkStateOptions struct {
 //
 // See https://docs.dapr.io/reference/api/state_api/#get-bulk-state.
 func (c *Client) GetBulkState(ctx context.Context, storeName string, keys []string, o GetBulkStateOptions) ([]StateValue, error) {
-	request := call{method: http.MethodPost, path: statePath(storeName) + "/bulk", query: metadataQuery(o.Metadata)}
-	a, err := c.doJSON(ctx, request, struct {
+	read := request{method: http.MethodPost, path: statePath(storeName) + "/bulk", query: metadataQuery(o.Metadata)}
+	a, err := c.doJSON(ctx, read, struct {
 		Keys        []string `json:"keys"`
 		Parallelism int      `json:"parallelism,omitempty"`
 	}{keys, o.Parallelism})
@@ -145,7 +145,7 @@ func (c *Client) GetBulkState(ctx context.Context, storeName string, keys []stri
 	// Dapr answers 200 with an empty body when one of the values is no JSON.
 	var values []StateValue
 	if err := json.Unmarshal(a.body, &values); err != nil {
-		return nil, fmt.Errorf("daprhttp: %s %s: the answer is not what the reference says: %w", request.method, request.path, err)
+		return nil, fmt.Errorf("daprhttp: %s %s: the answer is not what the reference says: %w", read.method, read.path, err)
 	}
 	return values, nil
 }
@@ -172,24 +172,25 @@ func (c *Client) DeleteState(ctx context.Context, storeName, key string, o Delet
 	query := metadataQuery(o.Metadata)
 	setNotEmpty(query, "concurrency", string(o.Concurrency))
 	setNotEmpty(query, "consistency", string(o.Consistency))
-	_, err = c.do(ctx, call{method: http.MethodDelete, path: path, query: query, ifMatch: o.ETag})
+	_, err = c.do(ctx, request{method: http.MethodDelete, path: path, query: query, ifMatch: o.ETag})
 	return err
 }
 
-// A StateOperation is one step of a transaction: make it with Upsert or Delete.
+// A StateOperation is one step of a transaction: make it with UpsertOperation or
+// DeleteOperation.
 type StateOperation struct {
 	Operation string    `json:"operation"`
 	Request   StateItem `json:"request"`
 }
 
-// Upsert returns the operation that saves an item.
-func Upsert(item StateItem) StateOperation {
+// UpsertOperation returns the operation that saves an item.
+func UpsertOperation(item StateItem) StateOperation {
 	return StateOperation{"upsert", item}
 }
 
-// Delete returns the operation that deletes a key. An etag that is not empty
+// DeleteOperation returns the operation that deletes a key. An etag that is not empty
 // must be the stored one.
-func Delete(key, etag string) StateOperation {
+func DeleteOperation(key, etag string) StateOperation {
 	item := StateItem{Key: key, ETag: etag}
 	if etag != "" {
 		item.Options.Concurrency = FirstWrite
@@ -205,7 +206,7 @@ func Delete(key, etag string) StateOperation {
 //
 // See https://docs.dapr.io/reference/api/state_api/#state-transactions.
 func (c *Client) StateTransaction(ctx context.Context, storeName string, operations []StateOperation, metadata map[string]string) error {
-	_, err := c.doJSON(ctx, call{method: http.MethodPost, path: statePath(storeName) + "/transaction"}, struct {
+	_, err := c.doJSON(ctx, request{method: http.MethodPost, path: statePath(storeName) + "/transaction"}, struct {
 		Operations []StateOperation  `json:"operations"`
 		Metadata   map[string]string `json:"metadata,omitempty"`
 	}{operations, metadata})
@@ -214,7 +215,7 @@ func (c *Client) StateTransaction(ctx context.Context, storeName string, operati
 
 // TTL returns the metadata that lets a value expire after a number of seconds.
 func TTL(seconds int) map[string]string {
-	return map[string]string{MetadataTTL: strconv.Itoa(seconds)}
+	return map[string]string{"ttlInSeconds": strconv.Itoa(seconds)}
 }
 
 func statePath(storeName string) string {

@@ -3,84 +3,16 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
-	"time"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/once"
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// deliveries returns the route to which the sidecar delivers events: those of the
-// retry topic, or the others.
-func (s *service) deliveries(retrying bool) *daprhttp.DeliveryHandler {
-	return &daprhttp.DeliveryHandler{
-		Handle:          s.handle,
-		Sidecar:         s.sidecar,
-		PubsubName:      pubsubName,
-		DeadLetterTopic: deadLetterTopic,
-		RetryPubsubName: retryPubsubName,
-		RetryTopic:      retryTopic,
-		Retrying:        retrying,
-		Ready:           s.stocks.Probe,
-		BareData:        true,
-		MaxEventBytes:   maxBodyBytes,
-		Refused: func(_ context.Context, e daprhttp.Event, why error) {
-			s.refused(s.log.Logger, orderPlaced{EventID: e.ID}, why)
-		},
-		Moved: s.moved,
-	}
-}
-
-// countTime bounds how long a delivery waits for its orders to be counted. A sidecar
-// that gets no answer delivers them again.
-const countTime = 30 * time.Second
-
-// handle counts the orders in events, each once, and all together.
-func (s *service) handle(ctx context.Context, events []daprhttp.Event) []daprhttp.Outcome {
-	outcomes := make([]daprhttp.Outcome, len(events))
-	orders := make([]orderPlaced, len(events))
-	changes := make([]once.Change[stock], 0, len(events))
-	s.log.Together(func(log *slog.Logger) {
-		for i, e := range events {
-			var err error
-			if orders[i], err = parseOrderPlaced(e); err != nil {
-				s.refused(log, orders[i], err)
-				outcomes[i] = daprhttp.Never(err)
-				continue
-			}
-			changes = append(changes, orders[i].change())
-		}
-	})
-
-	// It goes on when the sidecar that brought them has gone: others would count
-	// them, but later.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), countTime)
-	defer cancel()
-	results := s.stocks.Apply(ctx, changes...)
-
-	s.log.Together(func(log *slog.Logger) {
-		for i, o := range orders {
-			if outcomes[i].Status == "" {
-				outcomes[i] = s.outcome(log, o, results[0])
-				results = results[1:]
-			}
-		}
-	})
-	return outcomes
-}
-
-// outcome logs what became of an order, and returns what that means for its event.
-func (s *service) outcome(log *slog.Logger, o orderPlaced, r once.Result[stock]) daprhttp.Outcome {
-	type repeated struct {
-		Status          daprhttp.Status `json:"status"`
-		Message         string          `json:"message"`
-		OrderID         string          `json:"orderId"`
-		ItemID          string          `json:"itemId"`
-		OrderedQuantity int64           `json:"orderedQuantity"`
-	}
-	type processed struct {
+// The answers to the delivery of an order.
+type (
+	processed struct {
 		Status            daprhttp.Status `json:"status"`
 		Message           string          `json:"message"`
 		OrderID           string          `json:"orderId"`
@@ -89,25 +21,41 @@ func (s *service) outcome(log *slog.Logger, o orderPlaced, r once.Result[stock])
 		OrderedQuantity   int64           `json:"orderedQuantity"`
 		RemainingQuantity stock           `json:"remainingQuantity"`
 	}
-	outcome := daprhttp.Done()
+	repeated struct {
+		Status          daprhttp.Status `json:"status"`
+		Message         string          `json:"message"`
+		OrderID         string          `json:"orderId"`
+		ItemID          string          `json:"itemId"`
+		OrderedQuantity int64           `json:"orderedQuantity"`
+	}
+)
+
+// handle applies the order in an event to the stock, once, and tries until ctx ends.
+func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
+	o, err := parseOrderPlaced(e)
+	if err != nil {
+		return daprhttp.Drop(err)
+	}
+	outcome := daprhttp.Success()
+	r := s.stocks.Apply(ctx, o.change())[0]
+	err = r.Err
 	switch {
-	case errors.Is(r.Err, once.ErrFinal):
-		s.refused(log, o, r.Err)
-		outcome = daprhttp.Never(r.Err)
-		outcome.HTTPStatus = http.StatusInternalServerError // it is not the request that is wrong
-	case r.Err != nil:
-		s.metrics.handedBack.Add(1)
-		log.Info("Failed to process OrderPlaced event.", append(o.attributes(), web.LogError, r.Err)...)
-		outcome = daprhttp.Again(r.Err)
+	case errors.Is(err, once.ErrFinal):
+		outcome = daprhttp.Drop(err)
+		outcome.HTTPStatus = http.StatusInternalServerError // the stock is at fault, not the request
+	case err != nil:
+		s.metrics.failed.Add(1)
+		s.log.Info("Failed to process OrderPlaced event.", append(o.attributes(), web.LogError, err)...)
+		outcome = daprhttp.Retry(err)
 	case r.Duplicate:
-		s.metrics.repeated.Add(1)
-		log.Info("OrderPlaced event had been processed already.", o.attributes()...)
+		s.metrics.duplicate.Add(1)
+		s.log.Info("OrderPlaced event had been processed already.", o.attributes()...)
 		outcome.Answer = repeated{
 			outcome.Status, "OrderPlaced event had been processed already", o.OrderID, o.ItemID, o.Quantity,
 		}
 	default:
-		s.metrics.counted.Add(1)
-		log.Info("Processed OrderPlaced event.", append(o.attributes(), "ordered", o.Quantity, "remaining", int64(r.After))...)
+		s.metrics.applied.Add(1)
+		s.log.Info("Processed OrderPlaced event.", append(o.attributes(), "ordered", o.Quantity, "remaining", int64(r.After))...)
 		outcome.Answer = processed{
 			outcome.Status, "Inventory updated from OrderPlaced event", o.OrderID, o.ItemID, r.Before, o.Quantity, r.After,
 		}
@@ -115,24 +63,40 @@ func (s *service) outcome(log *slog.Logger, o orderPlaced, r once.Result[stock])
 	return outcome
 }
 
-// refused logs that an event can't be counted, however often it is delivered.
-func (s *service) refused(log *slog.Logger, o orderPlaced, why error) {
-	s.metrics.dead.Add(1)
-	log.Info("Refused OrderPlaced event.", append(o.attributes(), web.LogError, why)...)
+// refused logs the events that can never be applied.
+func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
+	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
+		outcome := next(ctx, e)
+		if outcome.Status == daprhttp.StatusDrop {
+			o, _ := parseOrderPlaced(e)
+			s.metrics.dead.Add(1)
+			s.log.Info("Refused OrderPlaced event.", append(o.attributes(), web.LogError, outcome.Err)...)
+		}
+		return outcome
+	}
 }
 
-// moved logs that an event was moved to a topic, or was not.
-func (s *service) moved(_ context.Context, e daprhttp.Event, topic string, err error) {
-	name := "retry"
-	if topic == deadLetterTopic {
-		name = "dead-letter"
-	}
-	attributes := []any{web.LogEventID, e.ID, web.LogTraceID, daprhttp.TraceID(e.TraceParent)}
+// movedToRetry logs that an event was moved to the retry topic, or was not. Where the
+// sidecar has no such component, the event waits in its own topic.
+func (s *service) movedToRetry(_ context.Context, e daprhttp.Event, err error) {
+	var refused *daprhttp.Error
 	switch {
-	case err != nil:
-		s.log.Info("Failed to move OrderPlaced event to the "+name+" topic", append(attributes, web.LogError, err)...)
-	case topic == retryTopic:
+	case err == nil:
 		s.metrics.moved.Add(1)
-		s.log.Info("Moved OrderPlaced event to the "+name+" topic", attributes...)
+		s.log.Info("Moved OrderPlaced event to the retry topic", eventAttributes(e)...)
+	case errors.As(err, &refused) && refused.ErrorCode == "ERR_PUBSUB_NOT_FOUND":
+	default:
+		s.log.Info("Failed to move OrderPlaced event to the retry topic", append(eventAttributes(e), web.LogError, err)...)
 	}
+}
+
+// movedToDeadLetters logs that a dead letter was not published.
+func (s *service) movedToDeadLetters(_ context.Context, e daprhttp.Event, err error) {
+	if err != nil {
+		s.log.Info("Failed to move OrderPlaced event to the dead-letter topic", append(eventAttributes(e), web.LogError, err)...)
+	}
+}
+
+func eventAttributes(e daprhttp.Event) []any {
+	return []any{web.LogEventID, e.ID, web.LogTraceID, daprhttp.TraceID(e.TraceParent)}
 }

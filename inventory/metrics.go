@@ -9,29 +9,29 @@ import (
 type metrics struct {
 	all *web.Metrics
 
-	counted, repeated, handedBack, moved, dead *web.Counter
+	applied, duplicate, failed, moved, dead *web.Counter
 }
 
 func newMetrics(stocks *once.Inbox[stock]) metrics {
 	all := new(web.Metrics)
 	events := func(outcome string) *web.Counter {
-		return all.Counter("inventory_events_total", `outcome="`+outcome+`"`, "OrderPlaced events that were delivered, by what became of them.")
+		return all.Counter("inventory_events_total", `outcome="`+outcome+`"`, "Delivered OrderPlaced events, by outcome.")
 	}
 	m := metrics{
-		all:        all,
-		counted:    events("counted"),
-		repeated:   events("repeated"),    // had been counted already
-		handedBack: events("handed_back"), // could not be counted, and are delivered again
-		moved:      events("moved"),       // to the retry topic, of those handed back
-		dead:       events("dead"),        // can never be counted
+		all:       all,
+		applied:   events("applied"),
+		duplicate: events("duplicate"), // had been applied before
+		failed:    events("failed"),    // not applied now; delivered again
+		moved:     events("moved"),     // to the retry topic, of the failed ones
+		dead:      events("dead"),      // can never be applied
 	}
-	all.CounterFunc("inventory_commits_total", "Records saved, each with the orders of one item or many.",
+	all.CounterFunc("inventory_commits_total", "Records saved, each with one order or many.",
 		func() float64 { return float64(stocks.Stats().Commits) })
 	all.CounterFunc("inventory_conflicts_total", "Saves that failed because another replica had saved the record.",
 		func() float64 { return float64(stocks.Stats().Conflicts) })
-	all.GaugeFunc("inventory_waiting_orders", "Orders that are waiting to be counted.",
+	all.GaugeFunc("inventory_waiting_orders", "Orders that wait to be applied.",
 		func() float64 { return float64(stocks.Stats().Waiting) })
-	all.GaugeFunc("inventory_oldest_waiting_seconds", "How long the oldest of them has waited, since it was delivered.",
+	all.GaugeFunc("inventory_oldest_waiting_seconds", "How long the oldest of them has waited since it was delivered.",
 		func() float64 { return stocks.Stats().Oldest.Seconds() })
 	return m
 }

@@ -15,21 +15,20 @@ type orderPlaced struct {
 	ItemID   string
 	Quantity int64
 
-	// EventID and Source tell the event from all others.
+	// Source and EventID identify the event.
 	EventID, Source string
 
 	TraceID string
 }
 
-// parseOrderPlaced reads the order in an event. Its errors are meant for whoever sent
-// it.
+// parseOrderPlaced reads the order in an event. Its errors are meant for the publisher.
 func parseOrderPlaced(e daprhttp.Event) (orderPlaced, error) {
 	var o orderPlaced
 	fields, err := web.DecodeObject(e.Data)
 	switch {
 	case err == nil:
 		o, err = orderFrom(fields)
-	case e.Source != "": // else it is the bare order
+	case e.Source != "": // an event, and not a bare order
 		err = fmt.Errorf("the event's data is no order: %w", err)
 	}
 	o.EventID, o.Source, o.TraceID = e.ID, e.Source, daprhttp.TraceID(e.TraceParent)
@@ -39,13 +38,13 @@ func parseOrderPlaced(e daprhttp.Event) (orderPlaced, error) {
 func orderFrom(fields web.Object) (orderPlaced, error) {
 	var o orderPlaced
 	var err error
-	if o.OrderID, err = fields.Key("orderId"); err != nil {
+	if o.OrderID, err = fields.Text("orderId", daprhttp.CheckKey); err != nil {
 		return o, err
 	}
-	if o.ItemID, err = fields.Key("itemId"); err != nil {
+	if o.ItemID, err = fields.Text("itemId", daprhttp.CheckKey); err != nil {
 		return o, err
 	}
-	if o.Quantity, err = fields.Integer("quantity"); err != nil {
+	if o.Quantity, err = fields.Integer("quantity", daprhttp.MaxInteger); err != nil {
 		return o, err
 	}
 	switch {
@@ -54,7 +53,7 @@ func orderFrom(fields web.Object) (orderPlaced, error) {
 	case o.Quantity == 0:
 		return o, errors.New("OrderPlaced event is missing quantity, an integer from 1")
 	case o.OrderID == "":
-		o.OrderID = "unknown" // the stock can be counted without it
+		o.OrderID = "unknown" // the stock does not need it
 	}
 	return o, nil
 }

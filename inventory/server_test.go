@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -34,12 +33,8 @@ type serviceTest struct {
 func newServiceTest(t *testing.T) *serviceTest {
 	s := &serviceTest{t: t, fakeSidecar: newFakeSidecar(t)}
 	stocks := s.newStocks()
-	log, err := web.NewLogger(&s.logs, "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s.service = &service{
-		stocks: stocks, sidecar: s.client(), appID: "inventory-service", log: log, metrics: newMetrics(stocks),
+		stocks: stocks, sidecar: s.client(), appID: "inventory-service", log: web.NewLogger(&s.logs, "text"), metrics: newMetrics(stocks),
 	}
 	return s
 }
@@ -54,9 +49,18 @@ func (s *serviceTest) do(method, path, contentType, body string) (int, string) {
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
-	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, r)
+	w := s.serve(r)
 	return w.Code, strings.TrimSpace(w.Body.String())
+}
+
+func (s *serviceTest) serve(r *http.Request) *httptest.ResponseRecorder {
+	h, err := s.handler()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
 }
 
 // deliver delivers a body as a sidecar does, and wants an answer.
@@ -167,14 +171,13 @@ func TestBadEventsAreDroppedAndBadRequestsRefused(t *testing.T) {
 	}
 	for _, tt := range events {
 		checkRefused(t, "application/json", tt.body, 400, "", tt.wantError)
-		checkRefused(t, eventType, tt.body, 200, "DROP", tt.wantError)
-		checkRefused(t, eventType+"; charset=utf-8", tt.body, 200, "DROP", tt.wantError)
+		checkRefused(t, eventType, tt.body, 200, "SUCCESS", tt.wantError)
 	}
 	huge := event(`"data":{"itemId":"` + strings.Repeat("x", 5<<20) + `"}`)
-	checkRefused(t, eventType, huge, 200, "DROP", "must not be longer than 65536 bytes")
+	checkRefused(t, eventType, huge, 200, "SUCCESS", "must not be longer than 65536 bytes")
 	checkRefused(t, "application/json", huge, 413, "", "must not be longer than 65536 bytes")
-	checkRefused(t, eventType, `not JSON`, 200, "DROP", "not a CloudEvent")
-	checkRefused(t, eventType, order("orderId", `"o"`), 200, "DROP", "id is missing")
+	checkRefused(t, eventType, `not JSON`, 200, "SUCCESS", "not a CloudEvent")
+	checkRefused(t, eventType, order("orderId", `"o"`), 200, "SUCCESS", "id is missing")
 }
 
 func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, wantError string) {
@@ -191,6 +194,13 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 	if s.written() {
 		t.Errorf("%.80q as %q: something was written", body, contentType)
 	}
+	letters := 0 // what a sidecar delivered becomes one dead letter, which says why
+	if contentType == eventType {
+		letters = 1
+	}
+	if len(s.published) != letters || letters == 1 && !strings.Contains(s.published[0], `"deadletterreason":"`) {
+		t.Errorf("%.80q as %q: published %.200q", body, contentType, s.published)
+	}
 }
 
 func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
@@ -200,7 +210,8 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 	const data = `{"orderId":"o","itemId":"item1","quantity":1}`
 	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":`+data+`}`)
 	is.Equal(status, 200)
-	is.True(strings.Contains(body, `"status":"DROP"`))
+	is.True(strings.Contains(body, `"status":"SUCCESS","error":`))
+	is.Equal(len(s.published), 1) // the dead letter
 	status, body = s.do("POST", "/orders", "", data)
 	is.Equal(status, 500)
 	is.True(strings.Contains(body, "the stored stock must be an integer"))
@@ -208,20 +219,29 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 	is.Equal(status, 500)
 }
 
-func TestStoreThatFailsMeansRetry(t *testing.T) {
+// An order that can't be applied now goes to the retry topic, and stays with the sidecar
+// when that can't be reached either.
+func TestStoreThatFails(t *testing.T) {
 	is := is.New(t)
 	s := newServiceTest(t)
 	s.broken = true
-	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`)
+	const event = `{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`
+	status, body := s.do("POST", "/orders", eventType, event)
+	is.Equal(status, 200)
+	is.True(strings.HasPrefix(body, `{"status":"SUCCESS","error":`))
+	is.Equal(s.published, []string{"/v1.0/publish/pubsub-retry/OrderPlaced-retry?metadata.rawPayload=true " + event})
+	s.publishStatus = http.StatusInternalServerError
+	status, body = s.do("POST", "/orders", eventType, event)
 	is.Equal(status, 500)
 	is.True(strings.Contains(body, `"status":"RETRY"`))
+
 	status, body = s.do("GET", "/inventory/item1", "", "")
 	is.Equal(status, 500)
 	is.Equal(body, `{"error":"Failed to read inventory quantity"}`)
 	status, body = s.do("POST", "/inventory/item1", "", `{"quantity":1}`)
 	is.Equal(status, 500)
 	is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
-	is.Equal(strings.Count(s.logs.String(), "sidecar answered 500"), 3) // the log says why
+	is.True(strings.Count(s.logs.String(), "sidecar answered 500") >= 4) // the log says why
 }
 
 // A delivery that breaks off is no reason to drop the event.
@@ -230,8 +250,7 @@ func TestBodyThatBreaksOffMeansRetry(t *testing.T) {
 	s := newServiceTest(t)
 	r := httptest.NewRequest("POST", "/orders", io.MultiReader(strings.NewReader(`{"specversion":"1.0",`), iotest.ErrReader(io.ErrUnexpectedEOF)))
 	r.Header.Set("Content-Type", eventType)
-	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, r)
+	w := s.serve(r)
 	is.Equal(w.Code, 500)
 	is.True(strings.Contains(w.Body.String(), `"status":"RETRY"`))
 }
@@ -312,33 +331,28 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 }
 
 func TestSubscriptionIsDeclared(t *testing.T) {
-	const (
-		orders   = `{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"`
-		retries  = `,{"pubsubname":"pubsub-retry","topic":"OrderPlaced-retry","route":"orders/retry"}]`
-		bulk     = `,"bulkSubscribe":{"enabled":true,"maxMessagesCount":200,"maxAwaitDurationMs":1}`
-		oneByOne = `[` + orders + `}` + retries
-	)
-	tests := map[string]string{ // what the sidecar tells of itself, and is asked for where the user wants bulks
-		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub"}]}`:                                               `[` + orders + bulk + `}]`,
-		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub-retry"}]}`:                                         `[` + orders + bulk + `}` + retries,
-		`{"appConnectionProperties":{"port":5001,"health":{"healthCheckPath":"/healthz"}},"components":[{"name":"pubsub-retry"}]}`: oneByOne,
-		``:        oneByOne,
-		`no JSON`: oneByOne,
-	}
-	for metadata, want := range tests {
-		t.Run(metadata, func(t *testing.T) {
-			is := is.New(t)
-			s := newServiceTest(t)
-			s.metadata = metadata
-			for _, s.bulk = range []bool{true, false} {
-				if !s.bulk {
-					want = strings.Replace(want, bulk, "", 1)
-				}
-				status, body := s.do("GET", "/dapr/subscribe", "", "")
-				is.Equal(status, 200)
-				is.Equal(body, want)
-			}
-		})
+	is := is.New(t)
+	status, body := newServiceTest(t).do("GET", "/dapr/subscribe", "", "")
+	is.Equal(status, 200)
+	is.Equal(body, `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"},`+
+		`{"pubsubname":"pubsub-retry","topic":"OrderPlaced-retry","route":"orders/retry"}]`)
+}
+
+func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
+	for metadata, want := range map[string]bool{
+		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub","type":"pubsub.redis"}]}`:           true,
+		`{"appConnectionProperties":{"port":5001,"maxConcurrency":-1}}`:                                              true,
+		`{"appConnectionProperties":{"port":5001,"maxConcurrency":2}}`:                                               true,
+		`{"appConnectionProperties":{"port":5001,"maxConcurrency":1}}`:                                               false,
+		`{"appConnectionProperties":{"port":5001},"components":[{"name":"answered","type":"middleware.http.wasm"}]}`: false,
+		``: false, // nothing is known
+	} {
+		s := newServiceTest(t)
+		s.metadata = metadata
+		s.do("GET", "/dapr/subscribe", "", "")
+		if got := strings.Contains(s.logs.String(), "--app-max-concurrency 1"); got != want {
+			t.Errorf("%s: warned %t, want %t", metadata, got, want)
+		}
 	}
 }
 
@@ -362,8 +376,7 @@ func TestTokenIsDemanded(t *testing.T) {
 	}
 	r := httptest.NewRequest("GET", "/inventory/item1", nil)
 	r.Header.Set("dapr-api-token", "secret")
-	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, r)
+	w := s.serve(r)
 	if w.Code != 200 {
 		t.Errorf("with the token: got %d, want 200", w.Code)
 	}
@@ -375,7 +388,6 @@ func TestStrangersMayOnlyRead(t *testing.T) {
 	const event = `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"item1","quantity":1}}`
 	requests := []struct{ method, path, contentType, body string }{
 		{"POST", "/orders", eventType, event},
-		{"POST", "/orders", "application/json", `{"entries":[{"entryId":"1","event":` + event + `}]}`},
 		{"POST", "/orders", "application/json", `{"orderId":"o","itemId":"item1","quantity":1}`},
 		{"POST", "/orders/retry", eventType, event},
 		{"POST", "/inventory/item1", "application/json", `{"quantity":1}`},
@@ -386,10 +398,10 @@ func TestStrangersMayOnlyRead(t *testing.T) {
 		header, value string
 		want          []int // by request
 	}{
-		{"dapr-caller-app-id", "stranger", []int{403, 403, 403, 403, 403, 403, 200}},
-		{"dapr-caller-app-id", "warehouse", []int{403, 403, 403, 403, 200, 403, 200}}, // a stock writer
-		{"dapr-caller-app-id", "inventory-service", []int{200, 200, 200, 200, 200, 200, 200}},
-		{"sec-fetch-site", "cross-site", []int{403, 403, 403, 403, 403, 200, 200}},
+		{"dapr-caller-app-id", "stranger", []int{403, 403, 403, 403, 403, 200}},
+		{"dapr-caller-app-id", "warehouse", []int{403, 403, 403, 200, 403, 200}}, // a stock writer
+		{"dapr-caller-app-id", "inventory-service", []int{200, 200, 200, 200, 200, 200}},
+		{"sec-fetch-site", "cross-site", []int{403, 403, 403, 403, 200, 200}},
 	} {
 		s := newServiceTest(t)
 		s.stockWriters = []string{"warehouse"}
@@ -398,8 +410,7 @@ func TestStrangersMayOnlyRead(t *testing.T) {
 			r := httptest.NewRequest(request.method, request.path, strings.NewReader(request.body))
 			r.Header.Set("Content-Type", request.contentType)
 			r.Header.Set(tt.header, tt.value)
-			w := httptest.NewRecorder()
-			s.handler().ServeHTTP(w, r)
+			w := s.serve(r)
 			if w.Code != tt.want[i] {
 				t.Errorf("%s: %s, %s %s: got %d, want %d", tt.header, tt.value, request.method, request.path, w.Code, tt.want[i])
 			}
@@ -422,71 +433,4 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, want)
 		}
 	}
-}
-
-// A bulk is events of which each is counted, or a dead letter, and has a status.
-func TestBulkDelivery(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	order := func(id, itemID string) string {
-		return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":"t","data":{"orderId":%q,"itemId":%q,"quantity":1}}`, id, id, itemID)
-	}
-	s.put("broken", `"a dozen"`)
-	entries := []struct{ event, wantStatus string }{
-		{order("e1", "item1"), "SUCCESS"},
-		{`{"specversion":"1.0","id":"e2","source":"s","type":"t","data":"no order"}`, "SUCCESS"}, // a dead letter
-		{order("e3", "item2"), "SUCCESS"},
-		{order("e1", "item1"), "SUCCESS"}, // again
-		{`{"note":"` + strings.Repeat("x", maxBodyBytes) + `"}`, "SUCCESS"},
-		{order("e4", "broken"), "SUCCESS"},
-		{order("e5", "item1"), "SUCCESS"},
-	}
-	var bulk, want []string
-	for i, e := range entries {
-		bulk = append(bulk, fmt.Sprintf(`{"contentType":"application/cloudevents+json","entryId":"n%d","event":%s,"metadata":{}}`, i, e.event))
-		want = append(want, fmt.Sprintf(`{"entryId":"n%d","status":%q}`, i, e.wantStatus))
-	}
-	body := `{"entries":[` + strings.Join(bulk, ",") + `],"id":"b","metadata":{"pubsubName":"pubsub"},"pubsubname":"pubsub","topic":"OrderPlaced","type":"com.dapr.event.sent.bulk"}`
-	status, got := s.do("POST", "/orders", "application/json", body)
-	is.Equal(status, 200)
-	is.Equal(got, `{"statuses":[`+strings.Join(want, ",")+`]}`)
-	for itemID, want := range map[string]string{"item1": "-2", "item2": "-1"} {
-		_, got := s.do("GET", "/inventory/"+itemID, "", "")
-		is.Equal(got, fmt.Sprintf(`{"itemId":%q,"quantity":%s}`, itemID, want))
-	}
-	slices.Sort(s.published)
-	letter := func(event, reason string) string { // as it came, but for the reason
-		return "/v1.0/publish/pubsub/OrderPlaced-dead-letter?metadata.rawPayload=true " + strings.TrimSuffix(event, "}") + `,"deadletterreason":"` + reason + `"}`
-	}
-	wantLetters := []string{
-		letter(entries[1].event, "the event's data is no order: the body must be a JSON object, not a JSON string"),
-		letter(entries[4].event, "the event is too large: it must not be longer than 65536 bytes"),
-		letter(entries[5].event, "what is stored is no value: the stored stock must be an integer from -9007199254740991 to 9007199254740991"),
-	}
-	slices.Sort(wantLetters)
-	if diff := cmp.Diff(wantLetters, s.published); diff != "" {
-		t.Errorf("dead letters (-want +got):\n%.2000s", diff)
-	}
-	is.Equal(strings.Count(s.logs.String(), " Processed OrderPlaced event. "), 3)
-	is.Equal(strings.Count(s.logs.String(), " Refused OrderPlaced event. "), 3)
-}
-
-// What the dead-letter topic does not take for the moment must come again.
-func TestBulkEntryIsRetriedWhileTheDeadLetterTopicIsAway(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	s.publishStatus = http.StatusInternalServerError
-	status, got := s.do("POST", "/orders", "application/json", `{"entries":[{"entryId":"n1","event":[]}]}`)
-	is.Equal(status, 200)
-	is.Equal(got, `{"statuses":[{"entryId":"n1","status":"RETRY"}]}`)
-}
-
-func TestBulkEntriesAreRetriedWhileTheStoreIsAway(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	s.broken = true
-	status, got := s.do("POST", "/orders", "application/json",
-		`{"entries":[{"entryId":"n1","event":{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}}]}`)
-	is.Equal(status, 200)
-	is.Equal(got, `{"statuses":[{"entryId":"n1","status":"RETRY"}]}`)
 }

@@ -11,9 +11,9 @@
 //	APP_HOST                                     and on which interface (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3501)
 //	DAPR_API_TOKEN                               sent to the sidecar
-//	APP_API_TOKEN                                demanded of every request
-//	PUBLISH_TWICE                                true: each event, one time after the other, for a
-//	                                             broker whose word that it has it can't be relied on
+//	APP_API_TOKEN                                required of every request
+//	PUBLISH_TWICE                                true: publish each event twice, for a broker that
+//	                                             may report a lost event as published
 //	LOG_FORMAT                                   text, or json (text)
 package main
 
@@ -21,45 +21,26 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"runtime/debug"
-	"syscall"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400) // a heap of a few megabytes would be collected many times a second
-	}
-	if err := run(ctx, os.Getenv, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "order:", err)
-		os.Exit(1)
-	}
-}
+func main() { web.Main("order", run) }
 
 // run serves until ctx is done and every request under way has its answer.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
+	env := web.NewEnv(getenv)
 	sidecar, err := daprhttp.ClientFromEnv(getenv, 3501)
-	if err != nil {
+	env.Fail(err)
+	addr := env.Addr(5002)
+	publishTwice := env.Flag("PUBLISH_TWICE")
+	log := web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json"))
+	if err := env.Err(); err != nil {
 		return err
 	}
-	addr, err := daprhttp.AppAddr(getenv, 5002)
-	if err != nil {
-		return err
-	}
-	if sidecar.PublishTwice, err = web.Flag(getenv, "PUBLISH_TWICE"); err != nil {
-		return err
-	}
-	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
-	if err != nil {
-		return err
-	}
+	sidecar.PublishTwice = publishTwice
 	ln, err := web.Listen(addr)
 	if err != nil {
 		return err

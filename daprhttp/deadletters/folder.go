@@ -77,7 +77,7 @@ func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err erro
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before, err := os.ReadFile(f.path(id, keptSuffix))
-	if err == nil && (!reason || readLetter(before).reason != "") {
+	if err == nil && (!reason || readLetter(before).Reason != "") {
 		return false, nil
 	}
 	isNew = err != nil

@@ -24,24 +24,21 @@
 //	APP_HOST                                     and on which interface (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3504)
 //	DAPR_API_TOKEN                               sent to the sidecar
-//	APP_API_TOKEN                                demanded of every request
+//	APP_API_TOKEN                                required of every request
 //	APP_ID                                       its Dapr app ID (dead-letters)
 //	PUBSUB_NAME                                  the pub/sub component (pubsub)
-//	SUBSCRIPTION_METADATA                        what the broker is told of its subscription: name=value,…
+//	SUBSCRIPTION_METADATA                        metadata of its subscription: name=value,…
 //	DEAD_LETTERS_DIR                             the folder of the files (dead-letters)
-//	PUBLISH_TWICE                                true: what is sent again
+//	PUBLISH_TWICE                                true: publish twice what is sent again
 //	LOG_FORMAT                                   text, or json (text)
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -49,25 +46,22 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "deadletters:", err)
-		os.Exit(1)
-	}
+	web.Main("deadletters", func(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
+		return run(ctx, os.Args[1:], getenv, stdout)
+	})
 }
 
 var errUsage = errors.New("usage: deadletters serve DEAD-LETTER-TOPIC TOPIC | list | send ID…|all | drop ID…|all")
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
-	addr, err := daprhttp.AppAddr(getenv, 5004)
-	if err != nil {
-		return err
-	}
-	service := remote{url: "http://" + addr, token: getenv("APP_API_TOKEN")}
+	env := web.NewEnv(getenv)
+	addr := env.Addr(5004)
+	service := remote{url: "http://" + addr, token: env.Text("APP_API_TOKEN", "")}
 	switch {
 	case len(args) == 3 && args[0] == "serve":
-		return serve(ctx, addr, args[1], args[2], getenv, stdout)
+		return serve(ctx, env, addr, args[1], args[2], getenv, stdout)
+	case env.Err() != nil:
+		return env.Err()
 	case len(args) == 1 && args[0] == "list":
 		return service.list(ctx, stdout)
 	case len(args) > 1 && args[0] == "send":
@@ -80,25 +74,29 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 }
 
 // serve keeps letters until ctx is done.
-func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func(string) string, stdout io.Writer) error {
+func serve(ctx context.Context, env *web.Env, addr, deadLetterTopic, topic string, getenv func(string) string, stdout io.Writer) error {
 	sidecar, err := daprhttp.ClientFromEnv(getenv, 3504)
-	if err != nil {
+	env.Fail(err)
+	publishTwice := env.Flag("PUBLISH_TWICE")
+	s := &service{
+		sidecar:         sidecar,
+		pubsubName:      env.Text("PUBSUB_NAME", "pubsub"),
+		deadLetterTopic: deadLetterTopic,
+		subscription:    env.Pairs("SUBSCRIPTION_METADATA"),
+		topic:           topic,
+		appID:           env.Text("APP_ID", "dead-letters"),
+		appToken:        env.Text("APP_API_TOKEN", ""),
+		log:             web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
+	}
+	if err := env.Err(); err != nil {
 		return err
 	}
-	if sidecar.PublishTwice, err = web.Flag(getenv, "PUBLISH_TWICE"); err != nil {
+	sidecar.PublishTwice = publishTwice
+	s.subscription[daprhttp.MetadataRawPayload] = "true" // a letter need not be a CloudEvent
+	if s.kept, err = openFolder(env.Text("DEAD_LETTERS_DIR", "dead-letters")); err != nil {
 		return err
 	}
-	subscription, err := daprhttp.MetadataFromEnv(getenv)
-	if err != nil {
-		return err
-	}
-	// As it is: what is no event would not be delivered else.
-	subscription[daprhttp.MetadataRawPayload] = "true"
-	log, err := web.NewLogger(stdout, getenv("LOG_FORMAT"))
-	if err != nil {
-		return err
-	}
-	kept, err := openFolder(cmp.Or(getenv("DEAD_LETTERS_DIR"), "dead-letters"))
+	handler, err := s.handler()
 	if err != nil {
 		return err
 	}
@@ -106,18 +104,7 @@ func serve(ctx context.Context, addr, deadLetterTopic, topic string, getenv func
 	if err != nil {
 		return err
 	}
-	s := &service{
-		kept:            kept,
-		sidecar:         sidecar,
-		pubsubName:      cmp.Or(getenv("PUBSUB_NAME"), "pubsub"),
-		deadLetterTopic: deadLetterTopic,
-		subscription:    subscription,
-		topic:           topic,
-		appID:           cmp.Or(getenv("APP_ID"), "dead-letters"),
-		appToken:        getenv("APP_API_TOKEN"),
-		log:             log,
-	}
-	log.Info(fmt.Sprintf("dead-letters listens on http://%s and keeps what comes to %s in %s", ln.Addr(), deadLetterTopic, kept.dir))
-	defer log.Info("dead-letters has stopped")
-	return web.Serve(ctx, ln, s.handler(), 20*time.Second)
+	s.log.Info(fmt.Sprintf("dead-letters listens on http://%s and keeps what comes to %s in %s", ln.Addr(), deadLetterTopic, s.kept.dir))
+	defer s.log.Info("dead-letters has stopped")
+	return web.Serve(ctx, ln, handler, 20*time.Second)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"regexp"
 
@@ -20,30 +21,30 @@ type service struct {
 	topic           string            // to which letters are sent again
 	appID           string
 	appToken        string
-	log             *web.Logger
+	log             *slog.Logger
 }
 
-const (
-	maxLetterBytes = 16 << 20 // as delivered, in base64
-	maxDeliveries  = 8        // at the same time
-)
+const maxLetterBytes = 16 << 20 // as delivered, in base64
 
-// handler returns all routes. Nobody but the program's own sidecar may deliver, and
-// by service invocation nobody may see what is in a letter either.
-func (s *service) handler() http.Handler {
+// handler returns all routes. Only the program's own sidecar may deliver letters, and
+// no other app may read them by service invocation.
+func (s *service) handler() (http.Handler, error) {
 	app := http.NewServeMux()
-	app.Handle("GET /dapr/subscribe", daprhttp.SubscribeHandler(daprhttp.Subscription{
-		PubsubName: s.pubsubName,
-		Topic:      s.deadLetterTopic,
-		Route:      "letters/deliver",
-		Metadata:   s.subscription,
-	}))
-	app.Handle("POST /letters/deliver", atOnce(maxDeliveries, &daprhttp.DeliveryHandler{Handle: s.keep, MaxEventBytes: maxLetterBytes}))
+	err := daprhttp.Subscribe(app, daprhttp.Subscription{
+		PubsubName:    s.pubsubName,
+		Topic:         s.deadLetterTopic,
+		Route:         "letters/deliver",
+		Metadata:      s.subscription,
+		Handler:       s.keep,
+		MaxEventBytes: maxLetterBytes,
+	})
+	if err != nil {
+		return nil, err
+	}
 	app.HandleFunc("GET /letters", s.list)
 	app.HandleFunc("GET /letters/{id}", s.show)
 	app.HandleFunc("POST /letters/{id}/send", s.each(s.send))
 	app.HandleFunc("DELETE /letters/{id}", s.each(s.drop))
-
 	var metrics web.Metrics
 	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 {
 		letters, err := s.kept.list()
@@ -56,37 +57,22 @@ func (s *service) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("GET /metrics", &metrics)
 	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, daprhttp.RequireCaller([]string{s.appID}, app)))
-	return web.RefuseOtherSites(mux)
+	return web.RefuseOtherSites(mux), nil
 }
 
-// atOnce lets so many requests through at the same time. Others wait.
-func atOnce(most int, next http.Handler) http.Handler {
-	slots := make(chan struct{}, most)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		slots <- struct{}{}
-		defer func() { <-slots }()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// keep keeps letters before the sidecar is told that they are done.
-func (s *service) keep(_ context.Context, events []daprhttp.Event) []daprhttp.Outcome {
-	outcomes := make([]daprhttp.Outcome, len(events))
-	for i, e := range events {
-		l := readLetter(e.Data)
-		id := l.id()
-		isNew, err := s.kept.keep(id, e.Data, l.reason != "")
-		switch {
-		case err != nil:
-			s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.event.ID, "id", id, web.LogError, err)
-			outcomes[i] = daprhttp.Again(err)
-			continue
-		case isNew:
-			s.log.Info("Kept a dead letter.", web.LogEventID, l.event.ID, "id", id)
-		}
-		outcomes[i] = daprhttp.Done()
+// keep keeps a letter before the sidecar is told that the delivery succeeded.
+func (s *service) keep(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
+	l := readLetter(e.Data)
+	id := l.id()
+	isNew, err := s.kept.keep(id, e.Data, l.Reason != "")
+	if err != nil {
+		s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.ID, "id", id, web.LogError, err)
+		return daprhttp.Retry(err)
 	}
-	return outcomes
+	if isNew {
+		s.log.Info("Kept a dead letter.", web.LogEventID, l.ID, "id", id)
+	}
+	return daprhttp.Success()
 }
 
 // list answers with all letters, the oldest first.
@@ -180,7 +166,7 @@ func (s *service) send(ctx context.Context, id string) error {
 		}
 		err = s.sidecar.Publish(ctx, s.pubsubName, s.topic, m)
 		if err == nil {
-			s.log.Info("Sent a dead letter again.", web.LogEventID, l.event.ID, "id", id, "topic", s.topic)
+			s.log.Info("Sent a dead letter again.", web.LogEventID, l.ID, "id", id, "topic", s.topic)
 		}
 		return err
 	})

@@ -8,9 +8,8 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"unicode/utf8"
-
-	"example.com/dapr-orders/daprhttp"
 )
 
 // ErrBodyTooLarge is wrapped by the error of [ReadBody] for a body beyond the
@@ -35,31 +34,37 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// WriteJSON answers a request with v as JSON.
+// WriteJSON answers a request with v as JSON, which encoding/json must be able to
+// encode. It writes the answer once and announces its length, so that an answer of up
+// to 2 KiB leaves the program in one piece or not at all.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	encoder := json.NewEncoder(w)
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(v) // fails only when the client has gone
+	if err := encoder.Encode(v); err != nil {
+		panic(err) // a mistake in the program
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(status)
+	_, _ = w.Write(body.Bytes()) // fails only when the client has gone
 }
 
-// WriteError answers a request with {"error":…}, which says what went wrong or what to
-// change.
+// WriteError answers a request with {"error":…}: what went wrong, or what to change.
 func WriteError(w http.ResponseWriter, status int, text string) {
 	WriteJSON(w, status, struct {
 		Error string `json:"error"`
 	}{text})
 }
 
-// An Object is a JSON object of which a program takes only what would come out
-// of Dapr as it went in. The errors of its methods are meant for the client:
-// they name the field and the rule.
+// An Object is a JSON object that is read strictly: its methods never change a value
+// without an error. The errors are meant for the client and name the field and the
+// rule.
 type Object map[string]json.RawMessage
 
 // DecodeObject reads a body that is one JSON object and nothing else.
 func DecodeObject(body []byte) (Object, error) {
-	if !utf8.Valid(body) { // encoding/json would mend it in silence
+	if !utf8.Valid(body) { // encoding/json would replace the bytes without an error
 		return nil, errors.New("the body is not valid UTF-8")
 	}
 	var o Object
@@ -82,9 +87,9 @@ func (o Object) Has(field string) bool {
 	return raw != nil && string(raw) != "null"
 }
 
-// Key returns a string that is fit to be a key ([daprhttp.CheckKey]), or "" when the
-// field is missing, null or empty.
-func (o Object) Key(field string) (string, error) {
+// Text returns a string for which check returns nil, or "" when the field is missing,
+// null or empty. The error of check must fit behind the field's name.
+func (o Object) Text(field string, check func(string) error) (string, error) {
 	if !o.Has(field) {
 		return "", nil
 	}
@@ -92,27 +97,26 @@ func (o Object) Key(field string) (string, error) {
 	if raw[0] != '"' {
 		return "", fmt.Errorf("%s must be a string", field)
 	}
-	key := string(raw[1 : len(raw)-1])
-	if bytes.IndexByte(raw, '\\') >= 0 { // which few have
+	text := string(raw[1 : len(raw)-1])
+	if strings.Contains(text, `\`) { // escapes are rare
 		if hasLoneSurrogate(raw) {
 			return "", fmt.Errorf("%s must be valid Unicode", field)
 		}
-		if err := json.Unmarshal(raw, &key); err != nil {
+		if err := json.Unmarshal(raw, &text); err != nil {
 			return "", fmt.Errorf("%s must be a string", field)
 		}
 	}
-	if key == "" {
+	if text == "" {
 		return "", nil
 	}
-	if err := daprhttp.CheckKey(key); err != nil {
+	if err := check(text); err != nil {
 		return "", fmt.Errorf("%s %w", field, err)
 	}
-	return key, nil
+	return text, nil
 }
 
-// Integer returns an integer from 0 to [daprhttp.MaxInteger], or 0 when the field is
-// missing or null.
-func (o Object) Integer(field string) (int64, error) {
+// Integer returns an integer from 0 to most, or 0 when the field is missing or null.
+func (o Object) Integer(field string, most int64) (int64, error) {
 	if !o.Has(field) {
 		return 0, nil
 	}
@@ -126,14 +130,14 @@ func (o Object) Integer(field string) (int64, error) {
 		return 0, fmt.Errorf("%s must be an integer, written without fraction or exponent", field)
 	case n < 0:
 		return 0, fmt.Errorf("%s must not be negative", field)
-	case err != nil || n > daprhttp.MaxInteger:
-		return 0, fmt.Errorf("%s must not be greater than %d", field, int64(daprhttp.MaxInteger))
+	case err != nil || n > most:
+		return 0, fmt.Errorf("%s must not be greater than %d", field, most)
 	}
 	return n, nil
 }
 
-// hasLoneSurrogate reports whether a JSON string has a \u escape that is half
-// of a character, which encoding/json turns into U+FFFD in silence.
+// hasLoneSurrogate reports whether a JSON string has a \u escape that is half of a
+// character. encoding/json turns such an escape into U+FFFD without an error.
 func hasLoneSurrogate(raw json.RawMessage) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {

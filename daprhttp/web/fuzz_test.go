@@ -3,8 +3,6 @@ package web
 import (
 	"encoding/json"
 	"testing"
-
-	"example.com/dapr-orders/daprhttp"
 )
 
 func FuzzObject(f *testing.F) {
@@ -19,15 +17,12 @@ func FuzzObject(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if n, err := o.Integer("n"); err == nil && (n < 0 || n > daprhttp.MaxInteger) {
+		if n, err := o.Integer("n", 1<<53); err == nil && (n < 0 || n > 1<<53) {
 			t.Errorf("integer %d was accepted", n)
 		}
-		key, err := o.Key("key")
+		key, err := o.Text("key", anyText)
 		if err != nil || key == "" {
 			return
-		}
-		if err := daprhttp.CheckKey(key); err != nil {
-			t.Errorf("key %q was accepted: %v", key, err)
 		}
 		raw, err := json.Marshal(map[string]string{"key": key})
 		if err != nil {
@@ -37,7 +32,7 @@ func FuzzObject(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := again.Key("key"); err != nil || got != key {
+		if got, err := again.Text("key", anyText); err != nil || got != key {
 			t.Errorf("key %q came back as %q, %v", key, got, err)
 		}
 	})

@@ -1,58 +1,31 @@
 package web
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"strconv"
 	"sync"
 )
 
-// Attributes that a [Logger] knows by name. In text, the event's ID stands first, an
-// error last, and the trace's ID is left out.
+// Attributes that the text format knows by name. It puts the event's ID first and the
+// error last, and leaves the trace's ID out.
 const (
 	LogEventID = "eventId"
 	LogTraceID = "traceId"
 	LogError   = "error"
 )
 
-// A Logger is a [slog.Logger] that can write many lines at once.
-type Logger struct {
-	*slog.Logger
-	w       io.Writer
-	handler func(io.Writer) slog.Handler
-}
-
-// NewLogger returns a Logger that writes to w: with the format "json", an object for
-// each line, as [slog.JSONHandler] does; with "" or "text", lines for people:
+// NewLogger returns a logger that writes to w. With the format "json" it writes an
+// object for each line, as [slog.JSONHandler] does. With "text" it writes lines for
+// people:
 //
 //	2026/11/24 04:33:12 eventId="7f3a" Counted. orderId=order-1001, itemId=item1: out of stock
-//
-// The error says which formats there are.
-func NewLogger(w io.Writer, format string) (*Logger, error) {
-	l := &Logger{w: w}
-	switch format {
-	case "", "text":
-		l.handler = func(w io.Writer) slog.Handler { return &textHandler{w: w} }
-	case "json":
-		l.handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) }
-	default:
-		return nil, fmt.Errorf("LOG_FORMAT is %q: it must be text or json", format)
+func NewLogger(w io.Writer, format string) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
 	}
-	l.Logger = slog.New(l.handler(w))
-	return l, nil
-}
-
-// Together writes all lines that write logs with one call of the writer, when it has
-// returned.
-func (l *Logger) Together(write func(*slog.Logger)) {
-	var lines bytes.Buffer
-	write(slog.New(l.handler(&lines)))
-	if lines.Len() > 0 {
-		_, _ = l.w.Write(lines.Bytes())
-	}
+	return slog.New(&textHandler{w: w})
 }
 
 // A textHandler writes lines for people. It has no levels and no groups.

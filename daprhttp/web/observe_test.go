@@ -3,12 +3,10 @@ package web
 import (
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/matryer/is"
@@ -23,9 +21,7 @@ func logAll(l *slog.Logger) {
 func TestLogForPeople(t *testing.T) {
 	is := is.New(t)
 	var b bytes.Buffer
-	l, err := NewLogger(&b, "")
-	is.NoErr(err)
-	logAll(l.Logger)
+	logAll(NewLogger(&b, "text"))
 	at := regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
 	is.Equal(at.ReplaceAllString(b.String(), ""), `eventId="e\n1" Counted. orderId=order-1, ordered=10`+"\n"+"Failed. itemId=item1: out of reach\nStarted\n")
 	is.Equal(len(at.FindAllString(b.String(), -1)), 3)
@@ -34,36 +30,10 @@ func TestLogForPeople(t *testing.T) {
 func TestLogInJSON(t *testing.T) {
 	is := is.New(t)
 	var b bytes.Buffer
-	l, err := NewLogger(&b, "json")
-	is.NoErr(err)
-	logAll(l.Logger)
+	logAll(NewLogger(&b, "json"))
 	got := regexp.MustCompile(`"time":"[^"]+",`).ReplaceAllString(b.String(), "")
 	is.Equal(got, `{"level":"INFO","msg":"Counted.","traceId":"4bf9","eventId":"e\n1","orderId":"order-1","ordered":10}`+"\n"+
 		`{"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}`+"\n"+`{"level":"INFO","msg":"Started"}`+"\n")
-	_, err = NewLogger(&b, "xml")
-	is.True(strings.Contains(err.Error(), `LOG_FORMAT is "xml"`))
-}
-
-type countingWriter struct {
-	io.Writer
-	writes int
-}
-
-func (w *countingWriter) Write(b []byte) (int, error) { w.writes++; return w.Writer.Write(b) }
-
-func TestLinesAreWrittenTogether(t *testing.T) {
-	for _, format := range []string{"text", "json"} {
-		is := is.New(t)
-		var b bytes.Buffer
-		w := &countingWriter{Writer: &b}
-		l, err := NewLogger(w, format)
-		is.NoErr(err)
-		l.Together(logAll)
-		is.Equal(w.writes, 1)
-		is.Equal(strings.Count(b.String(), "\n"), 3)
-		l.Together(func(*slog.Logger) {})
-		is.Equal(w.writes, 1)
-	}
 }
 
 func TestMetrics(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package web is what every small HTTP service needs and is not Dapr's: a server
+// Package web has what every small HTTP service needs and is not Dapr's: a server
 // with bounds, and JSON bodies that are read strictly.
 package web
 

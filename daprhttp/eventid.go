@@ -1,0 +1,35 @@
+package daprhttp
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// NewEventID returns a new event id: a UUID of version 7, which begins with the time.
+// A subscriber that remembers many events knows by the time which ids are new.
+//
+// See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
+func NewEventID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	ms := time.Now().UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6] = id[6]&0x0F | 0x70 // version
+	id[8] = id[8]&0x3F | 0x80 // variant
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// EventTime returns when an event with this id was made, to the millisecond, and true
+// if the id tells: if it is a UUID of version 7, or begins with one and a full stop.
+func EventTime(id string) (time.Time, bool) {
+	const length = 36
+	if len(id) < length || id[8] != '-' || id[13] != '-' || id[14] != '7' || len(id) > length && id[length] != '.' {
+		return time.Time{}, false
+	}
+	ms, err := strconv.ParseInt(id[:8]+id[9:13], 16, 64)
+	return time.UnixMilli(ms), err == nil && ms > 0
+}

@@ -1,0 +1,168 @@
+package daprhttp
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"example.com/dapr-orders/daprhttp/web"
+)
+
+// A Handler handles one event and returns what becomes of it. It may be called by many
+// goroutines at once: a sidecar delivers many events at the same time.
+type Handler func(ctx context.Context, e Event) Outcome
+
+// An Outcome is what becomes of an event. The zero value is Retry(nil).
+type Outcome struct {
+	// Status is what the sidecar is answered. Empty means StatusRetry.
+	Status Status
+
+	// Err says why the event was not handled, or why it is a dead letter.
+	Err error
+
+	// Answer, when it is not nil, is sent as the JSON of the answer. Its field
+	// "status" must be the Status. It must stay below 2 KiB: Dapr (1.18.2) takes an
+	// answer that breaks off for success.
+	Answer any
+
+	// HTTPStatus is the status of the answer to a request that did not come from a
+	// sidecar. Zero means 200 for success, 500 for retry, 400 for drop.
+	HTTPStatus int
+}
+
+// Success returns the outcome of an event that was handled.
+func Success() Outcome { return Outcome{Status: StatusSuccess} }
+
+// Retry returns the outcome of an event that can't be handled now: the sidecar is to
+// deliver it again.
+func Retry(err error) Outcome { return Outcome{Status: StatusRetry, Err: err} }
+
+// Drop returns the outcome of an event that can never be handled.
+func Drop(err error) Outcome { return Outcome{Status: StatusDrop, Err: err} }
+
+// Status is what a subscriber answers to a delivery, in the field "status" of a JSON
+// object with HTTP status 200. Dapr takes any other answer with a 2xx for
+// StatusSuccess, a 404 for StatusDrop, and the rest for StatusRetry.
+//
+// See https://docs.dapr.io/reference/api/pubsub_api/#expected-http-response.
+type Status string
+
+const (
+	StatusSuccess Status = "SUCCESS" // the event was handled
+	StatusRetry   Status = "RETRY"   // deliver it again, as the resiliency policy says
+	StatusDrop    Status = "DROP"    // move it to the dead-letter topic, where there is one
+)
+
+const (
+	maxLongEvent = 8 << 20 // of an event beyond its limit, what is read to make a dead letter
+	maxDiscarded = 8 << 20 // and what is read and thrown away after that
+	maxErrorText = 1 << 10 // of an error in an answer
+)
+
+// longEvents has an element for each event beyond its limit that is in memory.
+var longEvents = make(chan struct{}, 2)
+
+// deliver answers the delivery of one event to a subscription.
+func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
+	ctx := ContextWithTrace(r.Context(), r.Header)
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	byHand := mediaType != eventContentType // only a sidecar delivers with that type
+	limit := cmp.Or(s.MaxEventBytes, 64<<10)
+	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+	long := err == nil && len(body) > limit
+	if long {
+		select {
+		case longEvents <- struct{}{}:
+			defer func() { <-longEvents }()
+		case <-ctx.Done():
+			return
+		}
+		var rest []byte
+		rest, err = io.ReadAll(io.LimitReader(r.Body, int64(maxLongEvent-len(body))))
+		body = append(body, rest...)
+	}
+	if err != nil { // which says nothing about the event
+		reply(w, byHand, Retry(fmt.Errorf("the body could not be read: %w", err)))
+		return
+	}
+	e, err := s.decode(body, byHand)
+	e.byHand, e.refused = byHand, err
+	if long {
+		// The rest is read too: a sender that is cut off may not see the answer.
+		discarded, _ := io.Copy(io.Discard, io.LimitReader(r.Body, maxDiscarded))
+		e.size += int(discarded)
+		e.refused = tooLargeError(limit)
+	}
+	e.PubsubName, e.Topic = cmp.Or(e.PubsubName, s.PubsubName), cmp.Or(e.Topic, s.Topic)
+	reply(w, byHand, s.chain(ctx, e))
+}
+
+// tooLargeError is the error of an event that is longer than so many bytes.
+type tooLargeError int
+
+func (limit tooLargeError) Error() string {
+	return fmt.Sprintf("the event is too large: it must not be longer than %d bytes", int(limit))
+}
+
+// decode returns the event in a body.
+func (s *Subscription) decode(body []byte, byHand bool) (Event, error) {
+	if byHand && s.BareData && isBare(body) {
+		return Event{ID: NewEventID(), Data: body, raw: body, size: len(body)}, nil
+	}
+	return DecodeEvent(body)
+}
+
+// isBare reports whether a body has nothing of a CloudEvent.
+func isBare(body []byte) bool {
+	var members map[string]any
+	_ = json.Unmarshal(body, &members) // a body that is no object has nothing of it either
+	return members["specversion"] == nil && members["data"] == nil && members["data_base64"] == nil
+}
+
+// refuse is the handler of events that the program's handler is not given.
+func refuse(next Handler) Handler {
+	return func(ctx context.Context, e Event) Outcome {
+		if e.refused == nil {
+			return next(ctx, e)
+		}
+		o := Drop(e.refused)
+		if errors.As(e.refused, new(tooLargeError)) {
+			o.HTTPStatus = http.StatusRequestEntityTooLarge
+		}
+		return o
+	}
+}
+
+// reply writes the answer to a delivery.
+func reply(w http.ResponseWriter, byHand bool, o Outcome) {
+	o.Status = cmp.Or(o.Status, StatusRetry)
+	status := http.StatusOK
+	shown := o.Status
+	switch {
+	case o.Status == StatusRetry:
+		status = http.StatusInternalServerError
+	case o.Status == StatusDrop && byHand: // only a sidecar knows what DROP means
+		status, shown = http.StatusBadRequest, ""
+	}
+	if byHand {
+		status = cmp.Or(o.HTTPStatus, status)
+	}
+	if o.Answer != nil {
+		web.WriteJSON(w, status, o.Answer)
+		return
+	}
+	text := ""
+	if o.Err != nil {
+		text = o.Err.Error()
+		text = text[:min(len(text), maxErrorText)]
+	}
+	web.WriteJSON(w, status, struct {
+		Status Status `json:"status,omitempty"`
+		Error  string `json:"error,omitempty"`
+	}{shown, text})
+}

@@ -1,0 +1,30 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+)
+
+// Main runs a program until it returns, or until its context ends with Ctrl-C or
+// SIGTERM. An error goes to standard error behind the program's name, and the exit
+// status is 1.
+//
+// Unless GOGC is set, the garbage collector lets the heap grow to five times its live
+// size: a service with a heap of a few megabytes would collect many times a second.
+func Main(name string, run func(ctx context.Context, getenv func(string) string, stdout io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	err := run(ctx, os.Getenv, os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+const (
+	pubsubName      = "pubsub"
+	retryPubsubName = "pubsub-retry"
+	topic           = "OrderPlaced"
+	retryTopic      = "OrderPlaced-retry"
+	deadLetterTopic = "OrderPlaced-dead-letter"
+
+	// An order that can't be applied within tryFor moves to the retry topic: it would
+	// take the place of other orders in the sidecar's hands. There it is tried for
+	// retryFor each time that it is delivered.
+	tryFor   = 2 * time.Second
+	retryFor = 15 * time.Second
+)
+
+// events returns the routes for the sidecar: what the service subscribes to, and the
+// deliveries.
+func (s *service) events() (http.Handler, error) {
+	dead, err1 := daprhttp.DeadLetters(daprhttp.Topic{
+		Sidecar: s.sidecar, PubsubName: pubsubName, Name: deadLetterTopic, Moved: s.movedToDeadLetters,
+	}, s.appID)
+	retry := daprhttp.Topic{Sidecar: s.sidecar, PubsubName: retryPubsubName, Name: retryTopic, Moved: s.movedToRetry}
+	first, err2 := daprhttp.Retries(retry, tryFor)
+	again, err3 := daprhttp.Retries(retry, retryFor)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	orders := daprhttp.Subscription{
+		PubsubName:      pubsubName,
+		Topic:           topic,
+		Route:           "orders",
+		DeadLetterTopic: deadLetterTopic,
+		Metadata:        s.subscription,
+		Handler:         s.handle,
+		Wrap:            func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(first(h))) },
+		MaxEventBytes:   maxBodyBytes,
+		BareData:        true,
+	}
+	retries := orders
+	retries.PubsubName, retries.Topic, retries.Route, retries.DeadLetterTopic = retryPubsubName, retryTopic, "orders/retry", ""
+	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(again(h))) }
+
+	mux := http.NewServeMux()
+	if err := daprhttp.Subscribe(mux, orders, retries); err != nil {
+		return nil, err
+	}
+	return s.warned(mux), nil
+}
+
+// warned logs a warning, when the sidecar asks for the subscriptions, if this sidecar can
+// lose events.
+func (s *service) warned(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/dapr/subscribe" {
+			m, err := s.sidecar.Metadata(r.Context())
+			filter := func(c daprhttp.Component) bool { return c.Type == "middleware.http.wasm" }
+			if err == nil && m.AppConnection.MaxConcurrency != 1 && !slices.ContainsFunc(m.Components, filter) {
+				s.log.Warn("WARNING: the sidecar may lose events when a delivery fails. Start it with --config ../components/config.yaml" +
+					" and --resources-path ../components/redis (see components/README.md), or with --app-max-concurrency 1.")
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
