@@ -4,7 +4,8 @@
 #             COMPONENTS=folder asks them of component files whose servers run already
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
 # make bench  measure it against other ways, and write the table into e2e/README.md
-# make faults  show each fault of Dapr that is worked around, on the sidecar that is used
+# make faults  show each fault of Dapr that is worked around, on the sidecar that is used;
+#             FAULT=an_event_whose shows those whose names begin so
 # make fuzz   every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
 # make help   this
@@ -91,7 +92,7 @@ soak: .run/bin/launch
 
 faults: .run/bin/launch
 	.run/bin/launch setup
-	go test -tags faults -count=1 -v -timeout 15m -run '^TestFaultsOfDapr$$' ./e2e
+	go test -tags faults -count=1 -v -timeout 15m -run '^TestFaultsOfDapr$$/$(FAULT)' ./e2e
 
 # BENCH="-rounds 1 -write=false" is a quick look.
 bench: .run/bin/launch

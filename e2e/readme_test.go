@@ -299,8 +299,8 @@ func TestReadmeSubscriber(t *testing.T) {
 	sales := start()
 	s.start(stack.AppOptions{ID: "sales-service", Port: port, DaprPort: daprPort})
 	again := daprhttp.Message{
-		Data:     []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
-		Metadata: map[string]string{daprhttp.MetadataEventID: "the same event"},
+		Data: []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
+		ID:   "the same event",
 	}
 	s.publish(s.order, "OrderPlaced", again)
 	s.place("order-1002", "item1", 5)
@@ -322,7 +322,7 @@ func TestReadmeSubscriber(t *testing.T) {
 // What the documents link to is there.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	documents := []string{"README.md", "components/README.md", "e2e/README.md", "daprhttp/README.md", "daprhttp/once/README.md"}
+	documents := []string{"README.md", "components/README.md", "components/lost-events.md", "e2e/README.md", "daprhttp/README.md", "daprhttp/once/README.md"}
 	links := 0
 	for _, name := range documents {
 		for _, match := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"`).FindAllStringSubmatch(document(t, name), -1) {
