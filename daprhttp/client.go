@@ -16,11 +16,11 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// DefaultEndpoint is where a sidecar listens unless it is told otherwise.
-const DefaultEndpoint = "http://127.0.0.1:3500"
+// defaultEndpoint is where a sidecar listens by default.
+const defaultEndpoint = "http://127.0.0.1:3500"
 
 // A Client calls the Dapr HTTP API of one sidecar. The zero value calls the
-// sidecar at [DefaultEndpoint]. Its methods may be called by many goroutines at
+// sidecar at http://127.0.0.1:3500. Its methods may be called by many goroutines at
 // once; its fields must not change after the first call.
 //
 // Every method returns an error that wraps an [*Error] when the sidecar
@@ -28,7 +28,7 @@ const DefaultEndpoint = "http://127.0.0.1:3500"
 // otherwise. A call that failed may still have taken effect.
 type Client struct {
 	// Endpoint is the URL of the sidecar's HTTP API, without "/v1.0".
-	// Empty means DefaultEndpoint.
+	// Empty means http://127.0.0.1:3500.
 	Endpoint string
 
 	// APIToken is sent in the header "dapr-api-token" when it is not empty.
@@ -79,7 +79,7 @@ func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error)
 	if endpoint := getenv("DAPR_HTTP_ENDPOINT"); endpoint != "" {
 		u, err := url.Parse(endpoint)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return nil, fmt.Errorf("DAPR_HTTP_ENDPOINT is %q: it must be a URL such as %s", endpoint, DefaultEndpoint)
+			return nil, fmt.Errorf("DAPR_HTTP_ENDPOINT is %q: it must be a URL such as %s", endpoint, defaultEndpoint)
 		}
 		c.Endpoint = strings.TrimRight(endpoint, "/")
 		return c, nil
@@ -152,7 +152,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 10*time.Second))
 	defer cancel()
 
-	target := cmp.Or(c.Endpoint, DefaultEndpoint) + r.path
+	target := cmp.Or(c.Endpoint, defaultEndpoint) + r.path
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}

@@ -1,17 +1,14 @@
-// Package daprhttp is the Dapr HTTP API in Go, as far as an event-driven
-// service needs it: publishing, state management, and the receiving side of
-// pub/sub. It is built on net/http and encoding/json alone and follows the
-// names and the order of the Dapr HTTP reference,
-// https://docs.dapr.io/reference/api/.
+// Package daprhttp is the Dapr HTTP API in Go for services that publish events, subscribe
+// to them and keep state. It is built on net/http and encoding/json alone and follows the
+// names of the Dapr HTTP reference, https://docs.dapr.io/reference/api/.
 //
-// A [Client] speaks to the sidecar (daprd) that runs beside the program. The
-// sidecar speaks back to the program over HTTP too: it reads the program's
-// subscriptions ([Subscription], [SubscribeHandler]), delivers events, one or many
-// at a time ([DeliveryHandler]), and proves who it is with a token
-// ([RequireAppToken]). Others in the mesh, for whom it would do so too, are kept out
-// by their names ([RequireCaller]).
+// A [Client] calls the sidecar (daprd) that runs beside the program. The sidecar calls the
+// program: [Subscribe] registers the routes on which it asks for subscriptions and
+// delivers events, one in each request and many at the same time. A [Handler] handles one
+// event. [DeadLetters] and [Retries] wrap a handler. [RequireAppToken] and [RequireCaller]
+// keep other callers out.
 //
-// Package [example.com/dapr-orders/daprhttp/once] applies each event to a value in
-// a state store, once; package [example.com/dapr-orders/daprhttp/web] has what
-// every small HTTP service needs and is not Dapr's.
+// Package [example.com/dapr-orders/daprhttp/once] applies each event to a value in a state
+// store once. Package [example.com/dapr-orders/daprhttp/web] has what every small HTTP
+// service needs and is not Dapr's.
 package daprhttp

@@ -98,7 +98,7 @@ func ExampleClient_SaveState() {
 func ExampleClient_DeleteState() {
 	client, stop := sidecar(http.StatusNoContent, "")
 	defer stop()
-	err := client.DeleteState(context.Background(), "statestore", "item1", daprhttp.DeleteStateOptions{ETag: "7"})
+	err := client.DeleteState(context.Background(), "statestore", daprhttp.StateItem{Key: "item1", ETag: "7"})
 	fmt.Println(err)
 	// Output:
 	// DELETE /v1.0/state/statestore/item1
@@ -109,8 +109,8 @@ func ExampleClient_StateTransaction() {
 	client, stop := sidecar(http.StatusNoContent, "")
 	defer stop()
 	err := client.StateTransaction(context.Background(), "statestore", []daprhttp.StateOperation{
-		daprhttp.UpsertOperation(daprhttp.StateItem{Key: "item1", Value: 80}),
-		daprhttp.DeleteOperation("item2", ""),
+		{Operation: "upsert", Request: daprhttp.StateItem{Key: "item1", Value: 80}},
+		{Operation: "delete", Request: daprhttp.StateItem{Key: "item2"}},
 	}, nil)
 	fmt.Println(err)
 	// Output:

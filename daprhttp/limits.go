@@ -12,9 +12,9 @@ import (
 // keeps the numbers of events and of saved values as float64.
 const MaxInteger = 1<<53 - 1
 
-// MaxKeyBytes is the length of a key that every state store takes, with room
-// for the prefix that Dapr puts before it.
-const MaxKeyBytes = 256
+// maxKeyBytes is the length of a key that every state store takes, with room for the
+// prefix that Dapr puts before it.
+const maxKeyBytes = 256
 
 // CheckKey returns nil if key can be the key of a value in any state store and
 // a segment of a URL. Otherwise the error names the rule that it breaks, in
@@ -23,8 +23,8 @@ func CheckKey(key string) error {
 	switch {
 	case key == "":
 		return errors.New("must not be empty")
-	case len(key) > MaxKeyBytes:
-		return fmt.Errorf("must not be longer than %d bytes", MaxKeyBytes)
+	case len(key) > maxKeyBytes:
+		return fmt.Errorf("must not be longer than %d bytes", maxKeyBytes)
 	case !utf8.ValidString(key):
 		return errors.New("must be valid UTF-8")
 	case strings.ContainsFunc(key, unicode.IsControl):

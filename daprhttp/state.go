@@ -3,7 +3,6 @@ package daprhttp
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -91,13 +90,9 @@ type GetStateOptions struct {
 	Metadata    map[string]string
 }
 
-// ErrKey is wrapped by the errors of GetState and DeleteState for a key that
-// can't travel in the path of a URL: "", "." and "..", which HTTP takes for
-// something else. GetBulkState and StateTransaction take such keys.
-var ErrKey = errors.New("key can't be part of a URL's path")
-
-// GetState reads one key. A key that the store does not have comes back with a
-// nil Value and without an error.
+// GetState reads one key. A key that the store does not have comes back with a nil Value
+// and without an error. The keys "", "." and ".." are errors: they can't be part of a
+// URL's path. GetBulkState and StateTransaction take them.
 //
 //	GET /v1.0/state/<storename>/<key>[?consistency=<consistency>&<metadata>]
 //
@@ -150,52 +145,28 @@ func (c *Client) GetBulkState(ctx context.Context, storeName string, keys []stri
 	return values, nil
 }
 
-// DeleteStateOptions are the options of [Client.DeleteState].
-type DeleteStateOptions struct {
-	ETag        string // sent as If-Match: only this version is deleted
-	Concurrency Concurrency
-	Consistency Consistency
-	Metadata    map[string]string
-}
-
-// DeleteState deletes a key. To delete one that does not exist is no error,
-// unless an ETag is given.
+// DeleteState deletes the key of an item; its Value plays no part. To delete a key that
+// does not exist is no error, unless an ETag is given.
 //
 //	DELETE /v1.0/state/<storename>/<key>[?concurrency=<concurrency>&consistency=<consistency>&<metadata>]
 //
 // See https://docs.dapr.io/reference/api/state_api/#delete-state.
-func (c *Client) DeleteState(ctx context.Context, storeName, key string, o DeleteStateOptions) error {
-	path, err := stateKeyPath(storeName, key)
+func (c *Client) DeleteState(ctx context.Context, storeName string, item StateItem) error {
+	path, err := stateKeyPath(storeName, item.Key)
 	if err != nil {
 		return err
 	}
-	query := metadataQuery(o.Metadata)
-	setNotEmpty(query, "concurrency", string(o.Concurrency))
-	setNotEmpty(query, "consistency", string(o.Consistency))
-	_, err = c.do(ctx, request{method: http.MethodDelete, path: path, query: query, ifMatch: o.ETag})
+	query := metadataQuery(item.Metadata)
+	setNotEmpty(query, "concurrency", string(item.Options.Concurrency))
+	setNotEmpty(query, "consistency", string(item.Options.Consistency))
+	_, err = c.do(ctx, request{method: http.MethodDelete, path: path, query: query, ifMatch: item.ETag})
 	return err
 }
 
-// A StateOperation is one step of a transaction: make it with UpsertOperation or
-// DeleteOperation.
+// A StateOperation is one step of a transaction.
 type StateOperation struct {
-	Operation string    `json:"operation"`
+	Operation string    `json:"operation"` // "upsert" or "delete"
 	Request   StateItem `json:"request"`
-}
-
-// UpsertOperation returns the operation that saves an item.
-func UpsertOperation(item StateItem) StateOperation {
-	return StateOperation{"upsert", item}
-}
-
-// DeleteOperation returns the operation that deletes a key. An etag that is not empty
-// must be the stored one.
-func DeleteOperation(key, etag string) StateOperation {
-	item := StateItem{Key: key, ETag: etag}
-	if etag != "" {
-		item.Options.Concurrency = FirstWrite
-	}
-	return StateOperation{"delete", item}
 }
 
 // StateTransaction carries out operations in their order, on stores that have
@@ -224,7 +195,7 @@ func statePath(storeName string) string {
 
 func stateKeyPath(storeName, key string) (string, error) {
 	if key == "" || key == "." || key == ".." {
-		return "", fmt.Errorf("daprhttp: key %q: %w", key, ErrKey)
+		return "", fmt.Errorf("daprhttp: the key %q can't be part of a URL's path", key)
 	}
 	return statePath(storeName) + "/" + segment(key), nil
 }
