@@ -49,8 +49,8 @@ func promiseEventDeliveredAgain(t *testing.T, b stack.Backend) string {
 	s := startSystem(t, systemOptions{backend: b, replicas: 2})
 	s.setStock("item1", 100)
 	event := daprhttp.Message{
-		Data:     []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
-		Metadata: map[string]string{daprhttp.MetadataEventID: "the same event"},
+		Data: []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`),
+		ID:   "the same event",
 	}
 	publish := func() {
 		inParallel(times, 5, func(int) { s.publish(s.order, "OrderPlaced", event) })

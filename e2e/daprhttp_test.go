@@ -50,9 +50,9 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 		is.True(errors.As(err, &refused))
 		is.Equal(refused.StatusCode, 409)
 		is.Equal(refused.ErrorCode, "ERR_STATE_SAVE")
-		is.True(c.DeleteState(ctx, store, "e", daprhttp.DeleteStateOptions{ETag: old, Concurrency: daprhttp.FirstWrite}) != nil)
+		is.True(c.DeleteState(ctx, store, daprhttp.StateItem{Key: "e", ETag: old, Options: first}) != nil)
 		is.Equal(string(get(t, "e").Value), `2`)
-		is.NoErr(c.DeleteState(ctx, store, "e", daprhttp.DeleteStateOptions{ETag: get(t, "e").ETag, Concurrency: daprhttp.FirstWrite}))
+		is.NoErr(c.DeleteState(ctx, store, daprhttp.StateItem{Key: "e", ETag: get(t, "e").ETag, Options: first}))
 		is.True(get(t, "e").Value == nil)
 	})
 	t.Run("bulk get", func(t *testing.T) {
@@ -85,8 +85,8 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 		is := is.New(t)
 		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "old", Value: 1}))
 		is.NoErr(c.StateTransaction(ctx, store, []daprhttp.StateOperation{
-			daprhttp.Upsert(daprhttp.StateItem{Key: "new", Value: 2}),
-			daprhttp.Delete("old", get(t, "old").ETag),
+			{Operation: "upsert", Request: daprhttp.StateItem{Key: "new", Value: 2}},
+			{Operation: "delete", Request: daprhttp.StateItem{Key: "old", ETag: get(t, "old").ETag, Options: daprhttp.StateOptions{Concurrency: daprhttp.FirstWrite}}},
 		}, nil))
 		is.Equal(string(get(t, "new").Value), `2`)
 		is.True(get(t, "old").Value == nil)
@@ -112,16 +112,16 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 		is := is.New(t)
 		reader := s.subscribe("reader", "all kinds")
 		c := s.sidecar(reader.app)
-		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"n":9007199254740993}`), Metadata: map[string]string{daprhttp.MetadataEventID: "json"}}))
+		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"n":9007199254740993}`), ID: "json"}))
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"specversion":"1.0","id":"event","source":"elsewhere","type":"t","data":[1]}`), ContentType: "application/cloudevents+json"}))
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{
-			Data:     []byte(`{"specversion":"1.0","id":"raw","source":"by hand","type":"t","datacontenttype":"text/plain","data":"as it is"}`),
-			Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"},
+			Data: []byte(`{"specversion":"1.0","id":"raw","source":"by hand","type":"t","datacontenttype":"text/plain","data":"as it is"}`),
+			Raw:  true,
 		}))
 		failed, err := c.BulkPublish(ctx, "pubsub", "all kinds", []daprhttp.BulkMessage{
-			{EntryID: "1", Message: daprhttp.Message{Data: []byte(`{"n":1}`), Metadata: map[string]string{daprhttp.MetadataEventID: "bulk json"}}},
-			{EntryID: "2", Message: daprhttp.Message{Data: []byte(`a "text"`), ContentType: "text/plain", Metadata: map[string]string{daprhttp.MetadataEventID: "bulk text"}}},
-			{EntryID: "3", Message: daprhttp.Message{Data: []byte{0, 1, 255}, ContentType: "application/octet-stream", Metadata: map[string]string{daprhttp.MetadataEventID: "bulk bytes"}}},
+			{EntryID: "1", Message: daprhttp.Message{Data: []byte(`{"n":1}`), ID: "bulk json"}},
+			{EntryID: "2", Message: daprhttp.Message{Data: []byte(`a "text"`), ContentType: "text/plain", ID: "bulk text"}},
+			{EntryID: "3", Message: daprhttp.Message{Data: []byte{0, 1, 255}, ContentType: "application/octet-stream", ID: "bulk bytes"}},
 		}, nil)
 		is.NoErr(err)
 		is.Equal(len(failed), 0)

@@ -122,8 +122,8 @@ func (s *system) startActors(l *load) *actors {
 	}
 	every(500*time.Millisecond, func(n int) {
 		m := daprhttp.Message{
-			Data:     fmt.Appendf(nil, `{"orderId":"poison-%d","itemId":"hot","quantity":"many"}`, n),
-			Metadata: map[string]string{daprhttp.MetadataEventID: fmt.Sprint("poison-", n)},
+			Data: fmt.Appendf(nil, `{"orderId":"poison-%d","itemId":"hot","quantity":"many"}`, n),
+			ID:   fmt.Sprint("poison-", n),
 		}
 		for s.sidecar(s.order).Publish(s.t.Context(), "pubsub", "OrderPlaced", m) != nil {
 			time.Sleep(50 * time.Millisecond)

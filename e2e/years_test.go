@@ -87,8 +87,8 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 	is := is.New(t)
 	s := startSystem(t, systemOptions{tokens: true, each: func(o *stack.AppOptions) { o.Env = append(o.Env, "LOG_FORMAT=json") }})
 	event := daprhttp.Message{
-		Data:     []byte(`{"orderId":"order-1","itemId":"item1","quantity":10}`),
-		Metadata: map[string]string{daprhttp.MetadataEventID: "the same"},
+		Data: []byte(`{"orderId":"order-1","itemId":"item1","quantity":10}`),
+		ID:   "the same",
 	}
 	s.setStock("item1", 100)
 	for range 3 {

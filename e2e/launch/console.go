@@ -92,8 +92,7 @@ func readLog(line string) (l logLine, text string) {
 		record.AddAttrs(slog.Any(fmt.Sprint(name), value))
 	}
 	var b strings.Builder
-	log, err := web.NewLogger(&b, "text")
-	if err != nil || log.Handler().Handle(context.Background(), record) != nil {
+	if web.NewLogger(&b, "text").Handler().Handle(context.Background(), record) != nil {
 		return l, line
 	}
 	return l, strings.TrimSuffix(b.String(), "\n")

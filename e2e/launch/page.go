@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/web"
 	"example.com/dapr-orders/e2e/stack"
 )
@@ -281,7 +282,7 @@ func (p *page) placeLoad(w http.ResponseWriter, r *http.Request) {
 	fields, err := web.DecodeObject([]byte(body))
 	var itemID string
 	if err == nil {
-		itemID, err = fields.Key("itemId")
+		itemID, err = fields.Text("itemId", daprhttp.CheckKey)
 	}
 	if err == nil && itemID == "" {
 		err = errors.New("itemId is required")

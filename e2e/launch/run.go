@@ -30,7 +30,7 @@ type system struct {
 
 // theSystem returns the system of the README.
 func theSystem(root string, getenv func(string) string) (system, error) {
-	open, err := web.Flag(getenv, "OPEN")
+	env := web.NewEnv(getenv)
 	return system{
 		root:         root,
 		work:         filepath.Join(root, ".run"),
@@ -41,8 +41,8 @@ func theSystem(root string, getenv func(string) string) (system, error) {
 		pagePort:     5090, // 5000 is taken on every Mac
 		daprAPIToken: getenv("DAPR_API_TOKEN"),
 		appAPIToken:  getenv("APP_API_TOKEN"),
-		openBrowser:  open,
-	}, err
+		openBrowser:  env.Flag("OPEN"),
+	}, env.Err()
 }
 
 // run starts everything, tries it out, and serves the page until ctx is done. Nothing
