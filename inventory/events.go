@@ -27,9 +27,9 @@ const (
 // deliveries.
 func (s *service) events() (http.Handler, error) {
 	dead, err1 := daprhttp.DeadLetters(daprhttp.Topic{
-		Sidecar: s.sidecar, PubsubName: pubsubName, Name: deadLetterTopic, Moved: s.movedToDeadLetters,
+		Sidecar: s.sidecar, PubsubName: pubsubName, Name: deadLetterTopic, Moved: s.moved("dead-letter", s.metrics.dead),
 	}, s.appID)
-	retry := daprhttp.Topic{Sidecar: s.sidecar, PubsubName: retryPubsubName, Name: retryTopic, Moved: s.movedToRetry}
+	retry := daprhttp.Topic{Sidecar: s.sidecar, PubsubName: retryPubsubName, Name: retryTopic, Moved: s.moved("retry", s.metrics.retried)}
 	first, err2 := daprhttp.Retries(retry, tryFor)
 	again, err3 := daprhttp.Retries(retry, retryFor)
 	if err := errors.Join(err1, err2, err3); err != nil {

@@ -9,7 +9,7 @@ import (
 type metrics struct {
 	all *web.Metrics
 
-	applied, duplicate, failed, moved, dead *web.Counter
+	applied, duplicate, failed, retried, dead *web.Counter
 }
 
 func newMetrics(stocks *once.Inbox[stock]) metrics {
@@ -21,9 +21,9 @@ func newMetrics(stocks *once.Inbox[stock]) metrics {
 		all:       all,
 		applied:   events("applied"),
 		duplicate: events("duplicate"), // had been applied before
-		failed:    events("failed"),    // not applied now; delivered again
-		moved:     events("moved"),     // to the retry topic, of the failed ones
-		dead:      events("dead"),      // can never be applied
+		failed:    events("failed"),    // not applied in time
+		retried:   events("retried"),   // moved to the retry topic
+		dead:      events("dead"),      // moved to the dead-letter topic
 	}
 	all.CounterFunc("inventory_commits_total", "Records saved, each with one order or many.",
 		func() float64 { return float64(stocks.Stats().Commits) })

@@ -74,11 +74,7 @@ func (s *service) setStock(w http.ResponseWriter, r *http.Request) {
 	}
 	quantity, err := readQuantity(r)
 	if err != nil {
-		status := http.StatusBadRequest
-		if errors.Is(err, web.ErrBodyTooLarge) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		web.WriteError(w, status, err.Error())
+		web.WriteBodyError(w, err)
 		return
 	}
 	if err := s.stocks.Set(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID, stock(quantity)); err != nil {
@@ -103,11 +99,7 @@ func pathItemID(w http.ResponseWriter, r *http.Request) (string, bool) {
 
 // readQuantity reads {"quantity":100}.
 func readQuantity(r *http.Request) (int64, error) {
-	body, err := web.ReadBody(r, maxBodyBytes)
-	if err != nil {
-		return 0, err
-	}
-	fields, err := web.DecodeObject(body)
+	fields, err := web.ReadObject(r, maxBodyBytes)
 	if err != nil {
 		return 0, err
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 func FuzzParseOrder(f *testing.F) {
@@ -19,7 +20,7 @@ func FuzzParseOrder(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		o, err := parseOrder(body)
+		o, err := decode(body)
 		if err != nil {
 			return
 		}
@@ -30,8 +31,16 @@ func FuzzParseOrder(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := parseOrder(event); err != nil || again != o {
+		if again, err := decode(event); err != nil || again != o {
 			t.Errorf("published as %s, which is %+v, %v", event, again, err)
 		}
 	})
+}
+
+func decode(body []byte) (order, error) {
+	fields, err := web.DecodeObject(body)
+	if err != nil {
+		return order{}, err
+	}
+	return parseOrder(fields)
 }

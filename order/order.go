@@ -17,16 +17,11 @@ type order struct {
 
 var errIncomplete = errors.New("orderId, itemId, and quantity are required")
 
-// parseOrder reads an order from JSON. Its errors are meant for the client.
+// parseOrder reads an order. Its errors are meant for the client.
 //
 // The sidecar publishes whatever it is given, and every subscriber would have to handle
 // an order that is wrong. So this service checks it before.
-func parseOrder(body []byte) (order, error) {
-	fields, err := web.DecodeObject(body)
-	if err != nil {
-		return order{}, err
-	}
-	var o order
+func parseOrder(fields web.Object) (o order, err error) {
 	if o.OrderID, err = fields.Text("orderId", daprhttp.CheckKey); err != nil {
 		return order{}, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 
@@ -71,12 +70,8 @@ func (s *service) placeOrder(w http.ResponseWriter, r *http.Request) {
 	}
 	o, eventID, err := readOrder(r)
 	if err != nil {
-		status := http.StatusBadRequest
-		if errors.Is(err, web.ErrBodyTooLarge) {
-			status = http.StatusRequestEntityTooLarge
-		}
 		s.metrics.refused.Add(1)
-		web.WriteError(w, status, err.Error())
+		web.WriteBodyError(w, err)
 		return
 	}
 	attributes := []any{
@@ -106,11 +101,11 @@ func (s *service) publish(ctx context.Context, o order, eventID string) error {
 
 // readOrder returns the order in a request and the id of its event.
 func readOrder(r *http.Request) (o order, id string, err error) {
-	body, err := web.ReadBody(r, maxBodyBytes)
+	fields, err := web.ReadObject(r, maxBodyBytes)
 	if err != nil {
 		return order{}, "", err
 	}
-	if o, err = parseOrder(body); err != nil {
+	if o, err = parseOrder(fields); err != nil {
 		return order{}, "", err
 	}
 	id, err = eventID(r.Header, o)

@@ -12,26 +12,34 @@ import (
 	"unicode/utf8"
 )
 
-// ErrBodyTooLarge is wrapped by the error of [ReadBody] for a body beyond the
-// limit. HTTP's status for it is 413.
-var ErrBodyTooLarge = errors.New("the body is too large")
+// errBodyTooLarge is wrapped by the error of [ReadObject] for a body beyond the limit.
+var errBodyTooLarge = errors.New("the body is too large")
 
-// ReadBody reads the body of a request, of at most limit bytes. Its errors are
-// meant for the client.
+// ReadObject reads the body of a request: one JSON object of at most limit bytes. Its
+// errors are meant for the client: see [WriteBodyError].
 //
-// What lies beyond the limit is read and thrown away, up to 16 MiB: a sender
-// that is cut off in the middle does not always get to see the answer, and a
-// sidecar that has not seen it delivers the event again.
-func ReadBody(r *http.Request, limit int64) ([]byte, error) {
+// What lies beyond the limit is read and thrown away, up to 16 MiB, because a sender that
+// is cut off may not see the answer.
+func ReadObject(r *http.Request, limit int64) (Object, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("the body could not be read: %w", err)
 	}
 	if int64(len(body)) > limit {
 		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 16<<20))
-		return nil, fmt.Errorf("%w: it must not be longer than %d bytes", ErrBodyTooLarge, limit)
+		return nil, fmt.Errorf("%w: it must not be longer than %d bytes", errBodyTooLarge, limit)
 	}
-	return body, nil
+	return DecodeObject(body)
+}
+
+// WriteBodyError answers a request whose body breaks a rule with 400, or with 413 when
+// the body is too large.
+func WriteBodyError(w http.ResponseWriter, err error) {
+	status := http.StatusBadRequest
+	if errors.Is(err, errBodyTooLarge) {
+		status = http.StatusRequestEntityTooLarge
+	}
+	WriteError(w, status, err.Error())
 }
 
 // WriteJSON answers a request with v as JSON, which encoding/json must be able to

@@ -15,20 +15,26 @@ import (
 	"github.com/matryer/is"
 )
 
-func TestReadBody(t *testing.T) {
+func TestReadObject(t *testing.T) {
 	is := is.New(t)
-	body, err := ReadBody(httptest.NewRequest("POST", "/", strings.NewReader("12345")), 5)
+	status := func(err error) int {
+		w := httptest.NewRecorder()
+		WriteBodyError(w, err)
+		return w.Code
+	}
+	o, err := ReadObject(httptest.NewRequest("POST", "/", strings.NewReader(`{"n":1}`)), 7)
 	is.NoErr(err)
-	is.Equal(string(body), "12345")
+	is.True(o.Has("n"))
 
-	rest := strings.NewReader("123456" + strings.Repeat("x", 1<<20))
-	_, err = ReadBody(httptest.NewRequest("POST", "/", rest), 5)
-	is.True(errors.Is(err, ErrBodyTooLarge))
+	rest := strings.NewReader(`{"n":1} ` + strings.Repeat("x", 1<<20))
+	_, err = ReadObject(httptest.NewRequest("POST", "/", rest), 7)
+	is.Equal(status(err), 413)
 	is.Equal(rest.Len(), 0) // read to its end, so that the sender gets to see the answer
 
-	_, err = ReadBody(httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("1"), broken{})), 5)
-	is.True(err != nil)
-	is.True(!errors.Is(err, ErrBodyTooLarge))
+	_, err = ReadObject(httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("1"), broken{})), 5)
+	is.Equal(status(err), 400)
+	_, err = ReadObject(httptest.NewRequest("POST", "/", strings.NewReader("[]")), 5)
+	is.Equal(status(err), 400)
 }
 
 type broken struct{}
