@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -266,7 +267,7 @@ func (p *page) setStock(w http.ResponseWriter, r *http.Request) {
 // readBody returns the body of a request. If there is none to return, the request has
 // its answer.
 func readBody(w http.ResponseWriter, r *http.Request) (string, bool) {
-	body, err := web.ReadBody(r, maxPageBody)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPageBody))
 	if err != nil {
 		web.WriteError(w, http.StatusBadRequest, err.Error())
 		return "", false
@@ -275,11 +276,7 @@ func readBody(w http.ResponseWriter, r *http.Request) (string, bool) {
 }
 
 func (p *page) placeLoad(w http.ResponseWriter, r *http.Request) {
-	body, ok := readBody(w, r)
-	if !ok {
-		return
-	}
-	fields, err := web.DecodeObject([]byte(body))
+	fields, err := web.ReadObject(r, maxPageBody)
 	var itemID string
 	if err == nil {
 		itemID, err = fields.Text("itemId", daprhttp.CheckKey)
@@ -288,7 +285,7 @@ func (p *page) placeLoad(w http.ResponseWriter, r *http.Request) {
 		err = errors.New("itemId is required")
 	}
 	if err != nil {
-		web.WriteError(w, http.StatusBadRequest, err.Error())
+		web.WriteBodyError(w, err)
 		return
 	}
 	if p.load.pending.Add(loadOrders) > loadPending {

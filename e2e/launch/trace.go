@@ -39,12 +39,8 @@ func answered(s stack.Span) string {
 
 // takeSpans takes what a sidecar sends.
 func (j *journal) takeSpans(w http.ResponseWriter, r *http.Request) {
-	body, err := web.ReadBody(r, 16<<20)
 	var spans []stack.Span
-	if err == nil {
-		err = json.Unmarshal(body, &spans)
-	}
-	if err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<20)).Decode(&spans); err != nil {
 		web.WriteError(w, http.StatusBadRequest, err.Error())
 		return
 	}
