@@ -51,8 +51,12 @@ func failedIsHandled(t *testing.T) bool {
 	if filtered != events || !all {
 		t.Errorf("with the filter %d of %d events came, and then nothing was left: %v", filtered, events, all)
 	}
-	came, drained := abortDeliveries(t, systemOptions{unfiltered: true}, events, away)
-	return drained && came < events
+	for range 3 { // a busy machine has fewer deliveries at the same moment
+		if came, drained := abortDeliveries(t, systemOptions{unfiltered: true}, events, away); drained && came < events {
+			return true
+		}
+	}
+	return false
 }
 
 // brokenOffIsHandled shows that a sidecar takes an answer for success that ends before its
