@@ -114,6 +114,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	})
 	if o.unfiltered {
 		servers.Config = ""
+		must(t, os.Remove(filepath.Join(servers.Resources, stack.FilterFile)))
 	}
 	s := &system{System: servers, t: t, logs: o.logs, processed: make(map[string][]time.Time)}
 	if o.tokens {
