@@ -141,7 +141,7 @@ func (s *system) killBroker(l *load) {
 	l.goesOn(s.t, 50)
 }
 
-// A sidecar that stands still for longer than processingTimeout (15 s) loses its
+// A sidecar that stands still for longer than processingTimeout (10 s) loses its
 // events to another replica, and then wakes up with them in its hands.
 func TestFrozenSidecarWakesUpWithEventsThatOthersHaveTaken(t *testing.T) {
 	t.Parallel()
@@ -186,7 +186,7 @@ func promiseRollingRestart(t *testing.T, b stack.Backend) string {
 		t.Errorf("%d requests were cut off or refused", n)
 	}
 	// Another replica takes an event over after processingTimeout and
-	// redeliverInterval, 20 s together. A sidecar may take 5 s to shut down, and the
+	// redeliverInterval, 11 s together. A sidecar may take 5 s to shut down, and the
 	// rest is for a machine that is busy.
 	if orderID, late := l.latest(); late > 30*time.Second {
 		t.Errorf("%s was counted %v after it was accepted", orderID, late)

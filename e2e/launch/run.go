@@ -200,18 +200,18 @@ func partsOf(inventory, order *stack.App, second func(context.Context) (*stack.A
 			ID: "inventory", Name: "the inventory service",
 			Start: inventory.StartService, Processes: one(func() *stack.Process { return inventory.Service }),
 			Gone: "Orders are still accepted: the broker keeps the events, and the sidecar tries to deliver them until somebody answers." +
-				" A second replica takes over what this one had 20 s after it was fetched.",
+				" A second replica takes over what this one had 11 s after it was fetched.",
 			Still: "Orders are still accepted: the broker keeps the events. The sidecar waits for answers." +
-				" A second replica takes over what this one had 20 s after it was fetched.",
+				" A second replica takes over what this one had 11 s after it was fetched.",
 			Back: "It counts what waits for it. What it had counted, and could not say so, it recognises.",
 		},
 		{
 			ID: "inventory-sidecar", Name: "the inventory service's sidecar",
 			Start: inventory.StartSidecar, Processes: one(func() *stack.Process { return inventory.Sidecar }),
 			Gone: "Nothing reaches the service. Orders are still accepted: the broker keeps the events." +
-				" What this sidecar had fetched is handed to another, or to it when it is back, 20 s after it was fetched.",
+				" What this sidecar had fetched is handed to another, or to it when it is back, 11 s after it was fetched.",
 			Still: "Nothing reaches the service. Orders are still accepted: the broker keeps the events." +
-				" A second replica takes over what this one had 20 s after it was fetched.",
+				" A second replica takes over what this one had 11 s after it was fetched.",
 			Back: "It delivers what waits.",
 		},
 		{
@@ -232,8 +232,8 @@ func partsOf(inventory, order *stack.App, second func(context.Context) (*stack.A
 				}
 				return []*stack.Process{replica.Sidecar, replica.Service}
 			},
-			Gone:  "That is a machine that fails: service and sidecar. The first one goes on, and takes over what this one had 20 s after it was fetched.",
-			Still: "The first one goes on, and takes over what this one had 20 s after it was fetched.",
+			Gone:  "That is a machine that fails: service and sidecar. The first one goes on, and takes over what this one had 11 s after it was fetched.",
+			Still: "The first one goes on, and takes over what this one had 11 s after it was fetched.",
 			Back:  "Service and sidecar of its own, the same app ID: the broker gives each event to one of the two.",
 		},
 	}
