@@ -6,7 +6,8 @@
 ;; For an event that is a success, and the event is lost.
 ;;
 ;; This module sets the status to 503 before the sidecar asks the app. The app's own answer
-;; replaces the 503. Without an answer it stays, and the sidecar tries again.
+;; replaces the 503. Without an answer it stays, and the sidecar tries again. The request
+;; gets the header "dapr-filter: answered", so that an app can see that the filter is there.
 ;;
 ;; The interface is https://http-wasm.io/http-handler-abi/. To build answered.wasm:
 ;;
@@ -14,12 +15,16 @@
 (module
   (import "http_handler" "enable_features" (func $enable_features (param i32) (result i32)))
   (import "http_handler" "set_status_code" (func $set_status_code (param i32)))
+  (import "http_handler" "set_header_value" (func $set_header_value (param i32 i32 i32 i32 i32)))
 
-  (memory (export "memory") 1) ;; the interface demands one
+  (memory (export "memory") 1)
+  (data (i32.const 0) "dapr-filteranswered")
 
   (func (export "handle_request") (result i64)
     (drop (call $enable_features (i32.const 2))) ;; buffer the response, so that it can be replaced
     (call $set_status_code (i32.const 503))
+    (call $set_header_value (i32.const 0) ;; of the request
+      (i32.const 0) (i32.const 11) (i32.const 11) (i32.const 8))
     (i64.const 1)) ;; call the next handler
 
   (func (export "handle_response") (param i32 i32)))

@@ -11,13 +11,6 @@ import (
 type Metadata struct {
 	AppID         string        `json:"id"`
 	AppConnection AppConnection `json:"appConnectionProperties"`
-	Components    []Component   `json:"components"` // the loaded ones
-}
-
-// A Component is a component that a sidecar has loaded.
-type Component struct {
-	Name string `json:"name"`
-	Type string `json:"type"` // such as "pubsub.redis"
 }
 
 // An AppConnection says how a sidecar reaches the program beside it.

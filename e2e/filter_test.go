@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
 )
 
 // The module that sidecars load is what its text says.
@@ -39,8 +41,8 @@ func TestFilterIsBuiltFromItsText(t *testing.T) {
 	}
 }
 
-// For each request the filter asks for a buffered response, sets its status to 503 and has
-// the next handler called. When the response is there it does nothing.
+// For each request the filter asks for a buffered response, sets its status to 503, marks the
+// request and has the next handler called. When the response is there it does nothing.
 func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -55,6 +57,11 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 		NewFunctionBuilder().WithFunc(func(_ context.Context, status uint32) {
 		calls = append(calls, fmt.Sprint("set_status_code ", status))
 	}).Export("set_status_code").
+		NewFunctionBuilder().WithFunc(func(_ context.Context, m api.Module, kind, name, nameLen, value, valueLen uint32) {
+		nameText, _ := m.Memory().Read(name, nameLen)
+		valueText, _ := m.Memory().Read(value, valueLen)
+		calls = append(calls, fmt.Sprintf("set_header_value %d %s: %s", kind, nameText, valueText))
+	}).Export("set_header_value").
 		Instantiate(ctx)
 	must(t, err)
 	module, err := r.Instantiate(ctx, filter(t)) // which fails if it wants more of its host
@@ -71,7 +78,7 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 		}
 		nothing, err := module.ExportedFunction("handle_response").Call(ctx, api.EncodeI32(0), api.EncodeI32(0))
 		must(t, err)
-		if diff := cmp.Diff([]string{"enable_features 2", "set_status_code 503"}, calls); diff != "" || len(nothing) > 0 {
+		if diff := cmp.Diff([]string{"enable_features 2", "set_status_code 503", "set_header_value 0 dapr-filter: answered"}, calls); diff != "" || len(nothing) > 0 {
 			t.Errorf("handle_response returns %v; calls (-want +got):\n%s", nothing, diff)
 		}
 	}
@@ -92,6 +99,27 @@ func TestNoEventIsLostWhenDeliveriesFail(t *testing.T) {
 	came, drained := abortDeliveries(t, systemOptions{}, events, 5*time.Second)
 	if came < events || !drained {
 		t.Errorf("%d of %d events came, and then nothing was left: %v", came, events, drained)
+	}
+}
+
+// A service whose sidecar may lose events says so when it starts, and what to do.
+func TestServiceWarnsOfASidecarThatMayLoseEvents(t *testing.T) {
+	t.Parallel()
+	oneAtATime := func(o *stack.AppOptions) { o.SidecarArgs = append(o.SidecarArgs, "--app-max-concurrency", "1") }
+	for name, o := range map[string]struct {
+		systemOptions
+		warned bool
+	}{
+		"with the filter": {systemOptions{}, false},
+		"without":         {systemOptions{unfiltered: true}, true},
+		"one at a time":   {systemOptions{unfiltered: true, each: oneAtATime}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startSystem(t, o.systemOptions)
+			if got := strings.Contains(s.inventory[0].Service.Log(), "WARNING: this sidecar may lose events"); got != o.warned {
+				t.Errorf("warned %t, want %t:\n%s", got, o.warned, s.inventory[0].Service.Log())
+			}
+		})
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -58,15 +57,14 @@ func (s *service) events() (http.Handler, error) {
 }
 
 // warned logs a warning, when the sidecar asks for the subscriptions, if this sidecar can
-// lose events.
+// lose events. The filter marks each request that goes through it.
 func (s *service) warned(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/dapr/subscribe" {
-			m, err := s.sidecar.Metadata(r.Context())
-			filter := func(c daprhttp.Component) bool { return c.Type == "middleware.http.wasm" }
-			if err == nil && m.AppConnection.MaxConcurrency != 1 && !slices.ContainsFunc(m.Components, filter) {
-				s.log.Warn("WARNING: the sidecar may lose events when a delivery fails. Start it with --config ../components/config.yaml" +
-					" and --resources-path ../components/redis (see components/README.md), or with --app-max-concurrency 1.")
+		fromSidecar := r.Header.Get("dapr-app-id") != ""
+		if r.URL.Path == "/dapr/subscribe" && fromSidecar && r.Header.Get("dapr-filter") == "" {
+			if m, err := s.sidecar.Metadata(r.Context()); err == nil && m.AppConnection.MaxConcurrency != 1 {
+				s.log.Warn("WARNING: this sidecar may lose events when a delivery fails. Start it with --config ../components/config.yaml" +
+					" and --resources-path ../components/redis, or with --app-max-concurrency 1. See components/lost-events.md.")
 			}
 		}
 		next.ServeHTTP(w, r)

@@ -339,19 +339,26 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 }
 
 func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
-	for metadata, want := range map[string]bool{
-		`{"appConnectionProperties":{"port":5001},"components":[{"name":"pubsub","type":"pubsub.redis"}]}`:           true,
-		`{"appConnectionProperties":{"port":5001,"maxConcurrency":-1}}`:                                              true,
-		`{"appConnectionProperties":{"port":5001,"maxConcurrency":2}}`:                                               true,
-		`{"appConnectionProperties":{"port":5001,"maxConcurrency":1}}`:                                               false,
-		`{"appConnectionProperties":{"port":5001},"components":[{"name":"answered","type":"middleware.http.wasm"}]}`: false,
-		``: false, // nothing is known
+	for _, tt := range []struct {
+		metadata, filter string
+		want             bool
+	}{
+		{`{"appConnectionProperties":{"port":5001}}`, "", true},
+		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":-1}}`, "", true},
+		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":2}}`, "", true},
+		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":1}}`, "", false},
+		{`{"appConnectionProperties":{"port":5001}}`, "answered", false},
+		{``, "", false}, // nothing is known
 	} {
 		s := newServiceTest(t)
-		s.metadata = metadata
-		s.do("GET", "/dapr/subscribe", "", "")
-		if got := strings.Contains(s.logs.String(), "--app-max-concurrency 1"); got != want {
-			t.Errorf("%s: warned %t, want %t", metadata, got, want)
+		s.metadata = tt.metadata
+		r := httptest.NewRequest("GET", "/dapr/subscribe", nil)
+		r.Header.Set("dapr-app-id", "inventory-service") // as a sidecar does
+		r.Header.Set("dapr-filter", tt.filter)
+		s.serve(r)
+		s.do("GET", "/dapr/subscribe", "", "") // by hand, which says nothing about the sidecar
+		if got := strings.Count(s.logs.String(), "--app-max-concurrency 1") == 1; got != tt.want {
+			t.Errorf("%+v: warned %t", tt, got)
 		}
 	}
 }
