@@ -48,7 +48,7 @@ func (b *bench) report(write bool) error {
 // table returns the report as Markdown.
 func (b *bench) table() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds;\nin brackets the interval in which the true median is with a confidence of 95 %%. A ratio is bold where the two intervals do not overlap.\n\n",
+	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds.\nThe interval in brackets has the true median with a confidence of 95 %%. A ratio is bold where the two intervals do not overlap.\n\n",
 		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.project.Daprd), "daprd-"), b.rounds)
 	t.WriteString("| | this project | compared with | ratio |\n| --- | --- | --- | --- |\n")
 	for _, c := range b.comparisons {
@@ -64,7 +64,7 @@ func (b *bench) table() string {
 	}
 	t.WriteString("\n| | |\n| --- | --- |\n")
 	for _, f := range b.facts {
-		fmt.Fprintf(&t, "| %s | %s |\n", f.name, f.value)
+		fmt.Fprintf(&t, "| %s | %s |\n", f[0], f[1])
 	}
 	return t.String()
 }
@@ -73,13 +73,13 @@ func (b *bench) table() string {
 // were rounds enough for one.
 func (c comparison) figures(values []float64) string {
 	number := func(v float64) string {
-		if c.unit == "ms" {
+		if c.figure.unit == "ms" {
 			return fmt.Sprintf("%.1f", v)
 		}
 		return fmt.Sprintf("%.0f", v)
 	}
 	s := spread(values)
-	figures := number(s.Center) + " " + c.unit
+	figures := number(s.Center) + " " + c.figure.unit
 	if !math.IsInf(s.Lo, 0) {
 		figures += " (" + number(s.Lo) + "–" + number(s.Hi) + ")"
 	}
@@ -100,30 +100,41 @@ func processor() string {
 
 type colors struct{ text, quiet, bar, line string }
 
-// chart returns the rates as bars: how many times what it is compared with.
+// chart returns the ratios of the rates as bars, which begin where both are as fast. The
+// axis is logarithmic: twice as fast is as far from there as half as fast.
 func (b *bench) chart(c colors) string {
 	const (
-		width, row      = 840, 30
-		left, right     = 420, 780 // of the bars
-		top, most, size = 40, 5, 13
+		width, row, top, size = 900, 30, 40, 13
+		left, right           = 450, 840 // of the axis
 	)
 	var rows []comparison
+	least, greatest := 0.25, 4.0 // of the axis
 	for _, cmp := range b.comparisons {
-		if !cmp.less {
+		if cmp.figure.unit != "ms" {
 			rows = append(rows, cmp)
+			least, greatest = min(least, cmp.ratio()), max(greatest, cmp.ratio())
 		}
 	}
+	x := func(ratio float64) float64 {
+		return left + (right-left)*math.Log(ratio/least)/math.Log(greatest/least)
+	}
 	height := top + len(rows)*row + 10
-	x := func(ratio float64) float64 { return left + (right-left)*min(ratio, most)/most }
 	var s strings.Builder
 	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="%d">`+"\n", width, height, width, height, size)
-	fmt.Fprintf(&s, `<text x="%.0f" y="20" fill="%s" text-anchor="middle">as fast</text>`+"\n", x(1), c.quiet)
-	for i, cmp := range rows {
-		y := top + i*row
-		fmt.Fprintf(&s, `<text x="%d" y="%d" fill="%s" text-anchor="end">%s</text>`+"\n", left-10, y+17, c.text, html.EscapeString(cmp.name))
-		fmt.Fprintf(&s, `<rect x="%d" y="%d" width="%.0f" height="%d" rx="3" fill="%s"/>`+"\n", left, y+3, x(cmp.ratio())-left, row-10, c.bar)
-		fmt.Fprintf(&s, `<text x="%.0f" y="%d" fill="%s">%.2f</text>`+"\n", x(cmp.ratio())+8, y+17, c.text, cmp.ratio())
+	for exponent := math.Ceil(math.Log2(least)); exponent <= math.Log2(greatest); exponent++ {
+		ratio, name, color, dashes := math.Exp2(exponent), fmt.Sprint(math.Exp2(exponent)), c.quiet, "1 3"
+		if ratio == 1 {
+			name, color, dashes = "as fast", c.line, "none"
+		}
+		fmt.Fprintf(&s, `<text x="%.0f" y="20" fill="%s" text-anchor="middle">%s</text>`+"\n", x(ratio), c.quiet, name)
+		fmt.Fprintf(&s, `<line x1="%.0f" y1="%d" x2="%.0f" y2="%d" stroke="%s" stroke-dasharray="%s"/>`+"\n", x(ratio), top-10, x(ratio), height-5, color, dashes)
 	}
-	fmt.Fprintf(&s, `<line x1="%.0f" y1="%d" x2="%.0f" y2="%d" stroke="%s" stroke-dasharray="4 3"/>`+"\n</svg>\n", x(1), top-10, x(1), height-5, c.line)
-	return s.String()
+	for i, cmp := range rows {
+		y, ratio := top+i*row, cmp.ratio()
+		from, to := x(min(ratio, 1)), x(max(ratio, 1))
+		fmt.Fprintf(&s, `<text x="%d" y="%d" fill="%s" text-anchor="end">%s</text>`+"\n", left-15, y+17, c.text, html.EscapeString(cmp.name))
+		fmt.Fprintf(&s, `<rect x="%.0f" y="%d" width="%.0f" height="%d" rx="3" fill="%s"/>`+"\n", from, y+3, to-from, row-10, c.bar)
+		fmt.Fprintf(&s, `<text x="%.0f" y="%d" fill="%s">%.2f</text>`+"\n", to+8, y+17, c.text, ratio)
+	}
+	return s.String() + "</svg>\n"
 }

@@ -1,5 +1,5 @@
-// Command load makes the load of the benchmark, in a process of its own. It
-// prints when it placed each order, or only how many seconds all of them took.
+// Command load makes the load of the benchmark, in a process of its own. With a rate, it
+// prints the ID of each order and when it placed the order, in nanoseconds since 1970.
 package main
 
 import (
@@ -22,37 +22,36 @@ import (
 
 func main() {
 	log.SetFlags(0)
+	var l load
 	var (
-		to      = flag.String("to", "", "URL of the order service, or of a sidecar")
-		how     = flag.String("how", "order", "order: POST /order; publish: straight to the sidecar; bulk: the same, 100 at a time")
-		n       = flag.Int("n", 1000, "how many orders")
-		first   = flag.Int("first", 0, "number of the first order")
-		items   = flag.Int("items", 1, "for how many items in turn")
-		clients = flag.Int("clients", 32, "how many clients place orders at the same time")
-		rate    = flag.Int("rate", 0, "orders a second; 0: as many as are taken")
-		uuid    = flag.Int("uuid", 7, "the version of the UUIDs that are the ids of what is published in bulk: 7 or 4")
-		show    = flag.Bool("show", false, "print the ID of each order and when it was placed, in nanoseconds since 1970")
+		how   = flag.String("how", "order", "order: POST /order; publish: straight to the sidecar; bulk: the same, 100 at a time")
+		n     = flag.Int("n", 1000, "how many orders")
+		first = flag.Int("first", 0, "number of the first order")
+		rate  = flag.Int("rate", 0, "orders a second; 0: as many as are taken")
 	)
+	flag.StringVar(&l.to, "to", "", "URL of the order service, or of a sidecar")
+	flag.StringVar(&l.item, "item", "item", "before the number of each item")
+	flag.IntVar(&l.items, "items", 1, "for how many items in turn")
+	flag.BoolVar(&l.keys, "keys", false, "the ids of the events are UUIDs of version 4, as clients may choose them; otherwise 7")
 	flag.Parse()
-	l := load{to: *to, items: *items, uuid: *uuid, sidecar: &daprhttp.Client{Endpoint: *to}}
-	if *show {
-		l.placed = bufio.NewWriter(os.Stdout)
-	}
-	send, each := l.order, 1
+	l.sidecar = &daprhttp.Client{Endpoint: l.to}
+	send, each, clients := l.order, 1, 32
 	switch *how {
 	case "publish":
 		send = l.publish
 	case "bulk":
-		send, each = l.bulk, 100
+		send, each, clients = l.bulk, 100, 4
 	}
 
 	var tick <-chan time.Time
 	if *rate > 0 {
 		tick = time.Tick(time.Second / time.Duration(*rate))
+		l.placed = bufio.NewWriter(os.Stdout)
+		defer l.placed.Flush()
 	}
 	numbers := make(chan int)
 	var workers sync.WaitGroup
-	for range *clients {
+	for range clients {
 		workers.Go(func() {
 			for i := range numbers {
 				if err := send(i, min(each, *first+*n-i)); err != nil {
@@ -61,7 +60,6 @@ func main() {
 			}
 		})
 	}
-	start := time.Now()
 	for i := *first; i < *first+*n; i += each {
 		if tick != nil {
 			<-tick
@@ -70,17 +68,13 @@ func main() {
 	}
 	close(numbers)
 	workers.Wait()
-	if *show {
-		_ = l.placed.Flush()
-	} else {
-		fmt.Println(time.Since(start).Seconds())
-	}
 }
 
 type load struct {
 	to      string
+	item    string
 	items   int
-	uuid    int
+	keys    bool
 	sidecar *daprhttp.Client
 
 	mu     sync.Mutex
@@ -91,7 +85,16 @@ func orderID(i int) string { return "order-" + strconv.Itoa(i) }
 
 // body returns the ith order.
 func (l *load) body(i int) []byte {
-	return fmt.Appendf(nil, `{"orderId":%q,"itemId":"item-%d","quantity":1}`, orderID(i), i%l.items)
+	return fmt.Appendf(nil, `{"orderId":%q,"itemId":"%s-%d","quantity":1}`, orderID(i), l.item, i%l.items)
+}
+
+// id returns an id for the ith order's event.
+func (l *load) id(i int) string {
+	if l.keys {
+		return fmt.Sprintf("%08x-%04x-4000-8000-%012x", rand.Uint32(), rand.Uint32()>>16, i)
+	}
+	now := time.Now().UnixMilli()
+	return fmt.Sprintf("%08x-%04x-7000-8000-%012x", now>>16, now&0xFFFF, i)
 }
 
 var client = &http.Client{
@@ -101,7 +104,15 @@ var client = &http.Client{
 
 func (l *load) order(i, _ int) error {
 	start := time.Now()
-	resp, err := client.Post(l.to+"/order", "application/json", bytes.NewReader(l.body(i)))
+	req, err := http.NewRequest(http.MethodPost, l.to+"/order", bytes.NewReader(l.body(i)))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if l.keys {
+		req.Header.Set("Idempotency-Key", l.id(i))
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -124,16 +135,10 @@ func (l *load) publish(i, _ int) error {
 
 func (l *load) bulk(i, n int) error {
 	messages := make([]daprhttp.BulkMessage, n)
-	now := time.Now().UnixMilli()
 	for j := range messages {
-		id := fmt.Sprintf("%08x-%04x-7000-8000-%012x", now>>16, now&0xFFFF, i+j)
-		if l.uuid == 4 {
-			id = fmt.Sprintf("%08x-%04x-4000-8000-%012x", rand.Uint32(), rand.Uint32()>>16, i+j)
+		messages[j] = daprhttp.BulkMessage{
+			EntryID: strconv.Itoa(j), Message: daprhttp.Message{Data: l.body(i + j), ID: l.id(i + j)},
 		}
-		messages[j] = daprhttp.BulkMessage{EntryID: id, Message: daprhttp.Message{
-			Data:     l.body(i + j),
-			Metadata: map[string]string{daprhttp.MetadataEventID: id},
-		}}
 	}
 	_, err := l.sidecar.BulkPublish(context.Background(), "pubsub", "OrderPlaced", messages, nil)
 	return err

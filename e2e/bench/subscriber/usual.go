@@ -1,39 +1,29 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log"
 	"net/http"
-
-	"example.com/dapr-orders/daprhttp"
-	"example.com/dapr-orders/daprhttp/web"
+	"strings"
 )
 
-// usual is the subscriber as it is usually written. Events of one item that are
-// handled at the same time overwrite each other's result.
-type usual struct{ sidecar *daprhttp.Client }
-
-func (u usual) handle(mux *http.ServeMux) {
-	mux.HandleFunc("GET /inventory/{itemId}", func(w http.ResponseWriter, r *http.Request) {
-		quantity, err := u.read(r.Context(), r.PathValue("itemId"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		web.WriteJSON(w, http.StatusOK, map[string]int64{"quantity": quantity})
-	})
-	mux.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
-		if err := u.count(r); err != nil {
-			log.Print(err)
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		succeed(w)
-	})
+// usual is the subscriber as it is usually written, over the state API. Events of one
+// item that are handled at the same time overwrite each other's result.
+type usual struct {
+	store  string // URL of the state store
+	client *http.Client
 }
 
-func (u usual) count(r *http.Request) error {
+func newUsual(sidecar string) usual {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 100 // the default, 2, closes most connections after each request
+	return usual{sidecar + "/v1.0/state/statestore", &http.Client{Transport: transport}}
+}
+
+// apply lowers the stock by the order in a delivery.
+func (u usual) apply(r *http.Request) error {
 	var event struct {
 		Data struct {
 			OrderID  string `json:"orderId"`
@@ -45,24 +35,41 @@ func (u usual) count(r *http.Request) error {
 		return err
 	}
 	o := event.Data
-	quantity, err := u.read(r.Context(), o.ItemID)
+	quantity, err := u.read(o.ItemID)
 	if err != nil {
 		return err
 	}
 	quantity -= o.Quantity
-	if err := u.sidecar.SaveState(r.Context(), "statestore", daprhttp.StateItem{Key: o.ItemID, Value: quantity}); err != nil {
-		return err
+	resp, err := u.client.Post(u.store, "application/json", strings.NewReader(fmt.Sprintf(`[{"key":%q,"value":%d}]`, o.ItemID, quantity)))
+	if err == nil {
+		_, err = body(resp)
 	}
-	log.Printf("Processed OrderPlaced event. orderId=%s, itemId=%s, ordered=%d, remaining=%d", o.OrderID, o.ItemID, o.Quantity, quantity)
-	return nil
+	if err == nil {
+		log.Printf("Processed OrderPlaced event. orderId=%s, itemId=%s, ordered=%d, remaining=%d", o.OrderID, o.ItemID, o.Quantity, quantity)
+	}
+	return err
 }
 
 // read returns the stock of an item.
-func (u usual) read(ctx context.Context, itemID string) (quantity int64, err error) {
-	v, err := u.sidecar.GetState(ctx, "statestore", itemID, daprhttp.GetStateOptions{})
-	if err != nil || v.Value == nil {
+func (u usual) read(itemID string) (quantity int64, err error) {
+	resp, err := u.client.Get(u.store + "/" + itemID)
+	if err != nil {
 		return 0, err
 	}
-	err = json.Unmarshal(v.Value, &quantity)
+	text, err := body(resp)
+	if err != nil || len(text) == 0 {
+		return 0, err
+	}
+	err = json.Unmarshal(text, &quantity)
 	return quantity, err
+}
+
+// body reads an answer to its end, so that its connection is used again.
+func body(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode >= 300 {
+		err = fmt.Errorf("the sidecar answered %s: %s", resp.Status, text)
+	}
+	return text, err
 }
