@@ -61,9 +61,6 @@ func TestRedisWithoutMemory(t *testing.T) {
 			if n := l.refused.Load(); (n > 0) != (name != "state store") {
 				t.Errorf("%d orders were refused", n)
 			}
-			if n := s.moved.Load(); n > 0 {
-				t.Errorf("%d orders were moved to the retry topic, although all had to wait", n)
-			}
 			if n, err := s.stock("refused"); err != nil || n != 0 {
 				t.Errorf("what was refused was counted: %d, %v", n, err)
 			}
