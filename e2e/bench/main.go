@@ -32,7 +32,7 @@ func main() {
 	b := &bench{results: make(map[measurement][]result)}
 	flag.IntVar(&b.rounds, "rounds", 6, "how often each side is measured")
 	flag.IntVar(&b.orders, "orders", 10_000, "how many orders are applied in a round; slow systems get a quarter of them")
-	flag.IntVar(&b.history, "history", 150_000, "how many orders the history has")
+	flag.IntVar(&b.history, "history", 220_000, "how many orders the history has")
 	write := flag.Bool("write", true, "write the table and the chart into e2e/README.md")
 	only := flag.String("only", "", "measure only the rows whose names match this regular expression, and write nothing")
 	flag.Parse()
@@ -194,7 +194,7 @@ func (b *bench) compare() {
 // growth compares the last tenth of a long history of orders with the first. The items
 // are ordered in turn, and have more IDs in their records than the service remembers.
 func (b *bench) growth(ctx context.Context) (err error) {
-	const each, parts = 250, 60
+	const each, parts = 400, 60
 	t := task{do: apply, item: "turn", items: b.history / each}
 	c := comparison{name: fmt.Sprintf("%d items in turn: the last tenth of %d orders, against the first tenth", t.items, b.history), figure: perSecond}
 	if !b.only.MatchString(c.name) {
@@ -214,7 +214,6 @@ func (b *bench) growth(ctx context.Context) (err error) {
 			return err
 		}
 		rates = append(rates, float64(b.history/parts)/r.took.Seconds())
-		log.Printf("%d orders in turn: %.0f orders/s", r.placed, rates[len(rates)-1])
 	}
 	c.theirs, c.ours = rates[:parts/10], rates[parts-parts/10:]
 	stock, err := r.stock(t)
