@@ -29,8 +29,7 @@ func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome
 	}
 	outcome := daprhttp.Success()
 	result := answer{Status: outcome.Status, OrderID: o.OrderID, ItemID: o.ItemID, OrderedQuantity: o.Quantity}
-	r := s.stocks.Apply(ctx, o.change())[0]
-	err = r.Err
+	r, err := s.stocks.Apply(ctx, o.change())
 	switch {
 	case errors.Is(err, once.ErrFinal):
 		outcome = daprhttp.Drop(err)

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/once"
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-const maxBodyBytes = 64 << 10
+const (
+	maxBodyBytes = 64 << 10
+	setFor       = 5 * time.Second // how long the service tries to set a stock
+)
 
 // A service is the inventory service.
 type service struct {
@@ -77,7 +82,9 @@ func (s *service) setStock(w http.ResponseWriter, r *http.Request) {
 		web.WriteBodyError(w, err)
 		return
 	}
-	if err := s.stocks.Set(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID, stock(quantity)); err != nil {
+	ctx, cancel := context.WithTimeout(daprhttp.ContextWithTrace(r.Context(), r.Header), setFor)
+	defer cancel()
+	if err := s.stocks.Set(ctx, itemID, stock(quantity)); err != nil {
 		s.log.Info("Failed to save inventory quantity.", "itemId", itemID, "quantity", quantity, web.LogError, err)
 		web.WriteError(w, http.StatusInternalServerError, "Failed to save inventory quantity")
 		return

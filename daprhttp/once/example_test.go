@@ -27,8 +27,9 @@ func ExampleInbox_Apply() {
 			Apply: func(n int) (int, error) { return n + pieces, nil },
 		}
 	}
-	for _, r := range sold.Apply(context.Background(), sale("e1", 10), sale("e2", 5), sale("e1", 10)) {
-		fmt.Println(r.Before, r.After, r.Duplicate, r.Err)
+	for _, change := range []once.Change[int]{sale("e1", 10), sale("e2", 5), sale("e1", 10)} {
+		r, err := sold.Apply(context.Background(), change)
+		fmt.Println(r.Before, r.After, r.Duplicate, err)
 	}
 	n, err := sold.Get(context.Background(), "item1")
 	fmt.Println(n, err)
@@ -39,8 +40,8 @@ func ExampleInbox_Apply() {
 	// 15 <nil>
 }
 
-// A value may be of any type that has a JSON. An error of Apply is final: to deliver
-// the event again would change nothing.
+// A value may be of any type that encodes as JSON. An error of the Apply function is
+// final: delivering the event again would not help.
 func ExampleErrFinal() {
 	sidecar, stop := startSidecar()
 	defer stop()
@@ -63,34 +64,26 @@ func ExampleErrFinal() {
 	}
 	ctx := context.Background()
 	fmt.Println(trains.Set(ctx, "train 7", seats{Free: 1}))
-	fmt.Println(trains.Apply(ctx, book("b1", "Ada"))[0].After)
-	err := trains.Apply(ctx, book("b2", "Bob"))[0].Err
+	booked, err := trains.Apply(ctx, book("b1", "Ada"))
+	fmt.Println(booked.After, err)
+	_, err = trains.Apply(ctx, book("b2", "Bob"))
 	fmt.Println(err, errors.Is(err, once.ErrFinal))
 	// Output:
 	// <nil>
-	// {0 [Ada]}
+	// {0 [Ada]} <nil>
 	// the train is full true
 }
 
-// The same event has the same ID, whoever delivers it. Ids that tell the time make
-// new events cheap.
+// An event has the same ID in each delivery. Another source makes it another event.
 func ExampleEventID() {
 	a := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
 	b := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
 	c := once.EventID("another-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
 	fmt.Println(a == b, a == c)
-	madeAt, ok := once.EventTime("0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
-	fmt.Println(madeAt.UTC().Format("2006-01-02"), ok)
-	_, ok = once.EventTime("order-1001")
-	fmt.Println(ok)
-	// Output:
-	// true false
-	// 2025-08-19 true
-	// false
+	// Output: true false
 }
 
-// startSidecar starts what stands in for a sidecar with a state store in the
-// examples.
+// startSidecar starts a sidecar in memory, with a state store.
 func startSidecar() (*daprhttp.Client, func()) {
 	type value struct {
 		Key   string          `json:"key"`

@@ -6,12 +6,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
-	"time"
 )
 
-// An ID tells a change from all others. It has 24 characters: when the change was
-// made, in milliseconds since 1970 (6 bytes; 0 where nothing tells), and a hash
-// of what identifies it (12 bytes). IDs sort by that time.
+// An ID identifies an event. It has 24 characters: the time of the event in
+// milliseconds since 1970 (6 bytes; 0 if its id does not tell), and a hash of its
+// source and id (12 bytes). IDs sort by that time.
 type ID string
 
 const (
@@ -19,22 +18,22 @@ const (
 	idTimeLength = 8
 )
 
-// idEncoding is base64 with characters that are in order, so that IDs compare
-// as what they encode, and that no URL changes.
+// idEncoding is base64 with characters in ascending order, so that IDs sort like the
+// bytes in them, and fit into a URL.
 var idEncoding = base64.NewEncoding("-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz").WithPadding(base64.NoPadding)
 
-// EventID returns the ID of the change that a CloudEvent with this source and id
-// stands for. Events are the same if, and only if, both are.
+// EventID returns the ID of the CloudEvent with this source and id. Two events are
+// the same if both are equal.
 //
-// Use ids that tell when the event was made, as UUIDs of version 7 do (see
-// [EventTime]): the change then needs no look at a marker when it is new.
+// Give events UUIDs of version 7 as ids, or ids that begin with such a UUID and a
+// full stop. These tell the time, and a new event then needs no look-up.
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#id.
 func EventID(source, id string) ID {
 	return newID(uuidTime(id), fmt.Appendf(nil, "%d:%s%s", len(source), source, id))
 }
 
-// newID returns the ID of the change that identity tells from all others.
+// newID returns the ID with this time and the hash of identity.
 func newID(madeAt uint64, identity []byte) ID {
 	var id [18]byte
 	sum := sha256.Sum256(identity)
@@ -43,7 +42,7 @@ func newID(madeAt uint64, identity []byte) ID {
 	return ID(idEncoding.EncodeToString(id[:]))
 }
 
-// madeAt returns when the change was made, in milliseconds since 1970, or 0.
+// madeAt returns the time of the event, in milliseconds since 1970, or 0.
 func (id ID) madeAt() uint64 {
 	var ms [8]byte
 	if len(id) != idLength {
@@ -55,23 +54,16 @@ func (id ID) madeAt() uint64 {
 	return binary.BigEndian.Uint64(ms[:])
 }
 
-// EventTime returns when the event with a CloudEvents id was made, if the id tells:
-// if it is a UUID of version 7, or that, a full stop, and more.
+// uuidTime returns the time of the UUID of version 7 with which text begins, in
+// milliseconds since 1970, or 0.
 //
 // See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
-func EventTime(id string) (madeAt time.Time, ok bool) {
-	ms := uuidTime(id)
-	return time.UnixMilli(int64(ms)), ms != 0
-}
-
-// uuidTime returns when the UUID of version 7 was made with which text begins, in
-// milliseconds since 1970, and 0 for any other text.
 func uuidTime(text string) uint64 {
 	const length = 36
 	if len(text) < length || text[8] != '-' || text[13] != '-' || text[14] != '7' {
 		return 0
 	}
-	if len(text) > length && text[length] != '.' { // the text goes on with something of its own
+	if len(text) > length && text[length] != '.' {
 		return 0
 	}
 	ms, err := strconv.ParseUint(text[:8]+text[9:13], 16, 64)

@@ -44,6 +44,7 @@ func TestSetOfIDs(t *testing.T) {
 	is := is.New(t)
 	a, b, c, d := newID(1, nil), newID(2, nil), newID(3, nil), newID(4, nil)
 	is.Equal(setOf([]ID{c, a}).with([]ID{d, b}), setOf([]ID{a, b, c, d}))
+	is.Equal(setOf([]ID{a, c}).with([]ID{b, c, b}), setOf([]ID{a, b, c}))
 	is.Equal(setOf([]ID{b}).with([]ID{a}), setOf([]ID{a}).with([]ID{b}))
 	is.Equal(setOf(nil).len(), 0)
 	s := setOf([]ID{a, b, c})
@@ -53,4 +54,8 @@ func TestSetOfIDs(t *testing.T) {
 	is.Equal(s.slice(1, 1), idSet(""))
 	is.Equal(s.filter(func(id ID) bool { return id != b }), setOf([]ID{a, c}))
 	is.Equal(s.filter(func(ID) bool { return false }), idSet(""))
+
+	is.True(idSet("").valid() && s.valid() && setOf([]ID{a}).valid())
+	is.True(!idSet(a+"-"+b).valid() && !idSet(b+" "+a).valid() && !idSet(a+" "+a).valid() && !(s + " ").valid() && !idSet("no ID").valid())
+	is.Equal(idSet(c+" broken "+a+" "+c).readable(), setOf([]ID{a, c}))
 }

@@ -7,16 +7,18 @@ import (
 	"strings"
 )
 
-// An idSet is IDs in the form in which they are stored: in order, with spaces
-// between them.
+// An idSet is a set of IDs as it is stored: in ascending order, with spaces between
+// them.
 type idSet string
 
-// setOf returns the set of some IDs, which may be in any order.
+const idStep = idLength + 1 // from one ID to the next
+
+// setOf returns the set of some IDs in any order.
 func setOf(ids []ID) idSet { return idSet("").with(ids) }
 
-func (s idSet) len() int { return (len(s) + 1) / (idLength + 1) }
+func (s idSet) len() int { return (len(s) + 1) / idStep }
 
-func (s idSet) at(i int) ID { return ID(s[i*(idLength+1):][:idLength]) }
+func (s idSet) at(i int) ID { return ID(s[i*idStep:][:idLength]) }
 
 // search returns where an ID is, or would be, and whether it is there.
 func (s idSet) search(id ID) (int, bool) {
@@ -38,22 +40,19 @@ func (s idSet) all() iter.Seq[ID] {
 	}
 }
 
-// slice returns the set of the IDs from i up to j.
+// slice returns the IDs from number i up to j, without j.
 func (s idSet) slice(i, j int) idSet {
 	if i == j {
 		return ""
 	}
-	return s[i*(idLength+1) : j*(idLength+1)-1]
+	return s[i*idStep : j*idStep-1]
 }
 
-// with returns the set with more IDs, none of which it has yet.
+// with returns the set with more IDs.
 func (s idSet) with(ids []ID) idSet {
-	if len(ids) == 0 {
-		return s
-	}
-	ids = slices.Sorted(slices.Values(ids))
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
 	var b strings.Builder
-	b.Grow(len(s) + len(ids)*(idLength+1))
+	b.Grow(len(s) + len(ids)*idStep)
 	write := func(text string) {
 		if text != "" && b.Len() > 0 {
 			b.WriteByte(' ')
@@ -62,25 +61,49 @@ func (s idSet) with(ids []ID) idSet {
 	}
 	from := 0
 	for _, id := range ids {
-		to, _ := s.search(id)
+		to, found := s.search(id)
 		write(string(s.slice(from, to)))
-		write(string(id))
+		if !found {
+			write(string(id))
+		}
 		from = to
 	}
 	write(string(s.slice(from, s.len())))
 	return idSet(b.String())
 }
 
-// filter returns the set of the IDs for which keep is true.
+// filter returns the IDs for which keep is true.
 func (s idSet) filter(keep func(ID) bool) idSet {
-	var kept []ID
+	var b strings.Builder
+	b.Grow(len(s))
 	for id := range s.all() {
 		if keep(id) {
-			kept = append(kept, id)
+			if b.Len() > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(string(id))
 		}
 	}
-	return setOf(kept)
+	return idSet(b.String())
 }
 
-// valid reports whether it can be a set of IDs.
-func (s idSet) valid() bool { return len(s) == 0 || (len(s)+1)%(idLength+1) == 0 }
+// valid tells whether the text is a set of IDs.
+func (s idSet) valid() bool {
+	for i := 1; i < s.len(); i++ {
+		if s[i*idStep-1] != ' ' || s.at(i-1) >= s.at(i) {
+			return false
+		}
+	}
+	return s == "" || (len(s)+1)%idStep == 0
+}
+
+// readable returns the IDs in a damaged or unsorted text.
+func (s idSet) readable() idSet {
+	var ids []ID
+	for _, field := range strings.Fields(string(s)) {
+		if len(field) == idLength {
+			ids = append(ids, ID(field))
+		}
+	}
+	return setOf(ids)
+}

@@ -1,9 +1,9 @@
 package once
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -56,17 +56,17 @@ func (c *choices) again() bool {
 type fault int
 
 const (
-	none        fault = iota
-	dieBefore         // the process dies, and the store never hears of the call
-	dieAfter          // the process dies when the store has done what it was told
-	failBefore        // the call fails, and the store never heard of it
-	failAfter         // the call fails, though it took effect
-	failPartly        // the call fails, with one of many writes done; a read finds nothing and does not fail
-	faultsTotal       // how many there are
+	none       fault = iota
+	dieBefore        // the process dies, and the store never hears of the call
+	dieAfter         // the process dies when the store has done what it was told
+	failBefore       // the call fails, and the store never heard of it
+	failAfter        // the call fails, though it took effect
+	leave            // the callers give up, and the store does what it was told
+	failPartly       // the call fails, with some of the markers written
 )
 
 func (f fault) String() string {
-	return [...]string{"", " DIES BEFORE", " DIES AFTER", " FAILS", " FAILS BUT TOOK EFFECT", " FAILS HALFWAY"}[f]
+	return [...]string{"", " DIES BEFORE", " DIES AFTER", " FAILS", " FAILS BUT TOOK EFFECT", " IS LEFT BY ITS CALLERS", " FAILS HALFWAY"}[f]
 }
 
 var errDead = errors.New("the process is dead")
@@ -77,6 +77,8 @@ type replica struct {
 	name  string
 	store store
 	dead  atomic.Bool
+	ctx   context.Context // of the callers
+	leave context.CancelFunc
 
 	mu      sync.Mutex
 	waiting []*turn
@@ -114,6 +116,9 @@ func (r *replica) call(what string, do func(part bool) error) error {
 	case failAfter:
 		_ = do(false)
 		return errFailed
+	case leave:
+		r.leave()
+		return do(false)
 	case failPartly:
 		return do(true)
 	default:
@@ -121,54 +126,29 @@ func (r *replica) call(what string, do func(part bool) error) error {
 	}
 }
 
-func (r *replica) read(ctx context.Context, keys []string) (map[string]stored, error) {
-	return r.get("reads ", keys, nil, func() (map[string]stored, error) { return r.store.read(ctx, keys) })
-}
-
-func (r *replica) readStrong(ctx context.Context, keys []string) map[string]stored {
-	found, err := r.get("reads strong ", keys, errFailed, func() (map[string]stored, error) { return r.store.readStrong(ctx, keys), nil })
-	if err != nil {
-		found = make(map[string]stored)
-		for _, key := range keys {
-			found[key] = stored{err: err}
-		}
-	}
-	return found
-}
-
-// get is a call that reads. When it is cut short it finds nothing, and says so by
-// the error partly, if at all.
-func (r *replica) get(what string, keys []string, partly error, do func() (map[string]stored, error)) (found map[string]stored, err error) {
-	err = r.call(what+describe(keys), func(part bool) error {
-		if part {
-			return partly
-		}
-		found, err = do()
+func (r *replica) read(ctx context.Context, key string) (found stored, err error) {
+	err = r.call("reads "+key, func(bool) error {
+		found, err = r.store.read(ctx, key)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return stored{}, err
 	}
 	return found, nil
 }
 
-func (r *replica) save(ctx context.Context, writes []write) error {
-	var keys []string
-	for _, w := range writes {
-		keys = append(keys, w.key)
-	}
-	return r.call("saves "+describe(keys), func(part bool) error {
-		if part {
-			_ = r.store.save(ctx, writes[:len(writes)/2])
-			return errFailed
-		}
-		return r.store.save(ctx, writes)
-	})
+func (r *replica) save(ctx context.Context, key, etag string, value any) error {
+	return r.call("saves "+key, func(bool) error { return r.store.save(ctx, key, etag, value) })
 }
 
-func describe(keys []string) string {
-	keys = slices.Sorted(slices.Values(keys))
-	return strings.Join(keys, " ")
+func (r *replica) mark(ctx context.Context, key string, ids idSet) error {
+	return r.call("marks "+key, func(part bool) error {
+		if part {
+			_ = r.store.mark(ctx, key, ids.slice(0, ids.len()/2))
+			return errFailed
+		}
+		return r.store.mark(ctx, key, ids)
+	})
 }
 
 // A handover is changes delivered to a replica, one after another.
@@ -180,26 +160,21 @@ type handover struct {
 // A scenario is what happens in every run, in one order or another.
 type scenario struct {
 	start      map[string]string // what the store has at first
-	atomic     bool
 	replicas   int
 	deliveries []handover
 	faults     int  // at most, in one run
-	keep       int  // how many IDs a record keeps
-	ahead      bool // records are read ahead
-	limit      int  // how many IDs are remembered to have a marker, or twice as many; 0 means 1
+	failover   bool // the store is cut off from its replicas at one moment, and they take its place at another
+	cutFor     int  // how many calls it serves meanwhile, at most; 0: three
+	long       bool // more than 10,000 ways
+	keep       int  // how many recent IDs a record keeps
+	maxIDs     int  // how many IDs a record has room for; 0: many
 	want       map[string]int64
 }
 
 func (s scenario) inbox(store store) *Inbox[int64] {
 	in := newTestInbox(store)
-	in.keep = func(int, int) int { return s.keep }
-	in.markers.known.limit = max(s.limit, 1)
-	if !s.ahead {
-		in.readAhead.store = nil
-	}
-	for i, key := range slices.Collect(maps.Keys(s.want)) { // the first save counts like another
-		in.readAhead.saved[i] = recordKey(key)
-	}
+	in.tuning.keep = func(int, int) int { return s.keep }
+	in.tuning.maxIDs = cmp.Or(s.maxIDs, 1000)
 	return in
 }
 
@@ -218,45 +193,62 @@ func tryAll(t *testing.T, s scenario) int {
 }
 
 func (s scenario) run(t *testing.T, c *choices) {
-	memory := &memoryStore{atomic: s.atomic}
+	store := &cutOff{memoryStore: &memoryStore{}}
 	for key, value := range s.start {
-		memory.put(key, []byte(value))
+		store.put(key, []byte(value))
 	}
 	var replicas []*replica
 	var inboxes []*Inbox[int64]
 	for i := range s.replicas {
-		r := &replica{name: string(rune('A' + i)), store: memory}
+		r := &replica{name: string(rune('A' + i)), store: store}
+		r.ctx, r.leave = context.WithCancel(t.Context())
 		replicas = append(replicas, r)
 		inboxes = append(inboxes, s.inbox(r))
 		inboxes[i].author.name = r.name
 	}
-	succeeded := make(map[ID]bool)
+	type change struct {
+		id  ID
+		key string
+	}
+	succeeded := make(map[change]bool)
 	var mu sync.Mutex
 	for _, d := range s.deliveries {
+		r := replicas[d.to]
 		go func() {
-			for _, change := range d.changes {
-				r := inboxes[d.to].Apply(t.Context(), change)[0]
+			for _, c := range d.changes {
+				_, err := inboxes[d.to].Apply(r.ctx, c)
 				mu.Lock()
-				succeeded[change.ID] = succeeded[change.ID] || r.Err == nil && !replicas[d.to].dead.Load()
+				if err == nil && !r.dead.Load() {
+					succeeded[change{c.ID, c.Key}] = true
+				}
 				mu.Unlock()
 			}
 		}()
 	}
-	s.schedule(c, replicas)
+	s.schedule(c, replicas, store)
+	if store.promised != nil {
+		store.failOver()
+	}
+	for i, r := range replicas {
+		r.dead.Store(true) // no late call changes anything
+		r.leave()
+		inboxes[i].settle()
+	}
 
 	// Redelivery, without faults and one by one.
-	redelivered := s.inbox(memory)
+	redelivered := s.inbox(store)
 	for round := range 2 {
 		for _, d := range s.deliveries {
-			for _, change := range d.changes {
-				if round == 0 && succeeded[change.ID] {
+			for _, c := range d.changes {
+				if round == 0 && succeeded[change{c.ID, c.Key}] {
 					continue
 				}
-				if r := redelivered.Apply(t.Context(), change)[0]; r.Err != nil {
-					t.Errorf("redelivery of %s: %v", change.ID, r.Err)
+				if _, err := redelivered.Apply(t.Context(), c); err != nil {
+					t.Errorf("redelivery of %s: %v", c.ID, err)
 				}
 			}
 		}
+		redelivered.settle()
 		for itemID, want := range s.want {
 			got, err := redelivered.Get(t.Context(), itemID)
 			if err != nil || got != want {
@@ -268,9 +260,16 @@ func (s scenario) run(t *testing.T, c *choices) {
 
 // schedule lets the replicas' calls happen, in an order and with the faults that
 // c picks, until no replica has anything left to do.
-func (s scenario) schedule(c *choices, replicas []*replica) {
+func (s scenario) schedule(c *choices, replicas []*replica, store *cutOff) {
 	faults := s.faults
+	cuts, cutFor := 0, 0
+	if s.failover {
+		cuts = 2
+	}
 	for slept := false; ; {
+		if len(c.log) > 1000 {
+			panic("this never ends:\n" + strings.Join(c.log[:100], "\n"))
+		}
 		// Wait until every replica is about to make a call or has none to make.
 		synctest.Wait()
 		type ready struct {
@@ -289,16 +288,43 @@ func (s scenario) schedule(c *choices, replicas []*replica) {
 			if slept {
 				return
 			}
-			time.Sleep(time.Second) // of the bubble's clock: whoever backs off comes back
+			time.Sleep(5 * time.Second) // of the bubble's clock: whoever backs off comes back
 			slept = true
 			continue
 		}
 		slept = false
 		slices.SortFunc(calls, func(a, b ready) int { return strings.Compare(a.what, b.what) })
-		next := calls[c.pick(len(calls))]
+		options := len(calls)
+		if cuts > 0 {
+			options++
+		}
+		picked := len(calls)
+		if cutFor < cmp.Or(s.cutFor, 3) {
+			picked = c.pick(options)
+		}
+		if cuts == 1 {
+			cutFor++
+		}
+		if picked == len(calls) {
+			cuts--
+			cutFor = 0
+			if cuts == 1 {
+				store.cut()
+				c.log = append(c.log, "THE STORE IS CUT OFF")
+			} else {
+				store.failOver()
+				c.log = append(c.log, "THE REPLICA OF THE STORE TAKES ITS PLACE")
+			}
+			continue
+		}
+		next := calls[picked]
 		f := none
 		if faults > 0 {
-			f = fault(c.pick(int(faultsTotal)))
+			kinds := failPartly
+			if strings.Contains(next.what, " marks ") {
+				kinds++
+			}
+			f = fault(c.pick(int(kinds)))
 		}
 		if f != none {
 			faults--

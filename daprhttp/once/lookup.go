@@ -1,53 +1,51 @@
 package once
 
 import (
-	"context"
-	"errors"
-	"slices"
+	"cmp"
+	"sync"
 )
 
-// lookUp looks for the markers of the changes that may have one and are not in
-// their record. It notes in each entry what it has found. It reports whether it has
-// looked for any where there are rivals.
-func (in *Inbox[V]) lookUp(ctx context.Context, items []*item[V]) (rivals bool) {
-	where := make(map[*entry[V]][]string) // the keys where its marker may be
-	var keys []string
-	for _, it := range items {
-		for _, e := range it.entries {
-			switch {
-			case it.stored.Generation <= e.absentAt+1 || !it.stored.mayHaveMarker(e.ID) || it.stored.has(e.ID):
-			case in.markers.knows(e.ID):
-				e.marked = true
-			default:
-				where[e] = markerKeys(e.Key, e.ID)
-				keys = append(keys, where[e]...)
-				rivals = rivals || len(it.stored.Commits.authors()) > 1
-			}
+// maxReads is how many markers a worker reads at the same time.
+const maxReads = 64
+
+// resolved tells whether the record and the look-ups so far decide if a change has
+// been applied.
+func (e *entry[V]) resolved(r *record[V]) bool {
+	return e.saved || e.marked || r.IDs.has(e.ID) || !r.mayHaveLeft(e.ID) || e.looked && e.lookedAt == r.Pruned
+}
+
+// lookUp looks for the markers of the changes that are not resolved. A change whose
+// marker can't be read stays unresolved: a marker that is missed is a change that is
+// applied twice.
+func (w *worker[V]) lookUp(r *record[V]) error {
+	errs := make([]error, len(w.entries))
+	slots := make(chan struct{}, maxReads)
+	var wg sync.WaitGroup
+	for i, e := range w.entries {
+		if e.resolved(r) || e.ctx.Err() != nil {
+			continue
 		}
-	}
-	if len(keys) == 0 {
-		return false
-	}
-	found := in.markers.find(ctx, keys)
-	for _, it := range items {
-		it.entries = slices.DeleteFunc(it.entries, func(e *entry[V]) bool {
-			var failed error
-			for _, key := range where[e] {
-				e.marked = e.marked || found[key].ids.has(e.ID)
-				failed = errors.Join(failed, found[key].err)
-			}
-			switch {
-			case where[e] == nil:
-			case e.marked:
-				in.markers.remember(e.ID)
-			case failed != nil: // a marker that is missed is a change that is applied twice
-				e.finish(Result[V]{Err: failed})
-				return true
-			default:
-				e.absentAt = it.stored.Generation
-			}
-			return false
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			e.marked, errs[i] = w.find(r.markerKeys(w.key, e.ID), e.ID)
+			e.looked, e.lookedAt = errs[i] == nil, r.Pruned
 		})
 	}
-	return rivals
+	wg.Wait()
+	return cmp.Or(errs...)
+}
+
+// find tells whether an ID has one of these markers.
+func (w *worker[V]) find(keys []string, id ID) (bool, error) {
+	for _, key := range keys {
+		s, err := w.in.store.read(w.ctx, key)
+		if err != nil {
+			return false, err
+		}
+		if markerHas(s.value, id) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

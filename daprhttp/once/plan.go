@@ -1,67 +1,81 @@
 package once
 
-import "time"
+import "encoding/json"
 
-// plan makes the records that are to be saved. Entries that are in the next record
-// are in its item's applied or known.
-func (in *Inbox[V]) plan(items []*item[V]) {
-	commit := in.author.next()
-	for _, it := range items {
-		it.keep = in.keep(len(it.entries), len(it.stored.Commits.authors()))
-		it.next = it.stored
-		it.next.Commits = it.stored.Commits.with(commit)
-		// The older IDs stay until there are enough latest ones: events overtake each other.
-		if enough := it.next.Latest.len() >= it.keep; enough && in.markers.knowsAll(it.next.Older) {
-			if it.next.Older != "" {
-				it.next.takeOut(time.Now(), in.markerTTL)
-			}
-			if it.next.Latest != "" {
-				it.next.age()
-				it.aged = true
-			}
-		}
-		it.plan(commit)
-	}
+// A plan is what one save is going to do.
+type plan[V any] struct {
+	next     record[V]
+	left     int         // IDs that leave the record
+	applied  int         // changes that are new
+	answered []*entry[V] // changes that the save answers
+	waiting  []*entry[V] // changes that it does not answer
+	full     bool        // because there is no room
 }
 
-// plan applies the changes that are new to the next record, and sorts out those that
-// are not.
-func (it *item[V]) plan(commit string) {
-	entries := it.entries
-	it.entries = nil
-	planned := make(map[ID]*entry[V], len(entries))
-	ids := make([]ID, 0, len(entries))
+// saves tells whether the plan needs a save. A full record does: its IDs may get
+// markers only after a save over it is acknowledged.
+func (p *plan[V]) saves() bool { return len(p.answered) > 0 || p.left > 0 || p.full }
+
+// plan takes the marked IDs out of the record and applies the changes that are new.
+func (w *worker[V]) plan(r *record[V]) *plan[V] {
+	commit := w.in.author.next()
+	p := &plan[V]{next: *r}
+	p.next.Commits = r.Commits.with(commit)
+	if r.damaged == nil {
+		p.left = p.next.takeOut(w.marked, commit)
+	}
+	var ids []ID
+	applied := make(map[ID]bool)
+	entries := w.entries
+	w.entries = nil
 	for _, e := range entries {
-		room := maxIDs
+		room := w.in.tuning.maxIDs
 		if e.replaces {
-			room *= 2 // a person can always put it right
+			room *= 2 // a person can always set the value
 		}
-		first := planned[e.ID]
 		switch {
-		case e.ctx.Err() != nil: // nobody waits for it, or relies on it
-			e.finish(Result[V]{Err: e.ctx.Err()})
+		case e.ctx.Err() != nil: // the caller has gone, and must not be surprised later
+			continue
 		case e.saved:
-			it.known = append(it.known, e)
-		case e.marked || it.stored.has(e.ID):
-			e.planned = Result[V]{Duplicate: true}
-			it.known = append(it.known, e)
-		case first != nil:
-			first.copies = append(first.copies, e)
-		case it.next.ids()+len(ids) >= room:
-			it.full = true
-			it.entries = append(it.entries, e)
-		default:
-			after, err := e.Apply(it.next.Value)
-			if err != nil {
-				e.finish(Result[V]{Err: finalError{err}})
+			p.answered = append(p.answered, e)
+		case e.marked || r.IDs.has(e.ID) || applied[e.ID]:
+			p.answer(e, Result[V]{Duplicate: true}, nil)
+		case !e.resolved(r):
+			p.waiting = append(p.waiting, e)
+		case p.next.damaged != nil && !e.replaces:
+			if p.next.raw == nil { // another program's value, which is never saved again
+				e.finish(Result[V]{}, finalError{p.next.damaged})
 				continue
 			}
-			e.planned, e.commit, e.copies = Result[V]{Before: it.next.Value, After: after}, commit, nil
-			it.next.Value = after
-			planned[e.ID] = e
+			p.answer(e, Result[V]{}, finalError{p.next.damaged})
+		case p.next.IDs.len()+len(ids) >= room:
+			p.full = true
+			p.waiting = append(p.waiting, e)
+		default:
+			before := p.next.Value
+			after, err := e.Apply(before)
+			if err == nil && w.checkValues {
+				_, err = json.Marshal(after)
+			}
+			if err != nil {
+				p.answer(e, Result[V]{}, finalError{err})
+				break
+			}
+			p.answer(e, Result[V]{Before: before, After: after}, nil)
+			e.commit = commit
+			p.next.Value, p.next.damaged = after, nil
+			applied[e.ID] = true
 			ids = append(ids, e.ID)
-			it.applied = append(it.applied, e)
 		}
+		w.entries = append(w.entries, e)
 	}
-	it.next.Latest = it.next.Latest.with(ids)
+	p.next.IDs = p.next.IDs.with(ids)
+	p.applied, w.full = len(ids), p.full
+	return p
+}
+
+// answer notes what a change is answered when the save is acknowledged.
+func (p *plan[V]) answer(e *entry[V], r Result[V], err error) {
+	e.result, e.err = r, err
+	p.answered = append(p.answered, e)
 }

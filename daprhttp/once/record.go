@@ -1,134 +1,136 @@
 package once
 
 import (
-	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 )
 
-// A record is what the state store holds under a key: the value, and what tells
-// which changes are in it.
+// format is the version of the records that are written. Versions 1 and 2 are read:
+// records of version 1 do not name their version (upgrade.go).
+const format = 2
+
+// errNewer tells that a newer version of this package has written a record.
+var errNewer = errors.New("the stored record has a newer format than this replica knows: upgrade it")
+
+// A record is what the state store holds under a key.
 type record[V any] struct {
-	Value V `json:"value"`
+	Value     V
+	IDs       idSet   // of the changes in Value, except for those that left
+	Watermark ID      // the greatest ID that ever left
+	Pruned    string  // the last commit that took IDs out
+	Commits   commits // the latest commits
+	Old       *oldMarkers
 
-	// Latest and Older have the IDs of the changes that Value includes, but for
-	// those that were taken out. An ID begins in Latest; with all the others it
-	// becomes one of Older, and when all of these have markers, they are taken out.
-	// Generation grows by one with either step.
-	Latest     idSet `json:"latest,omitempty"`
-	Older      idSet `json:"older,omitempty"`
-	Generation int64 `json:"generation,omitempty"`
-
-	// Watermark is the greatest ID that was ever taken out, but for IDs
-	// from the future, which are in Ahead.
-	Watermark ID     `json:"watermark,omitempty"`
-	Ahead     *ahead `json:"ahead,omitempty"`
-
-	// Commits names the latest commits.
-	Commits commits `json:"commits"`
+	damaged error  // why the value or the IDs can't be read
+	raw     []byte // the damaged record as it is stored; nil: an Inbox did not write it
 }
 
-// ahead is the range of the IDs that were taken out of a record long before the
-// time that is in them. They must not lift the watermark, or every order until
-// then would be looked for among the markers.
-type ahead struct {
-	First ID    `json:"first"`
-	Last  ID    `json:"last"`
-	Until int64 `json:"until"` // milliseconds since 1970; then the last marker has expired
+// envelope is a record as JSON.
+type envelope struct {
+	Format    int             `json:"once,omitempty"`
+	Value     json.RawMessage `json:"value"`
+	IDs       idSet           `json:"ids,omitempty"`
+	Watermark ID              `json:"watermark,omitempty"`
+	Pruned    string          `json:"pruned,omitempty"`
+	Commits   commits         `json:"by,omitempty"`
+	Old       *oldMarkers     `json:"old,omitempty"`
 }
 
-// clockSkew is by how much the clocks of publishers and replicas may differ
-// before it costs anything. Nothing is counted wrong beyond it.
-const clockSkew = 5 * time.Minute
-
-// fromFuture reports whether an ID was made later than clocks can tell.
-func fromFuture(id ID, now time.Time) bool {
-	return id.madeAt() > uint64(now.Add(clockSkew).UnixMilli())
-}
-
-// has reports whether the record has the ID of a change.
-func (r *record[V]) has(id ID) bool { return r.Latest.has(id) || r.Older.has(id) }
-
-func (r *record[V]) ids() int { return r.Latest.len() + r.Older.len() }
-
-// mayHaveMarker reports whether a change may have been taken out.
-func (r *record[V]) mayHaveMarker(id ID) bool {
-	return id <= r.Watermark || r.Ahead != nil && r.Ahead.First <= id && id <= r.Ahead.Last
-}
-
-// age makes the latest IDs older ones.
-func (r *record[V]) age() {
-	r.Older = r.Older.with(slices.Collect(r.Latest.all()))
-	r.Latest = ""
-	r.Generation++
-}
-
-// takeOut takes out the older IDs, all of which have markers that last for ttl.
-func (r *record[V]) takeOut(now time.Time, ttl time.Duration) {
-	older := r.Older
-	r.Older = ""
-	r.Generation++
-	if a := r.Ahead; a != nil {
-		switch {
-		case a.Until < now.UnixMilli():
-			r.Ahead = nil
-		case !fromFuture(a.Last, now): // the time in them has come
-			r.Watermark, r.Ahead = max(r.Watermark, a.Last), nil
-		}
+// encode returns what to save as JSON. A damaged record is saved as it is.
+func (r *record[V]) encode() (any, error) {
+	if r.damaged != nil {
+		return json.RawMessage(r.raw), nil
 	}
-	for id := range older.all() {
-		if !fromFuture(id, now) {
-			r.Watermark = max(r.Watermark, id)
-			continue
-		}
-		a := ahead{First: id, Last: id}
-		if r.Ahead != nil {
-			a = ahead{First: min(r.Ahead.First, id), Last: max(r.Ahead.Last, id)}
-		}
-		a.Until = now.Add(ttl + clockSkew).UnixMilli()
-		r.Ahead = &a // a new one: the record that was read still has the old one
+	value, err := json.Marshal(r.Value)
+	if err != nil {
+		return nil, err
 	}
+	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}, nil
 }
 
-// decodeRecord reads a stored value. Nothing stored is a value never changed, and
-// what is no record is a value that another program has left.
+// decodeRecord reads what is stored: nothing, a record, or a bare value that another
+// program left. The error is that of a record which must not be touched. A damaged
+// record keeps what can be read of it.
 func decodeRecord[V any](stored []byte) (record[V], error) {
+	var r record[V]
 	if stored == nil {
-		return record[V]{}, nil
+		return r, nil
 	}
-	var found struct {
-		record[json.RawMessage]
-		Commits *commits `json:"commits"`
+	var e struct {
+		envelope
+		version1
 	}
-	if bytes.HasPrefix(stored, []byte("{")) && json.Unmarshal(stored, &found) == nil && found.Commits != nil && found.Value != nil {
-		f := found.record
-		r := record[V]{Latest: f.Latest, Older: f.Older, Generation: f.Generation, Watermark: f.Watermark, Ahead: f.Ahead, Commits: *found.Commits}
-		if !r.Latest.valid() || !r.Older.valid() {
-			return record[V]{}, errors.New("what is stored is no record: its IDs are none")
-		}
-		if err := json.Unmarshal(f.Value, &r.Value); err != nil {
-			return record[V]{}, fmt.Errorf("the stored record has no value: %w", err)
+	damaged := json.Unmarshal(stored, &e) // goes on after a field that it can't read
+	switch {
+	case e.Format > format:
+		return r, errNewer
+	case e.Format > 0:
+	case e.version1.Commits != nil && e.Value != nil:
+		e.upgrade(&e.envelope)
+	default:
+		if err := json.Unmarshal(stored, &r.Value); err != nil {
+			r.damaged = fmt.Errorf("the stored value can't be decoded: %w", err)
 		}
 		return r, nil
 	}
-	var r record[V]
-	if err := json.Unmarshal(stored, &r.Value); err != nil {
-		return record[V]{}, fmt.Errorf("what is stored is no value: %w", err)
+	r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old = e.IDs, e.Watermark, e.Pruned, e.envelope.Commits, e.Old
+	if !r.IDs.valid() {
+		r.IDs, damaged = r.IDs.readable(), errors.New("its IDs are damaged")
+	}
+	if damaged = cmp.Or(damaged, json.Unmarshal(e.Value, &r.Value)); damaged != nil {
+		r.damaged, r.raw = fmt.Errorf("the stored record can't be decoded: %w", damaged), stored
 	}
 	return r, nil
+}
+
+// mayHaveLeft tells whether the ID of a change may have left the record.
+func (r *record[V]) mayHaveLeft(id ID) bool {
+	return id <= r.Watermark || r.Old.mayHave(id)
+}
+
+// takeOut takes IDs out of the record, and returns how many of them it had.
+func (r *record[V]) takeOut(ids idSet, commit string) int {
+	if ids == "" {
+		return 0
+	}
+	left := r.IDs.filter(ids.has)
+	if left != "" {
+		r.IDs = r.IDs.filter(func(id ID) bool { return !ids.has(id) })
+		r.Watermark = max(r.Watermark, left.at(left.len()-1))
+		r.Pruned = commit
+	}
+	return left.len()
 }
 
 // markerPrefix begins the keys of markers.
 const markerPrefix = "~"
 
-// recordKey returns the key under which the record of a key of the user's is
-// stored: the same, unless that begins like a marker or has a character that not
-// every store takes in a key. Then it begins with two "~", as no marker does, and
-// has these characters escaped.
+// markerKey returns the key of the marker that a change to a key has.
+func markerKey(key string, id ID) string { return markerPrefix + hashOf(key) + "." + string(id) }
+
+// markerKeys returns the keys under which the marker of a change may be.
+func (r *record[V]) markerKeys(key string, id ID) []string {
+	var keys []string
+	if id <= r.Watermark {
+		keys = append(keys, markerKey(key, id))
+	}
+	if r.Old.mayHave(id) {
+		keys = append(keys, oldMarkerKeys(key, id)...)
+	}
+	return keys
+}
+
+func hashOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return idEncoding.EncodeToString(sum[:12])
+}
+
+// recordKey returns the key of a record: the user's key. One that begins like a
+// marker, or has a character that not every store takes, is escaped after two "~".
 func recordKey(key string) string {
 	if strings.HasPrefix(key, markerPrefix) || strings.ContainsAny(key, `/\?#`) {
 		return markerPrefix + markerPrefix + keyEscapes.Replace(key)

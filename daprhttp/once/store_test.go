@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"strconv"
 	"sync"
@@ -15,60 +14,58 @@ import (
 	"example.com/dapr-orders/daprhttp"
 )
 
-// memoryStore is a state store in memory that is as unhelpful as real ones are:
-// it writes some of many values and fails with the same error for everything.
+// memoryStore is a state store in memory. Like some real ones, it fails with the same
+// error for every reason.
 type memoryStore struct {
-	atomic bool // of many writes all take effect or none, as in stores that save in a transaction
-
 	mu     sync.Mutex
 	values map[string][]byte
 	etags  map[string]int
 	writes int
-}
-
-func (s *memoryStore) read(_ context.Context, keys []string) (map[string]stored, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	found := make(map[string]stored)
-	for _, key := range keys {
-		if value, ok := s.values[key]; ok {
-			found[key] = stored{value: value, etag: strconv.Itoa(s.etags[key])}
-		}
-	}
-	return found, nil
-}
-
-func (s *memoryStore) readStrong(ctx context.Context, keys []string) map[string]stored {
-	found, _ := s.read(ctx, keys) // never fails
-	return found
+	looks  int // markers that were looked for
 }
 
 var errFailed = errors.New("sidecar answered 500")
 
-func (s *memoryStore) save(_ context.Context, writes []write) error {
+func (s *memoryStore) read(_ context.Context, key string) (stored, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var failed error
-	values, etags := maps.Clone(s.values), maps.Clone(s.etags)
-	for _, w := range writes {
-		current := ""
-		if _, ok := s.values[w.key]; ok {
-			current = strconv.Itoa(s.etags[w.key])
-		}
-		if current != w.etag && !w.always {
-			failed = errFailed
-			continue
-		}
-		value, err := json.Marshal(w.value)
-		if err != nil {
-			panic(err)
-		}
-		s.put(w.key, value)
+	if isMarker(key) {
+		s.looks++
 	}
-	if failed != nil && s.atomic {
-		s.values, s.etags = values, etags
+	value, ok := s.values[key]
+	if !ok {
+		return stored{}, nil
 	}
-	return failed
+	return stored{value, strconv.Itoa(s.etags[key])}, nil
+}
+
+func isMarker(key string) bool { return len(key) > 1 && key[0] == '~' && key[1] != '~' }
+
+func (s *memoryStore) save(_ context.Context, key, etag string, value any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current := ""
+	if _, ok := s.values[key]; ok {
+		current = strconv.Itoa(s.etags[key])
+	}
+	if current != etag {
+		return errFailed
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	s.put(key, text)
+	return nil
+}
+
+func (s *memoryStore) mark(_ context.Context, key string, ids idSet) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range ids.all() {
+		s.put(markerKey(key, id), []byte(`"`+id+`"`))
+	}
+	return nil
 }
 
 // put stores a value under a new ETag.
@@ -80,21 +77,55 @@ func (s *memoryStore) put(key string, value []byte) {
 	s.values[key], s.etags[key] = value, s.writes
 }
 
-// written reports whether anything was ever written.
-func (s *memoryStore) written() bool {
+// markers returns how many markers are stored.
+func (s *memoryStore) markers() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.writes > 0
+	for key := range s.values {
+		if isMarker(key) {
+			n++
+		}
+	}
+	return n
+}
+
+// A hooked store calls functions instead of the methods of another, where there are
+// any.
+type hooked struct {
+	store
+	onRead func(ctx context.Context, key string) (stored, error)
+	onSave func(ctx context.Context, key, etag string, value any) error
+	onMark func(ctx context.Context, key string, ids idSet) error
+}
+
+func (s *hooked) read(ctx context.Context, key string) (stored, error) {
+	if s.onRead != nil {
+		return s.onRead(ctx, key)
+	}
+	return s.store.read(ctx, key)
+}
+
+func (s *hooked) save(ctx context.Context, key, etag string, value any) error {
+	if s.onSave != nil {
+		return s.onSave(ctx, key, etag, value)
+	}
+	return s.store.save(ctx, key, etag, value)
+}
+
+func (s *hooked) mark(ctx context.Context, key string, ids idSet) error {
+	if s.onMark != nil {
+		return s.onMark(ctx, key, ids)
+	}
+	return s.store.mark(ctx, key, ids)
 }
 
 // testStores calls f with each store that an inbox is tried over. Where
 // ONCE_SIDECAR holds the URL of a sidecar with a state store, that is one.
 func testStores(t *testing.T, f func(t *testing.T, s store)) {
 	t.Run("memory", func(t *testing.T) { f(t, &memoryStore{}) })
-	t.Run("atomic memory", func(t *testing.T) { f(t, &memoryStore{atomic: true}) })
 	if endpoint := os.Getenv("ONCE_SIDECAR"); endpoint != "" {
 		t.Run("sidecar", func(t *testing.T) {
-			f(t, daprStore{&daprhttp.Client{Endpoint: endpoint, APIToken: os.Getenv("DAPR_API_TOKEN")}, "statestore", time.Hour, daprhttp.Strong})
+			f(t, &daprStore{&daprhttp.Client{Endpoint: endpoint, APIToken: os.Getenv("DAPR_API_TOKEN")}, "statestore", time.Hour, daprhttp.Strong})
 		})
 	}
 }

@@ -1,0 +1,65 @@
+package once
+
+import (
+	"crypto/rand"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// maxCommits is how many of its commits a record names.
+const maxCommits = 16
+
+// commits are the names of a record's latest commits, the newest first, with spaces
+// between them.
+type commits string
+
+// An author is a replica that makes commits. Their names begin with its own.
+type author struct {
+	name string
+	made *atomic.Int64 // commits so far
+}
+
+func newAuthor() author { return author{rand.Text()[:12], new(atomic.Int64)} }
+
+// next returns the name of the author's next commit. No commit had it before.
+func (a author) next() string {
+	return a.name + "." + strconv.FormatInt(a.made.Add(1), 36)
+}
+
+// authorOf returns the name of the author of a commit.
+func authorOf(commit string) string {
+	name, _, _ := strings.Cut(commit, ".")
+	return name
+}
+
+// has tells whether a commit is one of those named.
+func (c commits) has(commit string) bool {
+	return commit != "" && slices.Contains(strings.Fields(string(c)), commit)
+}
+
+// with returns the names with that of a new commit. Without rivals, only the newest
+// commit is named.
+func (c commits) with(commit string) commits {
+	names := append([]string{commit}, strings.Fields(string(c))...)
+	all := commits(strings.Join(names[:min(len(names), maxCommits)], " "))
+	if all.rivals(author{name: authorOf(commit)}) == 0 {
+		return commits(commit)
+	}
+	return all
+}
+
+// rivals returns how many other authors made these commits.
+func (c commits) rivals(a author) int {
+	seen := []string{a.name}
+	for _, commit := range strings.Fields(string(c)) {
+		if name := authorOf(commit); !slices.Contains(seen, name) {
+			seen = append(seen, name)
+		}
+	}
+	return len(seen) - 1
+}
+
+// newestBy tells whether an author made the newest commit.
+func (c commits) newestBy(a author) bool { return c != "" && authorOf(string(c)) == a.name }

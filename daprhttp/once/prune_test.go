@@ -1,0 +1,411 @@
+package once
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/matryer/is"
+)
+
+func TestRecordForgetsOldEventsAndStillRecognisesThem(t *testing.T) {
+	for _, version := range []byte{'4', '7'} { // of the events' UUIDs
+		testStores(t, func(t *testing.T, s store) {
+			is := is.New(t)
+			key := newKey(t)
+			run := fmt.Sprintf("%012x", time.Now().UnixNano()&(1<<48-1))
+			changes := make([]Change[int64], 300)
+			for i := range changes {
+				changes[i] = event(fmt.Sprintf("%08x-%04x-%c000-8000-%s", i>>16, i*100&0xFFFF, version, run), key)
+			}
+			replicas := []*Inbox[int64]{newTestInbox(s), newTestInbox(s)}
+			for _, in := range replicas {
+				in.tuning.keep = func(int, int) int { return 5 }
+			}
+			for i, c := range changes {
+				must(t, replicas[i%2], c)
+				replicas[i%2].settle()
+			}
+			r := storedRecord(t, s, key)
+			is.Equal(r.Value, int64(-300))
+			is.True(r.Watermark != "") // it has forgotten some
+			is.True(r.IDs.len() < 20)
+			for _, c := range changes {
+				is.Equal(must(t, newTestInbox(s), c), duplicate)
+			}
+			is.Equal(storedRecord(t, s, key).Value, int64(-300))
+		})
+	}
+}
+
+// Fault 1: thousands of items ordered in turn, by replicas that restart all the time.
+// Nothing remembers anything, and each record stays short.
+func TestItemsOrderedInTurnNeverStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		const items, orders = 20, 700
+		longest := 0
+		for i := range orders {
+			for item := range items {
+				key := fmt.Sprint("item ", item)
+				in := newTestInbox(memory)
+				must(t, in, event(uuid(time.UnixMilli(1e11+int64(i)), i), key))
+				in.settle()
+				longest = max(longest, storedRecord(t, memory, key).IDs.len())
+			}
+		}
+		is.True(longest <= 2*keepIDs(1, 1)+1)
+		is.Equal(storedRecord(t, memory, "item 7").Value, int64(-orders))
+		is.Equal(memory.looks, 0)
+	})
+}
+
+// Fault 1: the record is full because markers could not be written for a while. Then
+// any replica can prune it, also one that has just started.
+func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		noMarkers := &hooked{store: memory, onMark: func(context.Context, string, idSet) error { return errFailed }}
+		n := 0
+		order := func(in *Inbox[int64]) error {
+			n++
+			_, err := in.Apply(soon(t), event(uuid(time.UnixMilli(1e11+int64(n)), n), "apple"))
+			return err
+		}
+		in := newTestInbox(noMarkers)
+		for range defaultTuning.maxIDs {
+			is.NoErr(order(in))
+		}
+		err := order(in) // a record does not grow for ever
+		is.True(errors.Is(err, errFailed))
+		is.True(errors.Is(err, context.DeadlineExceeded))
+		is.True(!errors.Is(err, ErrFinal))
+		before := memory.writes
+		_, _ = in.Apply(soon(t), event("one more", "apple"))
+		is.True(memory.writes-before < 100)         // it backs off
+		is.NoErr(in.Set(t.Context(), "apple", 500)) // a person can always set the value
+		in.settle()
+
+		in = newTestInbox(memory) // a replica that starts when markers can be written
+		is.NoErr(order(in))
+		is.Equal(storedRecord(t, memory, "apple").Value, int64(499))
+		is.True(storedRecord(t, memory, "apple").IDs.len() < 500)
+		for i := range n { // one of these was never applied
+			r := must(t, newTestInbox(memory), event(uuid(time.UnixMilli(1e11+int64(i+1)), i+1), "apple"))
+			is.Equal(r.Duplicate, i != defaultTuning.maxIDs)
+		}
+	})
+}
+
+// IDs in a record that the store shows may be lost: a full record is saved, without any
+// answer, before they get markers.
+func TestFullRecordIsSavedBeforeItIsMarked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		memory.put("apple", []byte(testRecord(98, "t1", "t2")))
+		var calls []string
+		in := newTestInbox(&hooked{
+			store: memory,
+			onSave: func(ctx context.Context, key, etag string, value any) error {
+				calls = append(calls, fmt.Sprint("save ", value.(envelope).IDs.len()))
+				return memory.save(ctx, key, etag, value)
+			},
+			onMark: func(ctx context.Context, key string, ids idSet) error {
+				calls = append(calls, fmt.Sprint("mark ", ids.len()))
+				return memory.mark(ctx, key, ids)
+			},
+		})
+		in.tuning.maxIDs = 2
+		in.tuning.keep = func(int, int) int { return 1 }
+		is.Equal(must(t, in, event("e1", "apple")), Result[int64]{Before: 98, After: 97})
+		in.settle()
+		is.Equal(calls, []string{"save 2", "mark 1", "save 2"})
+	})
+}
+
+// The replica whose save takes a record across the limit has markers written. The others
+// leave it to that one until the record has twice as many IDs.
+func TestOneReplicaMarks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		dies := newTestInbox(&hooked{store: memory, onMark: func(context.Context, string, idSet) error { return errFailed }})
+		lives := newTestInbox(memory)
+		for _, in := range []*Inbox[int64]{dies, lives} {
+			in.tuning.keep = func(int, int) int { return 10 }
+		}
+		n := 0
+		order := func(in *Inbox[int64]) {
+			n++
+			must(t, in, event(uuid(time.UnixMilli(1e11+int64(n)), n), "apple"))
+			in.settle()
+		}
+		for range 21 {
+			order(dies) // the last one crosses the limit
+		}
+		for range 19 {
+			order(lives)
+			is.Equal(memory.markers(), 0)
+		}
+		order(lives) // the 41st
+		is.Equal(memory.markers(), 31)
+		is.Equal(storedRecord(t, memory, "apple").IDs.len(), 10)
+	})
+}
+
+// What one write has marked leaves the record, even if the next write fails.
+func TestMarkersAreNeverWrittenAgainAfterAPartialFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		writes := 0
+		in := newTestInbox(&hooked{store: memory, onMark: func(ctx context.Context, key string, ids idSet) error {
+			if writes++; writes%2 == 0 {
+				return errFailed
+			}
+			is.True(ids.len() <= maxMarkers)
+			return memory.mark(ctx, key, ids)
+		}})
+		var ids []ID
+		for i := range 4*keepIDs(1, 1) + 1 {
+			ids = append(ids, EventID("test", fmt.Sprint("old ", i)))
+		}
+		memory.put("apple", []byte(fmt.Sprintf(`{"once":2,"value":100,"ids":"%s"}`, setOf(ids))))
+		must(t, in, event("e1", "apple"))
+		in.settle()
+		r := storedRecord(t, memory, "apple")
+		is.Equal(r.IDs.len(), len(ids)+1-maxMarkers)
+		is.Equal(memory.markers(), maxMarkers)
+		for _, id := range ids {
+			is.Equal(must(t, newTestInbox(memory), lower(id, "apple", 1)), duplicate)
+		}
+	})
+}
+
+// Markers of one key that hang delay neither its changes nor the end of its worker.
+func TestMarkersAreWrittenBesideTheCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(&hooked{store: memory, onMark: func(ctx context.Context, key string, ids idSet) error {
+			time.Sleep(time.Minute)
+			return memory.mark(ctx, key, ids)
+		}})
+		in.tuning.keep = func(int, int) int { return 2 }
+		start := time.Now()
+		for i := range 50 {
+			must(t, in, event(fmt.Sprint(i), "apple"))
+		}
+		is.Equal(time.Since(start), time.Duration(0))
+		is.Equal(storedRecord(t, memory, "apple").IDs.len(), 50)
+		in.settle()
+		is.True(storedRecord(t, memory, "apple").IDs.len() < 10) // without any further change
+		is.Equal(len(in.workers), 0)
+	})
+}
+
+// Fault 3.
+func TestOneEventChangesManyKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(memory)
+		in.tuning.keep = func(int, int) int { return 0 }
+		is.Equal(must(t, in, event("e1", "apple")), Result[int64]{After: -1})
+		in.settle() // the ID has left the record of apple
+		must(t, in, event("e2", "pear"))
+		in.settle() // the record of pear has a watermark
+		is.Equal(must(t, in, event("e1", "pear")), Result[int64]{Before: -1, After: -2})
+		in.settle()
+		is.Equal(must(t, in, event("e1", "apple")), duplicate)
+		is.Equal(must(t, in, event("e1", "pear")), duplicate)
+	})
+}
+
+// A sidecar with many events in hand delivers them out of order. None of them needs a
+// look-up.
+func TestEventsThatOvertakeEachOtherAreFoundInTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		const inHand = 100
+		memory := &memoryStore{}
+		in := newTestInbox(memory)
+		random := rand.New(rand.NewPCG(1, 2))
+		type arrival struct{ number, at int }
+		arrivals := make([]arrival, 3000)
+		for i := range arrivals {
+			arrivals[i] = arrival{i, i + random.IntN(inHand)}
+		}
+		slices.SortFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
+		for _, a := range arrivals {
+			must(t, in, event(uuid(time.UnixMilli(1e11+int64(a.number)), a.number), "apple"))
+			in.settle()
+		}
+		is.Equal(memory.looks, 0)
+		is.True(storedRecord(t, memory, "apple").Watermark != "")
+	})
+}
+
+// Fault 4: one publisher in a hundred is ahead, by minutes or by a year. The events of the
+// others need no look-up, the record stays short, and each event counts once.
+func TestPublisherAheadCostsTheOthersNothing(t *testing.T) {
+	for _, ahead := range []time.Duration{10 * time.Millisecond, 4 * time.Minute, 365 * 24 * time.Hour} {
+		t.Run(fmt.Sprint(ahead), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				is := is.New(t)
+				memory := &memoryStore{}
+				in := newTestInbox(memory)
+				n := 0
+				var all []Change[int64]
+				for range 4000 {
+					n++
+					madeAt := time.Now()
+					if n%100 == 0 {
+						madeAt = madeAt.Add(ahead)
+					}
+					c := event(uuid(madeAt, n), "apple")
+					all = append(all, c)
+					must(t, in, c)
+					time.Sleep(10 * time.Millisecond)
+				}
+				in.settle()
+				is.Equal(memory.looks, 0)
+				is.True(storedRecord(t, memory, "apple").IDs.len() < 400)
+				for _, c := range all {
+					is.Equal(must(t, newTestInbox(memory), c), duplicate)
+				}
+			})
+		})
+	}
+}
+
+// Beyond a bound, IDs from the future leave, too. Then each new event costs one look-up.
+func TestIDsFromTheFutureAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(memory)
+		in.tuning.maxFuture = 50
+		longest := 0
+		for i := range 1000 {
+			must(t, in, event(uuid(time.Now().Add(time.Hour+time.Duration(i)*time.Millisecond), i), "apple"))
+			in.settle()
+			longest = max(longest, storedRecord(t, memory, "apple").IDs.len())
+		}
+		is.True(longest <= 50+2*keepIDs(1, 1)+1)
+		memory.looks = 0
+		for i := range 100 {
+			must(t, in, event(uuid(time.Now(), 1000+i), "apple"))
+			is.Equal(memory.looks, i+1)
+		}
+	})
+}
+
+// Fault 4: the clock of a replica is late by more than MARKER_TTL, then put right, or
+// jumps to and fro. IDs that it took for future ones leave like others, with markers.
+func TestClockOfAReplicaThatJumpsCountsNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the bubble's clock is that of the replica: it begins in 2000
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(memory)
+		in.tuning.maxFuture, in.tuning.keep = 20, func(int, int) int { return 5 }
+		random := rand.New(rand.NewPCG(3, 4))
+		var all []Change[int64]
+		for i := range 400 {
+			jump := time.Duration(random.IntN(5)) * 30 * time.Hour // of the publisher's clock against the replica's
+			c := event(uuid(time.Now().Add(jump-60*time.Hour), i), "apple")
+			all = append(all, c)
+			must(t, in, c)
+			if i%20 == 0 {
+				in.settle()
+			}
+			if i%100 == 99 {
+				time.Sleep(50 * time.Hour)
+			}
+		}
+		in.settle()
+		for _, c := range all {
+			is.Equal(must(t, newTestInbox(memory), c), duplicate)
+		}
+		is.Equal(storedRecord(t, memory, "apple").Value, int64(-len(all)))
+	})
+}
+
+func TestLeastIDsLeave(t *testing.T) {
+	now := time.UnixMilli(1e12)
+	in := newTestInbox(nil)
+	in.tuning.maxFuture = 3
+	set := func(from, n int) (ids []ID) {
+		for i := range n {
+			ids = append(ids, newID(uint64(1e12+from+i), nil))
+		}
+		return ids
+	}
+	for _, tt := range []struct {
+		past, future, keep, want int
+	}{
+		{past: 10, keep: 4, want: 6},
+		{past: 4, keep: 4, want: 0},
+		{past: 3, keep: 4, want: 0},
+		{past: 10, future: 2, keep: 4, want: 6}, // those from the future stay besides
+		{past: 10, future: 3, keep: 4, want: 6},
+		{past: 10, future: 5, keep: 4, want: 8}, // up to a bound
+		{past: 0, future: 9, keep: 4, want: 2},
+		{past: 2, future: 1, keep: 0, want: 2},
+	} {
+		is := is.New(t)
+		all := setOf(append(set(1-tt.past, tt.past), set(1, tt.future)...))
+		is.Equal(in.leaving(all, tt.keep, now), all.slice(0, tt.want))
+	}
+}
+
+// A change whose marker can't be read waits, and the others of its key go on.
+func TestMarkerThatCannotBeReadHoldsUpOnlyItsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		memory.put("apple", []byte(`{"once":2,"value":100,"pruned":"X.1","watermark":"zzz"}`))
+		late := event("late", "apple")
+		broken := true
+		in := newTestInbox(&hooked{store: memory, onRead: func(ctx context.Context, key string) (stored, error) {
+			if broken && key == markerKey("apple", late.ID) {
+				return stored{}, errFailed
+			}
+			return memory.read(ctx, key)
+		}})
+		_, err := in.Apply(soon(t), late)
+		is.True(errors.Is(err, errFailed))
+		var got Result[int64]
+		go func() { got = must(t, in, late) }()
+		for i := range 20 {
+			must(t, in, event(fmt.Sprint(i), "apple"))
+			time.Sleep(50 * time.Millisecond)
+		}
+		is.Equal(got, Result[int64]{})
+		broken = false
+		in.settle()
+		is.Equal(got, Result[int64]{Before: 80, After: 79})
+	})
+}
+
+// A look-up in vain is valid until an ID leaves, so that a save lost to a rival costs no
+// second look-up.
+func TestLookUpInVainIsMadeOnce(t *testing.T) {
+	is := is.New(t)
+	memory := &memoryStore{}
+	memory.put("apple", []byte(`{"once":2,"value":100,"pruned":"X.1","watermark":"zzz"}`))
+	rival := func() { must(t, newTestInbox(memory), event("other", "apple")) }
+	in := newTestInbox(failOnce(memory, false, rival))
+	must(t, in, event("e1", "apple"))
+	is.Equal(memory.looks, 2)
+	is.Equal(in.Stats().Conflicts, int64(1))
+}

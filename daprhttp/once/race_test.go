@@ -1,0 +1,5 @@
+//go:build race
+
+package once
+
+func init() { raceDetector = true }

@@ -1,0 +1,128 @@
+package once
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/matryer/is"
+)
+
+func TestCommitsNameTheRivals(t *testing.T) {
+	is := is.New(t)
+	c := commits("C.9 A.2 C.8 B.1 A.1")
+	is.Equal(c.rivals(author{name: "C"}), 2)
+	is.Equal(c.rivals(author{name: "D"}), 3)
+	is.Equal(commits("").rivals(author{name: "A"}), 0)
+	is.True(c.has("B.1") && !c.has("B.2") && !c.has("C") && !c.has(""))
+	is.True(c.newestBy(author{name: "C"}) && !c.newestBy(author{name: "A"}) && !commits("").newestBy(author{}))
+	is.Equal(c.with("B.2"), commits("B.2 C.9 A.2 C.8 B.1 A.1"))
+
+	for i := range 30 { // without rivals, only the newest commit is named
+		c = c.with(fmt.Sprint("A.", i))
+		is.Equal(c.rivals(author{name: "A"}) == 0, i >= maxCommits-1)
+	}
+	is.Equal(c, commits("A.29"))
+	a := newAuthor()
+	is.True(a.next() != a.next() && newAuthor().next() != newAuthor().next())
+}
+
+// lateStore returns a store that takes half a commit for each call, give or take a half.
+func lateStore(s store, commit time.Duration, seed uint64) store {
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(seed, 0))
+	sleep := func() {
+		mu.Lock()
+		d := commit/4 + time.Duration(random.Int64N(int64(commit/2)))
+		mu.Unlock()
+		time.Sleep(d / 2)
+	}
+	return &hooked{
+		onRead: func(ctx context.Context, key string) (stored, error) {
+			sleep()
+			defer sleep()
+			return s.read(ctx, key)
+		},
+		onSave: func(ctx context.Context, key, etag string, value any) error {
+			sleep()
+			defer sleep()
+			return s.save(ctx, key, etag, value)
+		},
+		onMark: func(ctx context.Context, key string, ids idSet) error {
+			sleep()
+			defer sleep()
+			return s.mark(ctx, key, ids)
+		},
+	}
+}
+
+// No change of a hot key waits for longer than its replicas take for a few commits each.
+// This runs whole systems in virtual time.
+func TestReplicasShareAHotKeyFairly(t *testing.T) {
+	for _, replicas := range []int{1, 2, 3, 8, 16} {
+		for _, commit := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond} {
+			for _, ids := range []string{"UUIDv7", "client's keys"} {
+				t.Run(fmt.Sprintf("%d replicas, commits of %v, %s", replicas, commit, ids), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) { testShare(t, replicas, commit, ids == "UUIDv7") })
+				})
+			}
+		}
+	}
+}
+
+func testShare(t *testing.T, replicas int, commit time.Duration, timed bool) {
+	const perSecond, seconds = 100, 10 // orders of the hot key
+	memory := &memoryStore{}
+	random := rand.New(rand.NewPCG(uint64(replicas), uint64(commit)))
+	late := lateStore(memory, commit, uint64(replicas))
+	var inboxes []*Inbox[int64]
+	for range replicas {
+		inboxes = append(inboxes, newInbox[int64](late))
+	}
+	var mu sync.Mutex
+	var waits []time.Duration
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range perSecond * seconds {
+		time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / perSecond)))
+		id := fmt.Sprint("order ", i)
+		if timed {
+			id = uuid(time.Now(), i)
+		}
+		in := inboxes[random.IntN(replicas)]
+		wg.Go(func() {
+			began := time.Now()
+			if r := must(t, in, event(id, "hot")); r.Duplicate {
+				t.Errorf("order %d: %+v", i, r)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			waits = append(waits, time.Since(began))
+		})
+	}
+	wg.Wait()
+	conflicts := int64(0)
+	for _, in := range inboxes {
+		in.settle()
+		conflicts += in.Stats().Conflicts
+	}
+	if got := storedRecord(t, memory, "hot").Value; got != -perSecond*seconds {
+		t.Errorf("%d orders are applied, want %d", -got, perSecond*seconds)
+	}
+	slowest := commit * 3 / 2
+	if !timed {
+		slowest += commit * 3 / 4 // for look-ups
+	}
+	slices.Sort(waits)
+	longest := waits[len(waits)-1]
+	t.Logf("99 %% waited %v, the longest %v: %.1f slow commits of each replica; %d conflicts, %d look-ups", waits[len(waits)*99/100], longest, float64(longest)/float64(slowest)/float64(replicas), conflicts, memory.looks)
+	if bound := 3 * time.Duration(replicas+1) * slowest; longest > bound {
+		t.Errorf("a change waited for %v, more than %v", longest, bound)
+	}
+}

@@ -1,0 +1,64 @@
+package once
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+// Records of version 1 are read and saved as version 2. What left them has markers
+// of another form, many IDs in one, which are only looked for and no longer written.
+// When all of them have expired, a MARKER_TTL after the upgrade, this file can go.
+
+// version1 has the fields that only records of version 1 have.
+type version1 struct {
+	Latest  idSet    `json:"latest"`
+	Older   idSet    `json:"older"`
+	Ahead   *idRange `json:"ahead"`
+	Commits *string  `json:"commits"`
+}
+
+// oldMarkers tells which IDs may have a marker of version 1.
+type oldMarkers struct {
+	Watermark ID       `json:"watermark,omitempty"`
+	Ahead     *idRange `json:"ahead,omitempty"` // IDs from the future
+}
+
+type idRange struct {
+	First ID `json:"first"`
+	Last  ID `json:"last"`
+}
+
+// upgrade makes an envelope of version 2.
+func (v version1) upgrade(e *envelope) {
+	e.IDs = v.Latest + " " + v.Older
+	if v.Latest.valid() && v.Older.valid() {
+		e.IDs = e.IDs.readable()
+	}
+	if e.Watermark != "" || v.Ahead != nil {
+		e.Old = &oldMarkers{e.Watermark, v.Ahead}
+	}
+	e.Watermark = ""
+}
+
+func (o *oldMarkers) mayHave(id ID) bool {
+	return o != nil && (id <= o.Watermark || o.Ahead != nil && o.Ahead.First <= id && id <= o.Ahead.Last)
+}
+
+// oldMarkerKeys returns the keys of markers of version 1: that of the event alone, and
+// those for spans of time, of 16 ms, eight times that, and so on.
+func oldMarkerKeys(key string, id ID) []string {
+	keys := []string{markerPrefix + string(id)}
+	for span := range 7 {
+		if ms := id.madeAt(); ms != 0 {
+			number := strconv.FormatUint(ms>>(4+3*span), 36)
+			keys = append(keys, markerPrefix+hashOf(key)+"."+strconv.Itoa(span)+"."+number)
+		}
+	}
+	return keys
+}
+
+// markerHas tells whether a marker, of version 1 or 2, has an ID.
+func markerHas(value []byte, id ID) bool {
+	var ids idSet
+	return value != nil && json.Unmarshal(value, &ids) == nil && ids.valid() && ids.has(id)
+}

@@ -1,0 +1,195 @@
+package once
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// tuning holds the numbers that decide about speed, never about what is right.
+type tuning struct {
+	keep      func(applied, authors int) int // recent IDs that stay in a record
+	maxFuture int                            // IDs from the future that stay besides
+	maxIDs    int                            // a record with so many IDs is full
+}
+
+var defaultTuning = tuning{keep: keepIDs, maxFuture: 1024, maxIDs: 4096}
+
+// keepIDs returns how many recent IDs stay in a record after a commit of so many
+// changes, if so many replicas commit. Events overtake each other, by more if more of
+// them are on their way, and most of them must find their IDs in the record.
+func keepIDs(applied, authors int) int { return max(128, min(applied*(2*authors-1), 512)) }
+
+// An entry is a change on its way into the store.
+type entry[V any] struct {
+	Change[V]
+	replaces bool // the value, even a damaged one
+	ctx      context.Context
+
+	done   chan struct{} // closed when the answer is there
+	result Result[V]     // the answer, or what it will be when the save is acknowledged
+	err    error
+
+	marked   bool   // a look-up found its marker
+	looked   bool   // a look-up found none
+	lookedAt string // in the record that this commit pruned
+	commit   string // the last commit that applied it, which may have taken effect
+	saved    bool   // it did, as the record says
+}
+
+// A worker commits the changes of one key, for as long as there are any.
+type worker[V any] struct {
+	in      *Inbox[V]
+	key     string
+	arrived chan struct{} // tells that waiting has grown
+
+	// in.mu guards these.
+	waiting []*entry[V]
+	err     error // why the last commit failed
+
+	// Only the worker's goroutine uses these.
+	ctx         context.Context // of the last change, without its end
+	entries     []*entry[V]     // taken and not answered
+	faults      int             // commits that failed since the last save, without a rival
+	lost        *lostSave       // the last save, if it failed
+	full        bool            // the record has no room for the rest of the entries
+	checkValues bool            // one of the values has no JSON
+	marks
+}
+
+// A lostSave is a save over an ETag that failed.
+type lostSave struct {
+	etag string
+	err  error
+}
+
+// add hands an entry to the worker of its key.
+func (in *Inbox[V]) add(e *entry[V]) *worker[V] {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	w := in.workers[e.Key]
+	if w == nil {
+		w = &worker[V]{in: in, key: e.Key, arrived: make(chan struct{}, 1), ctx: context.WithoutCancel(e.ctx)}
+		in.workers[e.Key] = w
+		go w.run()
+	}
+	w.waiting = append(w.waiting, e)
+	in.pending[e] = time.Now()
+	select {
+	case w.arrived <- struct{}{}:
+	default:
+	}
+	return w
+}
+
+func (w *worker[V]) run() {
+	for w.ready() {
+		time.Sleep(w.commit())
+	}
+}
+
+// ready waits until there is something to commit. It returns false when the worker
+// has ended: no change waits, and no marker is being written.
+func (w *worker[V]) ready() bool {
+	for {
+		select {
+		case m := <-w.writing:
+			w.collect(m)
+		default:
+		}
+		waits := w.dropAbandoned()
+		switch {
+		case w.marked != "" || waits && !w.full:
+			return true
+		case waits && w.writing == nil: // the record is full, and its markers could not be written
+			time.Sleep(time.Until(w.markAfter))
+			return true
+		case w.writing == nil && w.end():
+			return false
+		}
+		select {
+		case <-w.arrived:
+		case m := <-w.writing:
+			w.collect(m)
+		}
+	}
+}
+
+// end removes the worker, unless a change has arrived.
+func (w *worker[V]) end() bool {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	if len(w.waiting) > 0 {
+		return false
+	}
+	delete(w.in.workers, w.key)
+	return true
+}
+
+// dropAbandoned drops the changes whose callers have gone, and tells whether others
+// wait.
+func (w *worker[V]) dropAbandoned() bool {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	abandoned := func(e *entry[V]) bool { return e.ctx.Err() != nil }
+	w.entries = slices.DeleteFunc(w.entries, abandoned)
+	w.waiting = slices.DeleteFunc(w.waiting, abandoned)
+	for _, e := range append(w.entries[:len(w.entries):len(w.entries)], w.waiting...) {
+		w.ctx = context.WithoutCancel(e.ctx)
+		return true
+	}
+	return false
+}
+
+// take takes all changes that wait.
+func (w *worker[V]) take() {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	w.entries = append(w.entries, w.waiting...)
+	w.waiting = nil
+	select {
+	case <-w.arrived:
+	default:
+	}
+}
+
+// finish gives a caller the answer.
+func (e *entry[V]) finish(r Result[V], err error) {
+	e.result, e.err = r, err
+	close(e.done)
+}
+
+// failed notes why a commit failed, and returns how long to wait before the next one.
+func (w *worker[V]) failed(err error) time.Duration {
+	w.faults++
+	w.note(err)
+	if len(w.entries) == 0 {
+		w.marked = "" // it is worth no retry: any replica can mark these IDs again
+	}
+	return backoff(w.faults)
+}
+
+func (w *worker[V]) note(err error) {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	w.err = err
+}
+
+// gaveUp returns the error of a caller whose context is done.
+func (w *worker[V]) gaveUp(done error) error {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	if w.err == nil {
+		return done
+	}
+	return fmt.Errorf("%w: the last try failed: %w", done, w.err)
+}
+
+// backoff returns how long to wait after so many faults: a random time, so that
+// replicas that met do not meet again.
+func backoff(faults int) time.Duration {
+	d := min(20*time.Millisecond<<min(faults-1, 10), time.Second)
+	return d/2 + rand.N(d/2)
+}
