@@ -208,8 +208,9 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 		}
 	}})
 	must(t, s.inventory[0].Stop())
-	s.place("order-1001", "item1", 10)                                                                   // waits for a subscriber
-	sidecar := stack.AppOptions{ID: stack.Inventory.AppID, SidecarArgs: []string{"--log-level", "info"}} // at which it says that it waits
+	s.place("order-1001", "item1", 10) // waits for a subscriber
+	// At level info it says that it waits.
+	sidecar := stack.AppOptions{ID: stack.Inventory.AppID, SidecarArgs: []string{"--log-level", "info"}}
 	for _, port := range []*int{&sidecar.Port, &sidecar.DaprPort} {
 		var err error
 		*port, err = stack.FreePort()
