@@ -146,8 +146,7 @@ type answer struct {
 	body   []byte
 }
 
-// do carries out one call. The answer of a call that was refused comes back
-// together with its error, because bulk publish says in it what failed.
+// do carries out one call.
 func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 10*time.Second))
 	defer cancel()
@@ -184,11 +183,10 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	case int64(len(body)) > most:
 		return answer{}, fmt.Errorf("daprhttp: %s %s: the answer is longer than %d bytes", r.method, r.path, most)
 	}
-	a := answer{resp.StatusCode, resp.Header, body}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return a, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, newError(resp.StatusCode, body))
+		return answer{}, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, newError(resp.StatusCode, body))
 	}
-	return a, nil
+	return answer{resp.StatusCode, resp.Header, body}, nil
 }
 
 // doJSON carries out a call whose body is v as JSON.

@@ -86,38 +86,6 @@ func TestPublish(t *testing.T) {
 	})
 }
 
-func TestBulkPublish(t *testing.T) {
-	is := is.New(t)
-	messages := []BulkMessage{
-		{"1", Message{Data: []byte(`{"a":1}`), ID: "e1"}},
-		{"2", Message{Data: []byte("text"), ContentType: "text/plain; charset=utf-8"}},
-		{"3", Message{Data: []byte{0, 1}, ContentType: "application/octet-stream"}},
-		{"4", Message{Data: []byte(`{"id":"e4"}`), ContentType: "application/cloudevents+json"}},
-	}
-	c, got := sidecar(t, 204, nil, "")
-	failed, err := c.BulkPublish(t.Context(), "pubsub", "topic", messages, map[string]string{"ttlInSeconds": "60"})
-	is.NoErr(err)
-	is.Equal(len(failed), 0)
-	check(t, got, recorded{
-		Line:  "POST /v1.0/publish/bulk/pubsub/topic",
-		Query: url.Values{"metadata.ttlInSeconds": {"60"}},
-		Body: `[{"entryId":"1","event":{"a":1},"contentType":"application/json","metadata":{"cloudevent.id":"e1"}},` +
-			`{"entryId":"2","event":"text","contentType":"text/plain; charset=utf-8"},` +
-			`{"entryId":"3","event":"AAE=","contentType":"application/octet-stream"},` +
-			`{"entryId":"4","event":{"id":"e4"},"contentType":"application/cloudevents+json"}]`,
-	})
-
-	c, _ = sidecar(t, 500, nil, `{"failedEntries":[{"entryId":"2","error":"full"}],"errorCode":"ERR_PUBSUB_PUBLISH_MESSAGE"}`)
-	failed, err = c.BulkPublish(t.Context(), "pubsub", "topic", messages, nil)
-	is.Equal(failed, []FailedEntry{{"2", "full"}})
-	var e *Error
-	is.True(errors.As(err, &e))
-	is.Equal(e.ErrorCode, "ERR_PUBSUB_PUBLISH_MESSAGE")
-
-	_, err = c.BulkPublish(t.Context(), "pubsub", "topic", []BulkMessage{{"1", Message{Data: []byte(`{`)}}}, nil)
-	is.True(err != nil) // malformed JSON can't be part of a bulk request
-}
-
 func TestGetState(t *testing.T) {
 	is := is.New(t)
 	c, got := sidecar(t, 200, http.Header{"Etag": {"7"}}, `{"a":1}`)
@@ -216,10 +184,6 @@ func TestStateTransaction(t *testing.T) {
 func TestErrorIsFoundInEveryCall(t *testing.T) {
 	calls := map[string]func(ctx context.Context, c *Client) error{
 		"Publish": func(ctx context.Context, c *Client) error { return c.Publish(ctx, "p", "t", Message{}) },
-		"BulkPublish": func(ctx context.Context, c *Client) error {
-			_, err := c.BulkPublish(ctx, "p", "t", nil, nil)
-			return err
-		},
 		"GetState": func(ctx context.Context, c *Client) error {
 			_, err := c.GetState(ctx, "s", "k", GetStateOptions{})
 			return err

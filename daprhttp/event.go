@@ -108,5 +108,5 @@ func isJSONData(dataContentType string) bool {
 		return true
 	}
 	mediaType, _, _ := mime.ParseMediaType(dataContentType)
-	return isJSON(mediaType)
+	return mediaType == "application/json" || mediaType == eventContentType // the two that Dapr reads as JSON
 }

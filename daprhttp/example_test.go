@@ -39,19 +39,6 @@ func ExampleClient_Publish() {
 	// <nil>
 }
 
-func ExampleClient_BulkPublish() {
-	client, stop := sidecar(http.StatusNoContent, "")
-	defer stop()
-	failed, err := client.BulkPublish(context.Background(), "pubsub", "OrderPlaced", []daprhttp.BulkMessage{
-		{EntryID: "1", Message: daprhttp.Message{Data: []byte(`{"orderId":"order-1001"}`)}},
-		{EntryID: "2", Message: daprhttp.Message{Data: []byte(`a note`), ContentType: "text/plain"}},
-	}, nil)
-	fmt.Println(failed, err)
-	// Output:
-	// POST /v1.0/publish/bulk/pubsub/OrderPlaced [{"entryId":"1","event":{"orderId":"order-1001"},"contentType":"application/json"},{"entryId":"2","event":"a note","contentType":"text/plain"}]
-	// [] <nil>
-}
-
 func ExampleClient_GetState() {
 	client, stop := sidecar(http.StatusOK, `{"quantity":90}`)
 	defer stop()

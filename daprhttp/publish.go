@@ -3,10 +3,7 @@ package daprhttp
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"maps"
-	"mime"
 	"net/http"
 )
 
@@ -64,10 +61,6 @@ func (m Message) metadata() map[string]string {
 	return metadata
 }
 
-func (m Message) contentType() string {
-	return cmp.Or(m.ContentType, "application/json")
-}
-
 // Publish publishes m to a topic of the pub/sub component called pubsubName.
 // When it returns nil the broker has the message.
 //
@@ -79,7 +72,7 @@ func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Messag
 		method:      http.MethodPost,
 		path:        "/v1.0/publish/" + segment(pubsubName) + "/" + segment(topic),
 		query:       metadataQuery(m.metadata()),
-		contentType: m.contentType(),
+		contentType: cmp.Or(m.ContentType, "application/json"),
 		body:        m.Data,
 	}
 	_, err := c.do(ctx, publish)
@@ -87,70 +80,4 @@ func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Messag
 		_, err = c.do(ctx, publish)
 	}
 	return err
-}
-
-// A BulkMessage is one message of many that are published by one call.
-type BulkMessage struct {
-	EntryID string // unique among the messages of the call
-	Message
-}
-
-// A FailedEntry is a message of a bulk publish that the broker did not take.
-type FailedEntry struct {
-	EntryID string `json:"entryId"`
-	Error   string `json:"error"`
-}
-
-// BulkPublish publishes messages to one topic with one call. metadata applies
-// to all of them; a message's own metadata wins.
-//
-// When it fails, the entries say which messages were not published. No entries
-// beside an error mean that nothing is known of any of them.
-//
-//	POST /v1.0/publish/bulk/<pubsubname>/<topic>[?<metadata>]
-//
-// See https://docs.dapr.io/reference/api/pubsub_api/#publish-multiple-messages-to-a-given-topic.
-func (c *Client) BulkPublish(ctx context.Context, pubsubName, topic string, messages []BulkMessage, metadata map[string]string) ([]FailedEntry, error) {
-	type entry struct {
-		EntryID     string            `json:"entryId"`
-		Event       any               `json:"event"`
-		ContentType string            `json:"contentType"`
-		Metadata    map[string]string `json:"metadata,omitempty"`
-	}
-	entries := make([]entry, len(messages))
-	for i, m := range messages {
-		entries[i] = entry{m.EntryID, m.event(), m.contentType(), m.metadata()}
-	}
-	a, err := c.doJSON(ctx, request{
-		method: http.MethodPost,
-		path:   "/v1.0/publish/bulk/" + segment(pubsubName) + "/" + segment(topic),
-		query:  metadataQuery(metadata),
-	}, entries)
-	var failed struct {
-		FailedEntries []FailedEntry `json:"failedEntries"`
-	}
-	if err != nil {
-		_ = json.Unmarshal(a.body, &failed) // any other answer has no entries
-	}
-	return failed.FailedEntries, err
-}
-
-// event returns the data in the form in which the JSON of a bulk publish holds
-// it: JSON as it is, bytes in base64, and all else as text.
-func (m Message) event() any {
-	mediaType, _, _ := mime.ParseMediaType(m.contentType())
-	switch {
-	case isJSON(mediaType):
-		return json.RawMessage(m.Data)
-	case mediaType == "application/octet-stream":
-		return base64.StdEncoding.EncodeToString(m.Data)
-	default:
-		return string(m.Data)
-	}
-}
-
-// isJSON reports whether a media type, without parameters, is one of the two
-// that Dapr reads as JSON. The data of any other it treats as text or bytes.
-func isJSON(mediaType string) bool {
-	return mediaType == "application/json" || mediaType == eventContentType
 }
