@@ -26,13 +26,8 @@ func (w *worker[V]) commit() time.Duration {
 		return 0
 	}
 	w.know(&r)
-	if lost := w.lost; lost != nil {
-		w.lost = nil
-		if found.etag == lost.etag || r.damaged != nil || r.Commits.newestBy(in.author) {
-			return w.failed(lost.err) // no rival has saved: the store is at fault
-		}
-		in.lost.Add(1)
-		w.faults = 0
+	if err := w.storeFault(found.etag, &r); err != nil {
+		return w.failed(err)
 	}
 	w.take()
 	failed := w.lookUp(&r)
@@ -73,6 +68,20 @@ func (w *worker[V]) handBack(err error) {
 		e.finish(Result[V]{}, err)
 	}
 	w.entries, w.marked = nil, ""
+}
+
+// storeFault returns why the last save failed, unless a rival has saved instead.
+func (w *worker[V]) storeFault(etag string, r *record[V]) error {
+	lost := w.lost
+	w.lost = nil
+	switch {
+	case lost == nil:
+		return nil
+	case etag == lost.etag || r.damaged != nil || r.Commits.newestBy(w.in.author):
+		return lost.err
+	}
+	w.in.conflicts.Add(1)
+	return nil
 }
 
 // know notes which changes a failed save has saved.

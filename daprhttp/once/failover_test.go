@@ -170,6 +170,7 @@ func TestLookUpInVainDoesNotOutliveAFailover(t *testing.T) {
 		is.Equal(storedRecord(t, store, "apple").IDs, idSet("")) // it has left the record
 		close(wait)
 		slow.settle()
+		synctest.Wait()
 		is.Equal(got, duplicate)
 		is.Equal(storedRecord(t, store, "apple").Value, int64(99))
 	})

@@ -165,7 +165,7 @@ type scenario struct {
 	faults     int  // at most, in one run
 	failover   bool // the store is cut off from its replicas at one moment, and they take its place at another
 	cutFor     int  // how many calls it serves meanwhile, at most; 0: three
-	long       bool // more than 10,000 ways
+	long       bool // more than 2,000 ways
 	keep       int  // how many recent IDs a record keeps
 	maxIDs     int  // how many IDs a record has room for; 0: many
 	want       map[string]int64

@@ -22,7 +22,7 @@ func (w *worker[V]) lookUp(r *record[V]) error {
 	slots := make(chan struct{}, maxReads)
 	var wg sync.WaitGroup
 	for i, e := range w.entries {
-		if e.resolved(r) || e.ctx.Err() != nil {
+		if e.resolved(r) {
 			continue
 		}
 		wg.Go(func() {

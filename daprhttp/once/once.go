@@ -35,8 +35,8 @@
 //  4. A marker belongs to one event and one key: one event may change many keys
 //     ([markerKey]).
 //  5. No clock is trusted. A wrong clock costs look-ups or a longer record, and
-//     nothing else: the clock only decides which IDs leave, and whatever leaves has
-//     a marker and is covered by the watermark.
+//     nothing else: the clock only decides which IDs leave, and each ID that leaves
+//     has a marker and lifts the watermark ([record.takeOut]).
 //  6. Replicas share a hot key: after a save, a replica rests for half a commit for
 //     each rival that the record names ([worker.commit]).
 //  7. Keys share nothing. A key on which the store hangs or refuses has a worker of
@@ -73,11 +73,11 @@ import (
 // No other program may write its keys: overwriting a record erases the IDs in it. A
 // bare JSON value that another program left under a key is taken over.
 type Inbox[V any] struct {
-	store   store
-	author  author
-	tuning  tuning
-	commits atomic.Int64 // saves that were acknowledged
-	lost    atomic.Int64 // saves that failed because a rival had saved
+	store     store
+	author    author
+	tuning    tuning
+	commits   atomic.Int64 // saves that were acknowledged
+	conflicts atomic.Int64 // saves that failed because a rival had saved
 
 	mu      sync.Mutex
 	workers map[string]*worker[V]   // by key

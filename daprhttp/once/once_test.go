@@ -83,23 +83,38 @@ func soon(t *testing.T) context.Context {
 
 var duplicate = Result[int64]{Duplicate: true}
 
-// flaky returns a store whose saves fail now and then, with or without effect.
+// flaky returns a store whose saves and markers fail now and then: without effect, with
+// it, or with an effect that comes later.
 func flaky(s store, seed uint64) store {
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(1, seed))
-	return &hooked{store: s, onSave: func(ctx context.Context, key, etag string, value any) error {
-		mu.Lock()
-		before, after := random.IntN(20) == 0, random.IntN(20) == 0
-		mu.Unlock()
-		if before {
-			return errFailed
+	try := func(do func(context.Context) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			mu.Lock()
+			fault, later := random.IntN(20), time.Duration(random.IntN(100))*time.Millisecond
+			mu.Unlock()
+			switch fault {
+			case 0:
+				return errFailed
+			case 1:
+				_ = do(ctx)
+				return errFailed
+			case 2:
+				time.AfterFunc(later, func() { _ = do(ctx) })
+				return errFailed
+			}
+			return do(ctx)
 		}
-		err := s.save(ctx, key, etag, value)
-		if after {
-			return errFailed
-		}
-		return err
-	}}
+	}
+	return &hooked{
+		store: s,
+		onSave: func(ctx context.Context, key, etag string, value any) error {
+			return try(func(ctx context.Context) error { return s.save(ctx, key, etag, value) })(ctx)
+		},
+		onMark: func(ctx context.Context, key string, ids idSet) error {
+			return try(func(ctx context.Context) error { return s.mark(ctx, key, ids) })(ctx)
+		},
+	}
 }
 
 func TestConcurrentReplicasApplyEveryEventOnce(t *testing.T) {
@@ -270,6 +285,7 @@ func TestCallerThatHasGoneLeavesOtherDeliveriesOfItsEvent(t *testing.T) {
 		is.Equal(<-gone, context.Canceled)
 		close(goOn)
 		in.settle()
+		synctest.Wait()
 		is.Equal(got, Result[int64]{After: -1})
 	})
 }
@@ -291,10 +307,24 @@ func TestWaitingChangesAreSavedTogether(t *testing.T) {
 		is.Equal(in.Stats().Oldest, time.Second)
 		close(goOn)
 		in.settle()
+		synctest.Wait()
 		is.Equal(memory.writes, 1)
 		is.Equal(in.Stats(), Stats{Commits: 1})
 		is.Equal(storedRecord(t, memory, "apple").Value, int64(-100))
 	})
+}
+
+// A change that arrives when its worker is about to end is not forgotten.
+func TestWorkerDoesNotEndWhileAChangeWaits(t *testing.T) {
+	is := is.New(t)
+	in := newTestInbox(&memoryStore{})
+	w := &worker[int64]{in: in, key: "apple", waiting: []*entry[int64]{{}}}
+	in.workers["apple"] = w
+	is.True(!w.end())
+	is.Equal(in.workers["apple"], w)
+	w.waiting = nil
+	is.True(w.end())
+	is.Equal(len(in.workers), 0)
 }
 
 func TestIdleKeyCostsNothing(t *testing.T) {
@@ -351,6 +381,38 @@ func TestStoreThatFailsIsTriedAgainUntilTheCallerGivesUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The backoff begins anew after a save: an old outage delays nothing.
+func TestBackoffBeginsAnewAfterASave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(nil)
+		saves := 0
+		var took time.Duration
+		in.store = &hooked{store: memory, onSave: func(ctx context.Context, key, etag string, value any) error {
+			switch saves++; saves {
+			case 9: // the worker goes on with a change that arrives now
+				go func() {
+					start := time.Now()
+					must(t, in, event("e2", "apple"))
+					took = time.Since(start)
+				}()
+				time.Sleep(time.Millisecond)
+			default:
+				if saves <= 10 {
+					return errFailed
+				}
+			}
+			return memory.save(ctx, key, etag, value)
+		}}
+		must(t, in, event("e1", "apple"))
+		in.settle()
+		synctest.Wait()
+		is.Equal(saves, 11)
+		is.True(took < 25*time.Millisecond)
+	})
 }
 
 // counted counts reads and saves.
@@ -492,6 +554,7 @@ func TestValueWithoutJSONFailsAloneAndForGood(t *testing.T) {
 		synctest.Wait()
 		close(goOn)
 		in.settle()
+		synctest.Wait()
 		is.True(errors.Is(wrong, ErrFinal))
 		is.NoErr(right)
 	})

@@ -21,9 +21,7 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 	commit := w.in.author.next()
 	p := &plan[V]{next: *r}
 	p.next.Commits = r.Commits.with(commit)
-	if r.damaged == nil {
-		p.left = p.next.takeOut(w.marked, commit)
-	}
+	p.left = p.next.takeOut(w.marked, commit)
 	var ids []ID
 	applied := make(map[ID]bool)
 	entries := w.entries

@@ -9,8 +9,9 @@ import (
 // maxMarkers is how many markers are written with one call.
 const maxMarkers = 128
 
-// marks is the pruning of one key: markers are written beside the commits, and the
-// next save takes their IDs out. A worker that forgets it has lost nothing.
+// marks is the state of pruning one key: markers are written beside the commits, and
+// the next save takes their IDs out. Losing this state costs a second write of the same
+// markers, and nothing else.
 type marks struct {
 	writing    chan written // nil: no markers are being written
 	marked     idSet        // IDs whose markers are acknowledged
@@ -24,9 +25,9 @@ type written struct {
 	err error
 }
 
-// leaving returns the IDs that are to leave a record: the least ones, except for so
-// many recent IDs and some from the future. These must stay, because each ID below
-// one that has left costs a look-up.
+// leaving returns the IDs that are to leave a record: the least ones. The recent IDs
+// stay, and besides them some IDs from the future. If an ID from the future left, it
+// would lift the watermark, and each event until then would cost a look-up.
 func (in *Inbox[V]) leaving(ids idSet, keep int, now time.Time) idSet {
 	ms := uint64(now.UnixMilli())
 	past := sort.Search(ids.len(), func(i int) bool { return ids.at(i).madeAt() > ms })
@@ -35,8 +36,9 @@ func (in *Inbox[V]) leaving(ids idSet, keep int, now time.Time) idSet {
 }
 
 // mark starts to write markers after an acknowledged save, if the record has too many
-// IDs. The replica whose save took the record across the limit does so. Beyond twice
-// the limit, each replica does, since the first one may have died.
+// IDs. The limit is twice the recent IDs. The replica whose save crosses it writes the
+// markers, so that replicas do not all write the same ones. Beyond twice the limit each
+// replica does, because the first one may have died.
 func (w *worker[V]) mark(r *record[V], p *plan[V]) {
 	now := time.Now()
 	keep := w.in.tuning.keep(p.applied, 1+p.next.Commits.rivals(w.in.author))
@@ -50,8 +52,7 @@ func (w *worker[V]) mark(r *record[V], p *plan[V]) {
 	go func() { writing <- w.in.writeMarkers(ctx, w.key, is) }()
 }
 
-// writeMarkers writes the markers of IDs. Those that it has written count, even if
-// the others fail.
+// writeMarkers writes the markers of IDs. After an error, the calls before still count.
 func (in *Inbox[V]) writeMarkers(ctx context.Context, key string, ids idSet) written {
 	for done := 0; done < ids.len(); {
 		end := min(done+maxMarkers, ids.len())

@@ -50,7 +50,7 @@ func TestItemsOrderedInTurnNeverStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
-		const items, orders = 20, 700
+		const items, orders = 5, 700
 		longest := 0
 		for i := range orders {
 			for item := range items {
@@ -62,7 +62,7 @@ func TestItemsOrderedInTurnNeverStop(t *testing.T) {
 			}
 		}
 		is.True(longest <= 2*keepIDs(1, 1)+1)
-		is.Equal(storedRecord(t, memory, "item 7").Value, int64(-orders))
+		is.Equal(storedRecord(t, memory, "item 3").Value, int64(-orders))
 		is.Equal(memory.looks, 0)
 	})
 }
@@ -88,6 +88,12 @@ func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 		is.True(errors.Is(err, errFailed))
 		is.True(errors.Is(err, context.DeadlineExceeded))
 		is.True(!errors.Is(err, ErrFinal))
+		for i := range 20 { // whenever the caller gives up, the error tells why
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second+time.Duration(i)*37*time.Millisecond)
+			_, err := in.Apply(ctx, event("one more", "apple"))
+			is.True(errors.Is(err, errFailed))
+			cancel()
+		}
 		before := memory.writes
 		_, _ = in.Apply(soon(t), event("one more", "apple"))
 		is.True(memory.writes-before < 100)         // it backs off
@@ -210,6 +216,32 @@ func TestMarkersAreWrittenBesideTheCommits(t *testing.T) {
 		in.settle()
 		is.True(storedRecord(t, memory, "apple").IDs.len() < 10) // without any further change
 		is.Equal(len(in.workers), 0)
+	})
+}
+
+// A duplicate may be in the very commit that takes its ID out of the record.
+func TestDuplicateIsRecognisedWhileItsIDLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(nil)
+		reads := 0
+		var again Result[int64]
+		in.store = &hooked{store: memory, onRead: func(ctx context.Context, key string) (stored, error) {
+			if reads++; reads == 2 { // of the commit that prunes
+				go func() { again = must(t, in, event("e1", "apple")) }()
+				time.Sleep(time.Millisecond)
+			}
+			return memory.read(ctx, key)
+		}}
+		in.tuning.keep = func(int, int) int { return 0 }
+		must(t, in, event("e1", "apple"))
+		in.settle()
+		synctest.Wait()
+		is.Equal(again, duplicate)
+		is.Equal(reads, 2)
+		is.Equal(storedRecord(t, memory, "apple").IDs, idSet(""))
+		is.Equal(storedRecord(t, memory, "apple").Value, int64(-1))
 	})
 }
 
@@ -390,9 +422,11 @@ func TestMarkerThatCannotBeReadHoldsUpOnlyItsChange(t *testing.T) {
 			must(t, in, event(fmt.Sprint(i), "apple"))
 			time.Sleep(50 * time.Millisecond)
 		}
+		synctest.Wait()
 		is.Equal(got, Result[int64]{})
 		broken = false
 		in.settle()
+		synctest.Wait()
 		is.Equal(got, Result[int64]{Before: 80, After: 79})
 	})
 }
@@ -408,4 +442,24 @@ func TestLookUpInVainIsMadeOnce(t *testing.T) {
 	must(t, in, event("e1", "apple"))
 	is.Equal(memory.looks, 2)
 	is.Equal(in.Stats().Conflicts, int64(1))
+}
+
+// A save that only prunes is worth no retry: any replica can prune the record later.
+func TestSaveThatOnlyPrunesIsNotRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		saves := 0
+		in := newTestInbox(&hooked{store: memory, onSave: func(ctx context.Context, key, etag string, value any) error {
+			if saves++; saves > 1 {
+				return errFailed
+			}
+			return memory.save(ctx, key, etag, value)
+		}})
+		in.tuning.keep = func(int, int) int { return 0 }
+		must(t, in, event("e1", "apple"))
+		in.settle()
+		is.Equal(saves, 2)
+		is.Equal(len(in.workers), 0)
+	})
 }

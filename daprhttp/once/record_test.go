@@ -111,6 +111,7 @@ func TestLateArrivalNeverOverwritesADamagedRecord(t *testing.T) {
 		answer(&after, func() error { _, err := in.Apply(t.Context(), event("e2", "apple")); return err })
 		close(goOn)
 		in.settle()
+		synctest.Wait()
 		is.True(errors.Is(before, ErrFinal))
 		is.NoErr(set)
 		is.NoErr(after)
@@ -152,6 +153,23 @@ func TestRecordOfANewerVersionIsHandedBack(t *testing.T) {
 		is.Equal(err, errNewer)
 		is.Equal(string(memory.values["apple"]), stored)
 	}
+}
+
+// A record may become newer while a worker prunes it.
+func TestWorkerEndsWhenTheRecordBecomesNewer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		calls := 0
+		in := newTestInbox(&counted{&hooked{store: memory, onMark: func(context.Context, string, idSet) error {
+			memory.put("apple", []byte(`{"once":3}`))
+			return nil
+		}}, &calls})
+		in.tuning.keep = func(int, int) int { return 0 }
+		must(t, in, event("e1", "apple"))
+		in.settle()
+		is.Equal(calls, 3)
+	})
 }
 
 // The format is part of the package's promise: replicas of the next version read it.

@@ -12,7 +12,7 @@ type Stats struct {
 
 // Stats returns the figures of this moment.
 func (in *Inbox[V]) Stats() Stats {
-	s := Stats{Commits: in.commits.Load(), Conflicts: in.lost.Load()}
+	s := Stats{Commits: in.commits.Load(), Conflicts: in.conflicts.Load()}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	s.Waiting = len(in.pending)

@@ -5,11 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
 )
@@ -126,6 +131,55 @@ func testStores(t *testing.T, f func(t *testing.T, s store)) {
 	if endpoint := os.Getenv("ONCE_SIDECAR"); endpoint != "" {
 		t.Run("sidecar", func(t *testing.T) {
 			f(t, &daprStore{&daprhttp.Client{Endpoint: endpoint, APIToken: os.Getenv("DAPR_API_TOKEN")}, "statestore", time.Hour, daprhttp.Strong})
+		})
+	}
+}
+
+// What the proof takes of a store must be asked of it.
+func TestWhatIsAskedOfTheStateStore(t *testing.T) {
+	for _, tt := range []struct {
+		options          Options
+		consistency, ttl string
+	}{
+		{Options{}, "strong", "86400"},
+		{Options{MarkerTTL: 1500 * time.Millisecond, Consistency: daprhttp.Eventual}, "eventual", "2"},
+		{Options{MarkerTTL: time.Minute, DefaultConsistency: true}, "", "60"},
+	} {
+		is := is.New(t)
+		var mu sync.Mutex
+		var saves []string
+		var reads []string
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if r.Method == http.MethodGet {
+				reads = append(reads, r.URL.RequestURI())
+				w.Header().Set("ETag", "7")
+				_, _ = io.WriteString(w, "100")
+				return
+			}
+			body, _ := io.ReadAll(r.Body)
+			saves = append(saves, string(body))
+			w.WriteHeader(http.StatusNoContent)
+		}))
+		in := New[int64](&daprhttp.Client{Endpoint: server.URL}, "statestore", tt.options)
+		in.author.name = "A"
+		in.tuning.keep = func(int, int) int { return 0 }
+		is.Equal(must(t, in, event("e1", "apple")), Result[int64]{Before: 100, After: 99})
+		in.settle()
+		server.Close()
+		query, options := "", `"concurrency":"first-write"`
+		markerOptions := ""
+		if tt.consistency != "" {
+			query = "?consistency=" + tt.consistency
+			options += `,"consistency":"` + tt.consistency + `"`
+			markerOptions = `,"options":{"consistency":"` + tt.consistency + `"}`
+		}
+		id := string(EventID("test", "e1"))
+		is.Equal(reads[0], "/v1.0/state/statestore/apple"+query)
+		is.Equal(saves[:2], []string{
+			`[{"key":"apple","value":{"once":2,"value":99,"ids":"` + id + `","by":"A.1"},"etag":"7","options":{` + options + `}}]`,
+			`[{"key":"` + markerKey("apple", ID(id)) + `","value":"` + id + `","metadata":{"ttlInSeconds":"` + tt.ttl + `"}` + markerOptions + `}]`,
 		})
 	}
 }

@@ -12,14 +12,14 @@ import (
 type tuning struct {
 	keep      func(applied, authors int) int // recent IDs that stay in a record
 	maxFuture int                            // IDs from the future that stay besides
-	maxIDs    int                            // a record with so many IDs is full
+	maxIDs    int                            // a record with this many IDs is full
 }
 
 var defaultTuning = tuning{keep: keepIDs, maxFuture: 1024, maxIDs: 4096}
 
-// keepIDs returns how many recent IDs stay in a record after a commit of so many
-// changes, if so many replicas commit. Events overtake each other, by more if more of
-// them are on their way, and most of them must find their IDs in the record.
+// keepIDs returns how many recent IDs stay in a record, given the changes in the last
+// commit and the replicas that commit. Events overtake each other. The more of them are
+// on their way, the more IDs must stay, so that most events find theirs in the record.
 func keepIDs(applied, authors int) int { return max(128, min(applied*(2*authors-1), 512)) }
 
 // An entry is a change on its way into the store.
@@ -52,7 +52,7 @@ type worker[V any] struct {
 	// Only the worker's goroutine uses these.
 	ctx         context.Context // of the last change, without its end
 	entries     []*entry[V]     // taken and not answered
-	faults      int             // commits that failed since the last save, without a rival
+	faults      int             // commits that failed since the last save; lost to a rival is no fault
 	lost        *lostSave       // the last save, if it failed
 	full        bool            // the record has no room for the rest of the entries
 	checkValues bool            // one of the values has no JSON
@@ -128,8 +128,8 @@ func (w *worker[V]) end() bool {
 	return true
 }
 
-// dropAbandoned drops the changes whose callers have gone, and tells whether others
-// wait.
+// dropAbandoned drops the changes whose callers have gone, and tells whether any change
+// waits.
 func (w *worker[V]) dropAbandoned() bool {
 	w.in.mu.Lock()
 	defer w.in.mu.Unlock()
@@ -187,8 +187,8 @@ func (w *worker[V]) gaveUp(done error) error {
 	return fmt.Errorf("%w: the last try failed: %w", done, w.err)
 }
 
-// backoff returns how long to wait after so many faults: a random time, so that
-// replicas that met do not meet again.
+// backoff returns how long to wait after a number of faults in a row. The time is
+// random, so that replicas do not retry together.
 func backoff(faults int) time.Duration {
 	d := min(20*time.Millisecond<<min(faults-1, 10), time.Second)
 	return d/2 + rand.N(d/2)
