@@ -177,7 +177,7 @@ func TestReadmeShowsWhatIsSentAndStored(t *testing.T) {
 	s.place("order-1001", "item1", 10)
 	s.waitForStock("item1", 90)
 
-	const varies = `"(id|time|latest|commits)":"[^"]+"`
+	const varies = `"(id|time|ids|by)":"[^"]+"`
 	read := func(text string) (v any) {
 		must(t, json.Unmarshal([]byte(regexp.MustCompile(varies).ReplaceAllString(text, `"$1":"…"`)), &v))
 		return v
