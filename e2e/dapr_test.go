@@ -27,6 +27,7 @@ func TestFaultsOfDapr(t *testing.T) {
 		{"an event on Redis whose handler fails once is lost", eventIsLost},
 		{"an event whose delivery fails is taken for handled, when others are delivered at the same time", failedIsHandled},
 		{"an answer that breaks off in the middle counts as success", brokenOffIsHandled},
+		{"a `redeliverInterval` on Redis that is a duration, such as `1s`, is ignored", durationIsIgnored},
 		{"an event is lost when RabbitMQ's connection breaks", unconfirmedIsLost},
 		{"an event that RabbitMQ refuses is answered as published", refusedIsPublished},
 		{"a bulk read that PostgreSQL breaks off finds nothing", readFindsNothing},
@@ -97,6 +98,27 @@ func eventIsLost(t *testing.T) bool {
 	gone := s.drains(30 * time.Second)
 	t.Logf("%d events came %d times, each time the handler failed, and then nothing was left: %v", events, came.Load(), gone)
 	return gone && came.Load() == events
+}
+
+// durationIsIgnored shows that a sidecar which is to look for pending events every second
+// does not: it asks Redis for them when it starts, and every 15 s.
+func durationIsIgnored(t *testing.T) bool {
+	s := startSystem(t, systemOptions{prepare: func(resources string) {
+		edit(t, filepath.Join(resources, "pubsub.yaml"), `value: "1000"`, `value: "1s"`)
+		must(t, os.Remove(filepath.Join(resources, "retry.yaml")))
+	}})
+	asked := func() (calls int) {
+		stats, err := s.redis().Client().Info(t.Context(), "commandstats").Result()
+		must(t, err)
+		_, rest, _ := strings.Cut(stats, "cmdstat_xpending:calls=")
+		_, _ = fmt.Sscan(strings.ReplaceAll(rest, ",", " "), &calls)
+		return calls
+	}
+	before := asked()
+	time.Sleep(6 * time.Second) // the fault itself
+	n := asked() - before
+	t.Logf("a sidecar that is to look for pending events every second looked %d times in 6 s", n)
+	return n < 3
 }
 
 func unconfirmedIsLost(t *testing.T) bool {

@@ -23,8 +23,8 @@ type load struct {
 	itemID string
 	stock  int // at first
 
-	own func(n int64) bool   // whether the nth order is for an item of its own; nil: none is
-	key func(n int64) string // the Idempotency-Key of the nth order
+	item func(n int64) string // what the nth order is for; nil: all are for itemID
+	key  func(n int64) string // the Idempotency-Key of the nth order
 
 	stopping chan struct{}
 	workers  sync.WaitGroup
@@ -36,18 +36,18 @@ type load struct {
 	accepted map[string]time.Time // order ID to when
 }
 
-// startLoad starts a load of about so many orders a second. own may be nil.
-func (s *system) startLoad(itemID string, perSecond int, own func(n int64) bool) *load {
+// startLoad starts a load of about so many orders a second. item may be nil.
+func (s *system) startLoad(itemID string, perSecond int, item func(n int64) string) *load {
 	s.t.Helper()
-	return s.startLoadWithKeys(itemID, perSecond, own, mixedKeys(itemID))
+	return s.startLoadWithKeys(itemID, perSecond, item, mixedKeys(itemID))
 }
 
 // startLoadWithKeys is startLoad with Idempotency-Keys of choice.
-func (s *system) startLoadWithKeys(itemID string, perSecond int, own func(n int64) bool, key func(n int64) string) *load {
+func (s *system) startLoadWithKeys(itemID string, perSecond int, item func(n int64) string, key func(n int64) string) *load {
 	s.t.Helper()
 	const workers, stock = 8, 1_000_000
 	s.setStock(itemID, stock)
-	l := &load{s: s, itemID: itemID, stock: stock, own: own, key: key, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
+	l := &load{s: s, itemID: itemID, stock: stock, item: item, key: key, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	for range workers {
 		l.workers.Go(func() {
@@ -68,7 +68,7 @@ func (s *system) startLoadWithKeys(itemID string, perSecond int, own func(n int6
 // mixedKeys returns keys by turns that are UUIDs of version 7 and that are not.
 func mixedKeys(itemID string) func(n int64) string {
 	return func(n int64) string {
-		if n/2%2 == 0 {
+		if n/4%2 == 0 {
 			return uuid7(n)
 		}
 		return clientKey(itemID, n)
@@ -87,11 +87,12 @@ func clientKey(itemID string, n int64) string { return fmt.Sprintf("%s-%d", item
 // place places one order, however long that takes.
 func (l *load) place() {
 	n := l.placed.Add(1)
-	orderID := fmt.Sprintf("%s-%d", l.itemID, n)
-	if l.own != nil && l.own(n) {
-		orderID = fmt.Sprintf("own-%d", n)
+	itemID := l.itemID
+	if l.item != nil {
+		itemID = l.item(n)
 	}
-	body := fmt.Sprintf(`{"orderId":%q,"itemId":%q,"quantity":1}`, orderID, l.itemOf(orderID))
+	orderID := fmt.Sprintf("%s-%d", itemID, n)
+	body := fmt.Sprintf(`{"orderId":%q,"itemId":%q,"quantity":1}`, orderID, itemID)
 	header := http.Header{"Idempotency-Key": {l.key(n)}}
 	for deadline := time.Now().Add(2 * time.Minute); ; {
 		a, err := l.s.trySend("POST", l.s.order.URL("/order"), body, header)
@@ -111,12 +112,7 @@ func (l *load) place() {
 }
 
 // itemOf returns the item that an order is for.
-func (l *load) itemOf(orderID string) string {
-	if strings.HasPrefix(orderID, "own-") {
-		return orderID
-	}
-	return l.itemID
-}
+func (l *load) itemOf(orderID string) string { return orderID[:strings.LastIndex(orderID, "-")] }
 
 // goesOn waits until so many more orders have been accepted, and so many more
 // have been counted, than when it was called.

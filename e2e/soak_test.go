@@ -28,8 +28,9 @@ var (
 )
 
 // TestSoak lets one random fault after another happen while orders are placed,
-// and counts them all at the end: half of them are for one item, and of the
-// others each is for an item of its own, so that none lost can hide one doubled.
+// and counts them all at the end. Half of them are for one item. A quarter is for a
+// catalogue of items that are ordered in turn. Each other order is for an item of its own,
+// so that none lost can hide one doubled.
 func TestSoak(t *testing.T) {
 	needsOwnRedis(t)
 	t.Logf("seed %d, for %v", *soakSeed, *soakFor)
@@ -39,7 +40,15 @@ func TestSoak(t *testing.T) {
 	defer logs.Close()
 	s := startSystem(t, systemOptions{replicas: 3, separateState: true, network: true, logs: logs})
 	deadLetters := s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced")
-	l := s.startLoad("hot", 50, func(n int64) bool { return n%2 == 0 })
+	l := s.startLoad("hot", 50, func(n int64) string {
+		switch n % 4 {
+		case 0:
+			return fmt.Sprint("own-", n)
+		case 2:
+			return fmt.Sprint("catalogue-", n/4%20)
+		}
+		return "hot"
+	})
 	actors := s.startActors(l)
 
 	faults := s.soakFaults(t, random)
