@@ -5,7 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"strconv"
+
+	"example.com/dapr-orders/daprhttp"
 )
 
 // An ID identifies an event. It has 24 characters: the time of the event in
@@ -30,7 +31,11 @@ var idEncoding = base64.NewEncoding("-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcde
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#id.
 func EventID(source, id string) ID {
-	return newID(uuidTime(id), fmt.Appendf(nil, "%d:%s%s", len(source), source, id))
+	var ms uint64
+	if madeAt, ok := daprhttp.EventTime(id); ok {
+		ms = uint64(madeAt.UnixMilli())
+	}
+	return newID(ms, fmt.Appendf(nil, "%d:%s%s", len(source), source, id))
 }
 
 // newID returns the ID with this time and the hash of identity.
@@ -52,23 +57,4 @@ func (id ID) madeAt() uint64 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(ms[:])
-}
-
-// uuidTime returns the time of the UUID of version 7 with which text begins, in
-// milliseconds since 1970, or 0.
-//
-// See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
-func uuidTime(text string) uint64 {
-	const length = 36
-	if len(text) < length || text[8] != '-' || text[13] != '-' || text[14] != '7' {
-		return 0
-	}
-	if len(text) > length && text[length] != '.' {
-		return 0
-	}
-	ms, err := strconv.ParseUint(text[:8]+text[9:13], 16, 64)
-	if err != nil {
-		return 0
-	}
-	return ms
 }

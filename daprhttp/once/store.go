@@ -37,8 +37,8 @@ type daprStore struct {
 }
 
 func (s *daprStore) read(ctx context.Context, key string) (stored, error) {
-	// A bulk read can't ask for strong consistency. Dapr 1.18.2 answers one that
-	// PostgreSQL breaks off as if nothing were stored.
+	// A bulk read can't ask for strong consistency. Dapr 1.18.2 answers one that some
+	// stores break off as if nothing were stored.
 	v, err := s.sidecar.GetState(ctx, s.name, key, daprhttp.GetStateOptions{Consistency: s.consistency})
 	return stored{v.Value, v.ETag}, err
 }
