@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -341,22 +342,29 @@ func TestIdleKeyCostsNothing(t *testing.T) {
 }
 
 func TestStoreThatFailsIsTriedAgainUntilTheCallerGivesUp(t *testing.T) {
-	for name, fail := range map[string]func(*hooked){
-		"reads": func(s *hooked) {
-			s.onRead = func(context.Context, string) (stored, error) { return stored{}, errFailed }
-		},
-		"saves": func(s *hooked) {
-			s.onSave = func(context.Context, string, string, any) error { return errFailed }
-		},
-	} {
+	for _, name := range []string{"reads", "saves"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				is := is.New(t)
 				memory := &memoryStore{}
 				calls := 0
-				s := &hooked{store: memory}
+				var mended atomic.Bool
+				s := &hooked{
+					store: memory,
+					onRead: func(ctx context.Context, key string) (stored, error) {
+						if name == "reads" && !mended.Load() {
+							return stored{}, errFailed
+						}
+						return memory.read(ctx, key)
+					},
+					onSave: func(ctx context.Context, key, etag string, value any) error {
+						if name == "saves" && !mended.Load() {
+							return errFailed
+						}
+						return memory.save(ctx, key, etag, value)
+					},
+				}
 				in := newTestInbox(&counted{s, &calls})
-				fail(s)
 				start := time.Now()
 				_, err := in.Apply(soon(t), event("e1", "apple"))
 				is.True(errors.Is(err, errFailed))
@@ -372,7 +380,7 @@ func TestStoreThatFailsIsTriedAgainUntilTheCallerGivesUp(t *testing.T) {
 				start = time.Now()
 				go func() {
 					time.Sleep(100 * time.Millisecond)
-					s.onRead, s.onSave = nil, nil
+					mended.Store(true)
 				}()
 				is.Equal(must(t, in, event("e1", "apple")), Result[int64]{After: -1})
 				is.True(time.Since(start) < 2*time.Second)

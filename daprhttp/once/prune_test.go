@@ -202,7 +202,11 @@ func TestMarkersAreWrittenBesideTheCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
+		writing := 0
 		in := newTestInbox(&hooked{store: memory, onMark: func(ctx context.Context, key string, ids idSet) error {
+			writing++
+			is.Equal(writing, 1) // one write at a time
+			defer func() { writing-- }()
 			time.Sleep(time.Minute)
 			return memory.mark(ctx, key, ids)
 		}})
@@ -216,6 +220,28 @@ func TestMarkersAreWrittenBesideTheCommits(t *testing.T) {
 		in.settle()
 		is.True(storedRecord(t, memory, "apple").IDs.len() < 10) // without any further change
 		is.Equal(len(in.workers), 0)
+	})
+}
+
+// The replica that prunes goes on while the record is too long, and does not leave it to
+// grow to twice the limit.
+func TestRecordStaysShortWhileMarkersAreSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(&hooked{store: memory, onMark: func(ctx context.Context, key string, ids idSet) error {
+			time.Sleep(100 * time.Millisecond)
+			return memory.mark(ctx, key, ids)
+		}})
+		in.tuning.keep = func(int, int) int { return 10 }
+		longest := 0
+		for i := range 1000 {
+			must(t, in, event(uuid(time.UnixMilli(1e11+int64(i)), i), "apple"))
+			longest = max(longest, storedRecord(t, memory, "apple").IDs.len())
+			time.Sleep(5 * time.Millisecond)
+		}
+		is.True(longest <= 52) // the limit is 20, and 20 changes arrive during a write
+		in.settle()
 	})
 }
 

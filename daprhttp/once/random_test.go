@@ -67,6 +67,7 @@ func randomRun(t *testing.T, seed uint64) {
 		start(i)
 	}
 	var wg sync.WaitGroup
+	mu.Lock()
 	for n := range events {
 		id := fmt.Sprint("event ", n)
 		if random.IntN(4) > 0 {
@@ -96,6 +97,7 @@ func randomRun(t *testing.T, seed uint64) {
 			})
 		}
 	}
+	mu.Unlock()
 	wg.Wait()
 	time.Sleep(time.Minute) // late effects
 	for i, in := range inboxes {

@@ -211,10 +211,14 @@ func TestRecordOfVersion1IsRead(t *testing.T) {
 			is.Equal(must(t, newTestInbox(memory), event(name, "apple")), duplicate)
 		}
 	}
+	// Another event of the same millisecond shares the marker's key, and is not in it.
+	other := lower(newID(timed.madeAt()-1, []byte("other")), "apple", 0)
+	memory.put(oldMarkerKeys("apple", other.ID)[7], []byte(`"`+string(timed)+`"`))
+	is.Equal(must(t, newTestInbox(memory), other).Duplicate, false)
 	must(t, newTestInbox(memory), event("e4", "apple"))
 	got := storedRecord(t, memory, "apple")
 	want := record[int64]{
-		Value: 99, IDs: setOf([]ID{EventID("test", "e1"), EventID("test", "e2"), EventID("test", "e4")}),
+		Value: 99, IDs: setOf([]ID{EventID("test", "e1"), EventID("test", "e2"), EventID("test", "e4"), other.ID}),
 		Commits: got.Commits, Old: &oldMarkers{Watermark: timed, Ahead: &idRange{ahead, ahead}},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(record[int64]{})); diff != "" {
