@@ -168,6 +168,7 @@ type scenario struct {
 	long       bool // more than 2,000 ways
 	keep       int  // how many recent IDs a record keeps
 	maxIDs     int  // how many IDs a record has room for; 0: many
+	sharing    bool // IDs share markers whenever they can
 	want       map[string]int64
 }
 
@@ -175,6 +176,9 @@ func (s scenario) inbox(store store) *Inbox[int64] {
 	in := newTestInbox(store)
 	in.tuning.keep = func(int, int) int { return s.keep }
 	in.tuning.maxIDs = cmp.Or(s.maxIDs, 1000)
+	if s.sharing {
+		in.tuning.sharers = 1
+	}
 	return in
 }
 

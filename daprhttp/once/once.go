@@ -32,8 +32,9 @@
 //  3. Pruning needs no memory. Only the record decides whether its IDs can leave,
 //     and any replica that commits can prune it. A full record is pruned before
 //     anything is added ([worker.mark], [Inbox.leaving]).
-//  4. A marker belongs to one event and one key: one event may change many keys
-//     ([markerKey]).
+//  4. A marker belongs to one key: one event may change many keys ([markerKey]).
+//     Many events of the same 8 ms share a marker, which is written once and never
+//     changed. An event that comes later gets a marker of its own ([Inbox.share]).
 //  5. No clock is trusted. A wrong clock costs look-ups or a longer record, and
 //     nothing else: the clock only decides which IDs leave, and each ID that leaves
 //     has a marker and lifts the watermark ([record.takeOut]).

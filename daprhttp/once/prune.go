@@ -3,6 +3,7 @@ package once
 import (
 	"context"
 	"sort"
+	"sync"
 	"time"
 )
 
@@ -47,21 +48,69 @@ func (w *worker[V]) mark(r *record[V], p *plan[V]) {
 	if !crossed && is.len() <= 3*keep && !p.full || w.writing != nil || now.Before(w.markAfter) || is == "" {
 		return
 	}
+	is = p.next.IDs.wholeSpans(is.len(), w.in.tuning.sharers)
 	ctx, writing := w.ctx, make(chan written, 1)
 	w.writing = writing
 	go func() { writing <- w.in.writeMarkers(ctx, w.key, is) }()
 }
 
-// writeMarkers writes the markers of IDs. After an error, the calls before still count.
+// writeMarkers writes the markers of IDs. Those that it has written count, even if
+// the others fail.
 func (in *Inbox[V]) writeMarkers(ctx context.Context, key string, ids idSet) written {
-	for done := 0; done < ids.len(); {
-		end := min(done+maxMarkers, ids.len())
-		if err := in.store.mark(ctx, key, ids.slice(done, end)); err != nil {
-			return written{ids.slice(0, done), err}
+	shared := in.share(ctx, key, ids)
+	single := ids.filter(func(id ID) bool { return !shared.has(id) })
+	for done := 0; done < single.len(); {
+		end := min(done+maxMarkers, single.len())
+		if err := in.store.mark(ctx, key, single.slice(done, end)); err != nil {
+			return written{ids.filter(func(id ID) bool { return shared.has(id) || single.slice(0, done).has(id) }), err}
 		}
 		done = end
 	}
 	return written{ids, nil}
+}
+
+// share writes one marker for all IDs of a span of time, if they are many. It returns
+// the IDs that have such a marker. A span has one at most, which never changes: where
+// there is one already, each ID needs a marker of its own.
+func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) (shared idSet) {
+	var sets []idSet
+	for from, to := 0, 0; from < ids.len(); from = to {
+		for to < ids.len() && ids.at(to).span() == ids.at(from).span() {
+			to++
+		}
+		if ids.at(from).span() != 0 && to-from >= in.tuning.sharers {
+			sets = append(sets, ids.slice(from, to))
+		}
+	}
+	errs := make([]error, len(sets))
+	var wg sync.WaitGroup
+	for i, set := range sets {
+		wg.Go(func() { errs[i] = in.store.save(ctx, sharedKey(key, set.at(0).span()), "", set) })
+	}
+	wg.Wait()
+	for i, set := range sets {
+		if errs[i] == nil && shared != "" {
+			shared += " "
+		}
+		if errs[i] == nil {
+			shared += set
+		}
+	}
+	return shared
+}
+
+// wholeSpans returns the first n IDs of a set, without those of a last span of time that
+// goes on after them: the rest of that span could not share their marker. It returns all
+// n if few or most of them are in that span.
+func (s idSet) wholeSpans(n, sharers int) idSet {
+	whole := n
+	for whole > 0 && whole < s.len() && s.at(whole-1).span() == s.at(whole).span() {
+		whole--
+	}
+	if n-whole < sharers || whole <= n/2 {
+		whole = n
+	}
+	return s.slice(0, whole)
 }
 
 // collect takes in which markers are written.

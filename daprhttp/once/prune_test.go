@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,6 +149,7 @@ func TestOneReplicaMarks(t *testing.T) {
 		lives := newTestInbox(memory)
 		for _, in := range []*Inbox[int64]{dies, lives} {
 			in.tuning.keep = func(int, int) int { return 10 }
+			in.tuning.sharers = 1000 // each ID gets a marker of its own
 		}
 		n := 0
 		order := func(in *Inbox[int64]) {
@@ -234,6 +236,7 @@ func TestRecordStaysShortWhileMarkersAreSlow(t *testing.T) {
 			return memory.mark(ctx, key, ids)
 		}})
 		in.tuning.keep = func(int, int) int { return 10 }
+		in.tuning.sharers = 1000 // one call for all markers
 		longest := 0
 		for i := range 1000 {
 			must(t, in, event(uuid(time.UnixMilli(1e11+int64(i)), i), "apple"))
@@ -363,7 +366,7 @@ func TestIDsFromTheFutureAreBounded(t *testing.T) {
 		memory.looks = 0
 		for i := range 100 {
 			must(t, in, event(uuid(time.Now(), 1000+i), "apple"))
-			is.Equal(memory.looks, i+1)
+			is.Equal(memory.looks, 2*(i+1)) // at the marker of its moment, and at its own
 		}
 	})
 }
@@ -487,5 +490,40 @@ func TestSaveThatOnlyPrunesIsNotRetried(t *testing.T) {
 		in.settle()
 		is.Equal(saves, 2)
 		is.Equal(len(in.workers), 0)
+	})
+}
+
+// Many events of one moment share a marker. One that comes after the marker was written
+// has a marker of its own, and all of them are recognised.
+func TestEventsOfOneMomentShareAMarker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		in := newTestInbox(slowStore(memory, time.Millisecond))
+		in.tuning.keep = func(int, int) int { return 10 }
+		var all []Change[int64]
+		apply := func(n int, at time.Time) { // in one commit
+			var wg sync.WaitGroup
+			for range n {
+				c := event(uuid(at, len(all)), "apple")
+				all = append(all, c)
+				wg.Go(func() { is.True(!must(t, in, c).Duplicate) })
+			}
+			wg.Wait()
+			in.settle()
+		}
+		moment := time.UnixMilli(1e11)
+		apply(60, moment)
+		apply(60, moment.Add(time.Second))
+		is.True(memory.markers() < 30) // of 110 events that have left
+		apply(20, moment)              // late
+		apply(60, moment.Add(2*time.Second))
+		is.True(memory.markers() >= 20)
+		for _, c := range all {
+			is.Equal(must(t, newTestInbox(memory), c), duplicate)
+		}
+		pear := all[0]
+		pear.Key = "pear" // which has markers of its own
+		is.True(!must(t, in, pear).Duplicate)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -109,13 +110,26 @@ func (r *record[V]) takeOut(ids idSet, commit string) int {
 // markerPrefix begins the keys of markers.
 const markerPrefix = "~"
 
-// markerKey returns the key of the marker that a change to a key has.
+// markerKey returns the key of the marker that a change to a key has for itself.
 func markerKey(key string, id ID) string { return markerPrefix + hashOf(key) + "." + string(id) }
+
+// sharedKey returns the key of the marker that the changes to a key share in a span.
+func sharedKey(key string, span uint64) string {
+	return markerPrefix + hashOf(key) + ".s" + strconv.FormatUint(span, 36)
+}
+
+// isMarker tells whether a key is that of a marker.
+func isMarker(key string) bool {
+	return strings.HasPrefix(key, markerPrefix) && !strings.HasPrefix(key, markerPrefix+markerPrefix)
+}
 
 // markerKeys returns the keys under which the marker of a change may be.
 func (r *record[V]) markerKeys(key string, id ID) []string {
 	var keys []string
 	if id <= r.Watermark {
+		if span := id.span(); span != 0 {
+			keys = append(keys, sharedKey(key, span))
+		}
 		keys = append(keys, markerKey(key, id))
 	}
 	if r.Old.mayHave(id) {

@@ -156,6 +156,39 @@ func TestEveryInterleavingAppliesEachEventOnce(t *testing.T) {
 			deliveries: []handover{to(0, order("e1", "apple", 10)), to(1, order("e1", "apple", 10))},
 			want:       map[string]int64{"apple": 90},
 		},
+		"events of one moment share a marker, and one is redelivered": {
+			start:    map[string]string{"apple": testRecord(100, "t1")},
+			replicas: 2,
+			faults:   1,
+			sharing:  true,
+			deliveries: []handover{
+				to(0, order("t2", "apple", 10)), to(1, order("t2", "apple", 10)),
+			},
+			long: true,
+			want: map[string]int64{"apple": 90},
+		},
+		"an event that comes after its moment has a marker": {
+			start: map[string]string{
+				"apple":                                 `{"once":2,"value":100,"pruned":"X.1","watermark":"` + string(testID("tt")) + `"}`,
+				sharedKey("apple", testID("t1").span()): `"` + string(testID("t1")) + `"`,
+			},
+			replicas: 2,
+			faults:   1,
+			sharing:  true,
+			deliveries: []handover{
+				to(0, order("t2", "apple", 10)), to(1, order("t1", "apple", 1), order("t2", "apple", 10)),
+			},
+			long: true,
+			want: map[string]int64{"apple": 90},
+		},
+		"a failover while IDs that share a marker leave": {
+			start:      map[string]string{"apple": testRecord(100, "t1")},
+			replicas:   1,
+			failover:   true,
+			sharing:    true,
+			deliveries: []handover{to(0, order("t2", "apple", 10)), to(0, order("t2", "apple", 10))},
+			want:       map[string]int64{"apple": 90},
+		},
 		"a full record": {
 			start:      map[string]string{"apple": testRecord(100, "t1", "t2")},
 			replicas:   2,

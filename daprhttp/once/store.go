@@ -14,11 +14,12 @@ type store interface {
 	read(ctx context.Context, key string) (stored, error)
 
 	// save writes a value if the key still has this ETag, or still has no value if
-	// the ETag is empty. After an error the value may have been written or not.
+	// the ETag is empty. After an error the value may have been written or not. The
+	// value of a marker expires.
 	save(ctx context.Context, key, etag string, value any) error
 
-	// mark writes the markers of changes to a key, whether they exist or not. After
-	// an error any of them may have been written.
+	// mark writes a marker for each of some changes to a key, whether they exist or
+	// not. After an error any of them may have been written.
 	mark(ctx context.Context, key string, ids idSet) error
 }
 
@@ -44,18 +45,26 @@ func (s *daprStore) read(ctx context.Context, key string) (stored, error) {
 }
 
 func (s *daprStore) save(ctx context.Context, key, etag string, value any) error {
-	return s.sidecar.SaveState(ctx, s.name, daprhttp.StateItem{
+	item := daprhttp.StateItem{
 		Key: key, Value: value, ETag: etag,
 		Options: daprhttp.StateOptions{Concurrency: daprhttp.FirstWrite, Consistency: s.consistency},
-	})
+	}
+	if isMarker(key) {
+		item.Metadata = s.expiry()
+	}
+	return s.sidecar.SaveState(ctx, s.name, item)
+}
+
+// expiry lets a marker expire.
+func (s *daprStore) expiry() map[string]string {
+	return daprhttp.TTL(int((s.markerTTL + time.Second - 1) / time.Second))
 }
 
 func (s *daprStore) mark(ctx context.Context, key string, ids idSet) error {
-	ttl := daprhttp.TTL(int((s.markerTTL + time.Second - 1) / time.Second))
 	items := make([]daprhttp.StateItem, 0, ids.len())
 	for id := range ids.all() {
 		items = append(items, daprhttp.StateItem{
-			Key: markerKey(key, id), Value: id, Metadata: ttl,
+			Key: markerKey(key, id), Value: id, Metadata: s.expiry(),
 			Options: daprhttp.StateOptions{Consistency: s.consistency},
 		})
 	}

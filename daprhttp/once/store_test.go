@@ -44,8 +44,6 @@ func (s *memoryStore) read(_ context.Context, key string) (stored, error) {
 	return stored{value, strconv.Itoa(s.etags[key])}, nil
 }
 
-func isMarker(key string) bool { return len(key) > 1 && key[0] == '~' && key[1] != '~' }
-
 func (s *memoryStore) save(_ context.Context, key, etag string, value any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,6 +109,11 @@ func (s *hooked) read(ctx context.Context, key string) (stored, error) {
 }
 
 func (s *hooked) save(ctx context.Context, key, etag string, value any) error {
+	if isMarker(key) && s.onMark != nil { // one that many IDs share
+		if err := s.onMark(ctx, key, ""); err != nil {
+			return err
+		}
+	}
 	if s.onSave != nil {
 		return s.onSave(ctx, key, etag, value)
 	}

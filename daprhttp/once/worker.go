@@ -13,9 +13,10 @@ type tuning struct {
 	keep      func(applied, authors int) int // recent IDs that stay in a record
 	maxFuture int                            // IDs from the future that stay besides
 	maxIDs    int                            // a record with this many IDs is full
+	sharers   int                            // the fewest IDs that share a marker
 }
 
-var defaultTuning = tuning{keep: keepIDs, maxFuture: 1024, maxIDs: 4096}
+var defaultTuning = tuning{keep: keepIDs, maxFuture: 1024, maxIDs: 4096, sharers: 8}
 
 // keepIDs returns how many recent IDs stay in a record, given the changes in the last
 // commit and the replicas that commit. Events overtake each other. The more of them are
