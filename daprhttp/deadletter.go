@@ -18,7 +18,7 @@ import (
 type DeadLetter struct {
 	Event         // what could be read of it
 	Reason string // why it can never be handled
-	From   string // the topic from which it was delivered
+	From   string // the topic to which it was published first
 	AppID  string // the app that could not handle it
 
 	// Body is the body of the event as the app got it, or its beginning: Size is the

@@ -61,7 +61,7 @@ const (
 const (
 	maxLongEvent = 8 << 20 // of an event beyond its limit, what is read to make a dead letter
 	maxDiscarded = 8 << 20 // and what is read and thrown away after that
-	maxErrorText = 1 << 10 // of an error in an answer
+	maxErrorText = 256     // of an error in an answer, in bytes
 )
 
 // longEvents has an element for each event beyond its limit that is in memory.
@@ -80,6 +80,7 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 		case longEvents <- struct{}{}:
 			defer func() { <-longEvents }()
 		case <-ctx.Done():
+			reply(w, byHand, Retry(ctx.Err()))
 			return
 		}
 		var rest []byte

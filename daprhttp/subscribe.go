@@ -47,8 +47,8 @@ type Subscription struct {
 // their content type, application/cloudevents+json: a request without it is answered
 // with plain HTTP statuses.
 //
-// An event that is not longer than its limit takes at most some 512 KiB of memory. A
-// longer one takes some 32 MiB, two at a time.
+// With the default limit, an event takes at most some 512 KiB of memory. A longer one
+// takes some 32 MiB, two at a time.
 //
 // The error says what a subscription lacks.
 //

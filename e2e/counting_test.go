@@ -144,12 +144,8 @@ func TestUnusableEventGoesToTheDeadLetterTopic(t *testing.T) {
 		return nil
 	})
 	s.drained("inventory-service")
-	ids := make(map[string]bool) // of which each comes with its reason, and as the sidecar moves it
-	for _, e := range dead.events() {
-		ids[e.ID] = true
-	}
-	if len(ids) != 3 {
-		t.Errorf("the dead-letter topic has %d events, want 3", len(ids))
+	if n := len(dead.events()); n != 3 { // one for each
+		t.Errorf("the dead-letter topic has %d events, want 3", n)
 	}
 }
 

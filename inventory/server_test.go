@@ -348,7 +348,7 @@ func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
 		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":2}}`, "", true},
 		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":1}}`, "", false},
 		{`{"appConnectionProperties":{"port":5001}}`, "answered", false},
-		{``, "", false}, // nothing is known
+		{``, "", true}, // the sidecar does not say
 	} {
 		s := newServiceTest(t)
 		s.metadata = tt.metadata

@@ -44,8 +44,12 @@ func (w *worker[V]) commit() time.Duration {
 	}
 	body, err := p.next.encode()
 	if err != nil {
-		w.checkValues = true
-		return 0
+		rest := time.Duration(0)
+		if w.checkValues { // it is none of the new values
+			rest = w.failed(err)
+		}
+		w.checkValues, w.marked = true, ""
+		return rest
 	}
 	if err := in.store.save(w.ctx, recordKey(w.key), found.etag, body); err != nil {
 		w.note(err)

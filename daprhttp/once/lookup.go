@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// maxReads is how many markers a worker reads at the same time.
-const maxReads = 64
+// maxCalls is how many calls about markers a worker makes at the same time.
+const maxCalls = 64
 
 // resolved tells whether the record and the look-ups so far decide if a change has
 // been applied.
@@ -18,22 +18,33 @@ func (e *entry[V]) resolved(r *record[V]) bool {
 // marker can't be read stays unresolved: a marker that is missed is a change that is
 // applied twice.
 func (w *worker[V]) lookUp(r *record[V]) error {
-	errs := make([]error, len(w.entries))
-	slots := make(chan struct{}, maxReads)
-	var wg sync.WaitGroup
-	for i, e := range w.entries {
-		if e.resolved(r) {
-			continue
+	var open []*entry[V]
+	for _, e := range w.entries {
+		if !e.resolved(r) {
+			open = append(open, e)
 		}
+	}
+	errs := make([]error, len(open))
+	inParallel(len(open), func(i int) {
+		e := open[i]
+		e.marked, errs[i] = w.find(r.markerKeys(w.key, e.ID), e.ID)
+		e.looked, e.lookedAt = errs[i] == nil, r.Pruned
+	})
+	return cmp.Or(errs...)
+}
+
+// inParallel calls do for each number below n, at most maxCalls at the same time.
+func inParallel(n int, do func(i int)) {
+	slots := make(chan struct{}, maxCalls)
+	var wg sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
 		wg.Go(func() {
-			slots <- struct{}{}
 			defer func() { <-slots }()
-			e.marked, errs[i] = w.find(r.markerKeys(w.key, e.ID), e.ID)
-			e.looked, e.lookedAt = errs[i] == nil, r.Pruned
+			do(i)
 		})
 	}
 	wg.Wait()
-	return cmp.Or(errs...)
 }
 
 // find tells whether an ID has one of these markers.

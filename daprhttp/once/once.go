@@ -45,7 +45,8 @@
 //  8. Results, duplicates and final errors are answered only when a save over the
 //     record in which they were found is acknowledged ([worker.conclude]). A save
 //     that fails may have taken effect. Only the next read tells: the record names
-//     the commit, or has the ID ([worker.know]).
+//     the commit, or has the ID ([worker.know]). One final error needs no save: that
+//     of a value which another program left and which can't be decoded.
 //
 // A replica that dies before its save has done nothing. One that dies after it
 // leaves IDs in the record, where they do no harm.

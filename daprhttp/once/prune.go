@@ -3,7 +3,6 @@ package once
 import (
 	"context"
 	"sort"
-	"sync"
 	"time"
 )
 
@@ -83,11 +82,7 @@ func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) (shared id
 		}
 	}
 	errs := make([]error, len(sets))
-	var wg sync.WaitGroup
-	for i, set := range sets {
-		wg.Go(func() { errs[i] = in.store.save(ctx, sharedKey(key, set.at(0).span()), "", set) })
-	}
-	wg.Wait()
+	inParallel(len(sets), func(i int) { errs[i] = in.store.save(ctx, sharedKey(key, sets[i].at(0).span()), "", sets[i]) })
 	for i, set := range sets {
 		if errs[i] == nil && shared != "" {
 			shared += " "

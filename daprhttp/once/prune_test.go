@@ -527,3 +527,31 @@ func TestEventsOfOneMomentShareAMarker(t *testing.T) {
 		is.True(!must(t, in, pear).Duplicate)
 	})
 }
+
+// A person can set the value of a full record while its markers hang.
+func TestValueOfAFullRecordIsSetWhileMarkersHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		memory.put("apple", []byte(testRecord(98, "e1", "e2")))
+		in := newTestInbox(&hooked{store: memory, onMark: func(context.Context, string, idSet) error {
+			time.Sleep(time.Minute)
+			return errFailed
+		}})
+		in.tuning.maxIDs = 2
+		in.tuning.keep = func(int, int) int { return 1 }
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		waits := make(chan error)
+		go func() { _, err := in.Apply(ctx, event("e3", "apple")); waits <- err }()
+		time.Sleep(time.Second)
+		start := time.Now()
+		is.NoErr(in.Set(ctx, "apple", 500))
+		is.True(time.Since(start) < time.Second)
+		is.True(errors.Is(<-waits, context.DeadlineExceeded))
+		value, err := in.Get(t.Context(), "apple")
+		is.NoErr(err)
+		is.Equal(value, int64(500))
+		in.settle()
+	})
+}

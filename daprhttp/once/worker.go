@@ -100,9 +100,9 @@ func (w *worker[V]) ready() bool {
 			w.collect(m)
 		default:
 		}
-		waits := w.dropAbandoned()
+		waits, sets := w.dropAbandoned()
 		switch {
-		case w.marked != "" || waits && !w.full:
+		case w.marked != "" || waits && !w.full || sets: // there is always room to set a value
 			return true
 		case waits && w.writing == nil: // the record is full, and its markers could not be written
 			time.Sleep(time.Until(w.markAfter))
@@ -129,19 +129,21 @@ func (w *worker[V]) end() bool {
 	return true
 }
 
-// dropAbandoned drops the changes whose callers have gone, and tells whether any change
-// waits.
-func (w *worker[V]) dropAbandoned() bool {
+// dropAbandoned drops the changes whose callers have gone. It tells whether others wait,
+// and whether one of these sets the value.
+func (w *worker[V]) dropAbandoned() (waits, sets bool) {
 	w.in.mu.Lock()
 	defer w.in.mu.Unlock()
 	abandoned := func(e *entry[V]) bool { return e.ctx.Err() != nil }
 	w.entries = slices.DeleteFunc(w.entries, abandoned)
 	w.waiting = slices.DeleteFunc(w.waiting, abandoned)
 	for _, e := range append(w.entries[:len(w.entries):len(w.entries)], w.waiting...) {
-		w.ctx = context.WithoutCancel(e.ctx)
-		return true
+		if !waits {
+			w.ctx = context.WithoutCancel(e.ctx)
+		}
+		waits, sets = true, sets || e.replaces
 	}
-	return false
+	return waits, sets
 }
 
 // take takes all changes that wait.

@@ -155,12 +155,21 @@ func (r *rig) drain(orders int, t task) error {
 
 // drained waits until the subscribers have acknowledged every order.
 func (r *rig) drained() error {
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		err := r.redis.Drained("OrderPlaced", stack.Inventory.AppID)
-		if err == nil || time.Now().After(deadline) {
-			return err
+	deadline := time.Now().Add(2 * time.Minute)
+	for _, topic := range []string{"OrderPlaced", "OrderPlaced-retry"} {
+		if topic != "OrderPlaced" && r.system.subscriber != inventory {
+			continue
+		}
+		for err := error(nil); ; time.Sleep(5 * time.Millisecond) {
+			if err = r.redis.Drained(topic, stack.Inventory.AppID); err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // A result is what came of a task.
