@@ -220,8 +220,8 @@ func (b *bench) growth(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if stock != -b.history {
-		return fmt.Errorf("the stock after %d orders is %d", b.history, stock)
+	if placed := parts * (b.history / parts); stock != -placed {
+		return fmt.Errorf("the stock after %d orders is %d", placed, stock)
 	}
 	b.comparisons = append(b.comparisons, c)
 	record, err := r.longestRecord(t)
