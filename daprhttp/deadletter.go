@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,7 +135,7 @@ func (l DeadLetter) standIn() []byte {
 	}
 	body, err := json.Marshal(map[string]any{
 		"specversion":     "1.0",
-		"id":              cmp.Or(l.ID, NewEventID()),
+		"id":              cmp.Or(l.ID, fmt.Sprintf("%x", sha256.Sum256(l.Body))), // the same for the same body
 		"source":          cmp.Or(l.Source, "unknown"),
 		"type":            cmp.Or(l.Type, "unknown"),
 		"topic":           l.Topic,

@@ -289,6 +289,8 @@ func TestDroppedEventBecomesOneDeadLetterThatSaysWhy(t *testing.T) {
 			if strings.Contains(tt.body, `"id"`) {
 				is.Equal(letter.ID, "e")
 			}
+			s.post(eventContentType, tt.body) // redelivered, it is the same letter
+			is.Equal(s.published[0], s.published[1])
 		})
 	}
 }
