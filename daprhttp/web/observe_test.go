@@ -61,6 +61,25 @@ commits_total 1e+06
 `)
 }
 
+// A publisher can give a delivery any header, as metadata of its message.
+func TestEventPassesWhateverHeadersItHas(t *testing.T) {
+	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
+	for contentType, want := range map[string]int{
+		"application/cloudevents+json": 204, "application/cloudevents+json; charset=utf-8": 204,
+		"text/plain": 403, "application/json": 403, "text/plain, application/cloudevents+json": 403, "": 403,
+	} {
+		r := httptest.NewRequest("POST", "http://example.com/", nil)
+		r.Header.Set("Content-Type", contentType)
+		r.Header.Set("Origin", "pos-7")
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%q: got %d, want %d", contentType, w.Code, want)
+		}
+	}
+}
+
 func TestOtherSitesAreRefused(t *testing.T) {
 	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
 	for _, tt := range []struct {
