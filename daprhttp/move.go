@@ -66,7 +66,7 @@ func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 	return func(next Handler) Handler {
 		return func(ctx context.Context, e Event) Outcome {
 			o := try(ctx, e, next, tryFor)
-			if o.Status != StatusRetry && o.Status != "" || e.byHand {
+			if !o.again() || e.byHand {
 				return o
 			}
 			err := to.publish(ctx, e.raw)
@@ -85,7 +85,7 @@ func try(ctx context.Context, e Event, next Handler, tryFor time.Duration) Outco
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		o := next(ctx, e)
-		if o.Status != StatusRetry && o.Status != "" {
+		if !o.again() {
 			return o
 		}
 		select {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 
 	"example.com/dapr-orders/daprhttp/web"
@@ -34,6 +33,9 @@ type Outcome struct {
 	// sidecar. Zero means 200 for success, 500 for retry, 400 for drop.
 	HTTPStatus int
 }
+
+// again reports whether the event is to be delivered again.
+func (o Outcome) again() bool { return o.Status == StatusRetry || o.Status == "" }
 
 // Success returns the outcome of an event that was handled.
 func Success() Outcome { return Outcome{Status: StatusSuccess} }
@@ -70,8 +72,7 @@ var longEvents = make(chan struct{}, 2)
 // deliver answers the delivery of one event to a subscription.
 func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 	ctx := ContextWithTrace(r.Context(), r.Header)
-	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	byHand := mediaType != eventContentType // only a sidecar delivers with that type
+	byHand := !web.IsCloudEvent(r) // only a sidecar delivers so
 	limit := cmp.Or(s.MaxEventBytes, 64<<10)
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
 	long := err == nil && len(body) > limit

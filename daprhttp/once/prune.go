@@ -3,6 +3,7 @@ package once
 import (
 	"context"
 	"sort"
+	"strings"
 	"time"
 )
 
@@ -71,7 +72,7 @@ func (in *Inbox[V]) writeMarkers(ctx context.Context, key string, ids idSet) wri
 // share writes one marker for all IDs of a span of time, if they are many. It returns
 // the IDs that have such a marker. A span has one at most, which never changes: where
 // there is one already, each ID needs a marker of its own.
-func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) (shared idSet) {
+func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) idSet {
 	var sets []idSet
 	for from, to := 0, 0; from < ids.len(); from = to {
 		for to < ids.len() && ids.at(to).span() == ids.at(from).span() {
@@ -83,15 +84,13 @@ func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) (shared id
 	}
 	errs := make([]error, len(sets))
 	inParallel(len(sets), func(i int) { errs[i] = in.store.save(ctx, sharedKey(key, sets[i].at(0).span()), "", sets[i]) })
+	var written []string
 	for i, set := range sets {
-		if errs[i] == nil && shared != "" {
-			shared += " "
-		}
 		if errs[i] == nil {
-			shared += set
+			written = append(written, string(set))
 		}
 	}
-	return shared
+	return idSet(strings.Join(written, " "))
 }
 
 // wholeSpans returns the first n IDs of a set, without those of a last span of time that
