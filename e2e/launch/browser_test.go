@@ -278,6 +278,8 @@ func TestPage(t *testing.T) {
 		second := open(t, browser, s)
 		second.until("the second window shows them, too", manyWait)
 
+		// At 50 a second the first of 150 has waited for longer than slowAfter.
+		second.until("some have waited long enough to be mentioned", `Number(document.querySelector("[data-total=waiting]").innerText) > 150`)
 		second.press("inventory", actionStart)
 		for _, w := range []*window{w, second} {
 			w.until("all were accepted", fmt.Sprintf(`Number(document.querySelector("[data-total=accepted]").innerText.replace(",", "")) === %d`, before+loadOrders))
