@@ -43,13 +43,9 @@ func (w *worker[V]) commit() time.Duration {
 		return 0
 	}
 	body, err := p.next.encode()
-	if err != nil {
-		rest := time.Duration(0)
-		if w.checkValues { // it is none of the new values
-			rest = w.failed(err)
-		}
-		w.checkValues, w.marked = true, ""
-		return rest
+	if err != nil { // the value without any change has no JSON
+		w.marked = ""
+		return w.failed(err)
 	}
 	if err := in.store.save(w.ctx, recordKey(w.key), found.etag, body); err != nil {
 		w.note(err)
@@ -60,7 +56,7 @@ func (w *worker[V]) commit() time.Duration {
 		return 0
 	}
 	w.conclude(&r, p)
-	return min(time.Duration(p.next.Commits.rivals(in.author))*time.Since(began)/2, maxRest)
+	return min(time.Duration(p.next.Commits.rivals(in.author))*time.Since(began), maxRest)
 }
 
 var errNoETag = errors.New("the state store gave no ETag, and once can't work without")

@@ -38,8 +38,8 @@
 //  5. No clock is trusted. A wrong clock costs look-ups or a longer record, and
 //     nothing else: the clock only decides which IDs leave, and each ID that leaves
 //     has a marker and lifts the watermark ([record.takeOut]).
-//  6. Replicas share a hot key: after a save, a replica rests for half a commit for
-//     each rival that the record names ([worker.commit]).
+//  6. Replicas share a hot key: after a save, a replica rests for one commit for each
+//     rival that the record names ([worker.commit]).
 //  7. Keys share nothing. A key on which the store hangs or refuses has a worker of
 //     its own, and delays no other key.
 //  8. Results, duplicates and final errors are answered only when a save over the

@@ -52,7 +52,7 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 		default:
 			before := p.next.Value
 			after, err := e.Apply(before)
-			if err == nil && w.checkValues {
+			if err == nil {
 				_, err = json.Marshal(after)
 			}
 			if err != nil {

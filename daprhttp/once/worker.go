@@ -51,12 +51,11 @@ type worker[V any] struct {
 	err     error // why the last commit failed
 
 	// Only the worker's goroutine uses these.
-	ctx         context.Context // of the last change, without its end
-	entries     []*entry[V]     // taken and not answered
-	faults      int             // commits that failed since the last save; lost to a rival is no fault
-	lost        *lostSave       // the last save, if it failed
-	full        bool            // the record has no room for the rest of the entries
-	checkValues bool            // one of the values has no JSON
+	ctx     context.Context // of the last change, without its end
+	entries []*entry[V]     // taken and not answered
+	faults  int             // commits that failed since the last save; lost to a rival is no fault
+	lost    *lostSave       // the last save, if it failed
+	full    bool            // the record has no room for the rest of the entries
 	marks
 }
 
