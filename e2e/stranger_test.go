@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -109,46 +108,6 @@ func TestStockWritersAreNamed(t *testing.T) {
 		t.Errorf("an app that is named delivers an order: got %d %s, want 403", a.status, a.body)
 	}
 	s.waitForStock("item1", 7)
-}
-
-// On Kubernetes, sidecars prove who they are, and the inventory service's lets through
-// only what its Configuration says. Here the certificates come from the same
-// authority, without Kubernetes.
-func TestConfigurationForKubernetesKeepsStrangersOut(t *testing.T) {
-	t.Parallel()
-	sentry, err := stack.Sentry(t.Context(), project.Root, os.Stderr)
-	must(t, err)
-	s := startMesh(t, systemOptions{
-		sentry: sentry,
-		each: func(o *stack.AppOptions) {
-			if isInventory(o) {
-				o.Config = filepath.Join(project.Root, "components", "kubernetes", "configuration.yaml")
-			}
-		},
-	})
-	inventory := s.inventory[0]
-	s.setStock("item1", 100)
-	stranger := s.serve("stranger", http.NewServeMux())
-	waitFor(t, time.Minute, func() error {
-		if a := s.invokeFrom(s.order, inventory, "GET", "/inventory/item1", "", "", nil); a.status != 200 {
-			return fmt.Errorf("the order service reads the stock: got %d %s", a.status, a.body)
-		}
-		return nil
-	})
-	order := `{"orderId":"forged","itemId":"item1","quantity":50}`
-	for caller, from := range map[string]*stack.App{"a stranger": stranger, "the order service": s.order} {
-		for _, path := range []string{"/orders", "/orders/retry", "/inventory/item1", "/Orders", "/inventory/../orders"} {
-			a := s.invokeFrom(from, inventory, "POST", path, plainJSON, order, nil)
-			if a.status == 200 || !strings.Contains(a.body, "access control policy has denied access") {
-				t.Errorf("%s sends to %s: got %d %s, want the sidecar to deny it", caller, path, a.status, a.body)
-			}
-		}
-		if a := s.invokeFrom(from, inventory, "GET", "/dapr/subscribe", "", "", nil); a.status == 200 {
-			t.Errorf("%s reads the subscriptions: got %d %s", caller, a.status, a.body)
-		}
-	}
-	s.place("order-1001", "item1", 10) // and all else works
-	s.waitForStock("item1", 90)
 }
 
 // Any page that is open in a browser can send requests to this machine.
