@@ -74,7 +74,7 @@ func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
-		noMarkers := &hooked{store: memory, onMark: func(context.Context, string, idSet) error { return errFailed }}
+		noMarkers := &hooked{store: memory, onMark: func(context.Context, string, idSet) error { time.Sleep(100 * time.Millisecond); return errFailed }}
 		n := 0
 		order := func(in *Inbox[int64]) error {
 			n++
