@@ -4,18 +4,19 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 )
 
 // A DeadLetter is what [DeadLetters] publishes: an event that can never be handled, and
 // what is known about that. It travels as the event itself, with the CloudEvents
-// extension attributes deadletterreason, deadlettertopic and deadletterapp. A body without
-// an id, or too long with them, travels as the data of an event that stands in for it and
-// has the attribute deadlettersize too.
+// extension attributes deadletterreason, deadlettertopic and deadletterapp. A body that is
+// not an event, or too long with them, travels as the data of an event that stands in for it
+// and has the attribute deadlettersize too.
 type DeadLetter struct {
 	Event         // what could be read of it
 	Reason string // why it can never be handled
@@ -74,14 +75,18 @@ func newDeadLetter(e Event, appID string, why error) DeadLetter {
 // for the sidecar or the broker. Sidecars answer 413 to a message that is too long; of
 // a broker that refuses one they only say 500.
 func (t Topic) bury(ctx context.Context, l DeadLetter) error {
-	const short = 64 << 10 // every broker takes a message of this length
-	if body, ok := l.withAttributes(); ok {
+	const short, beginning = 64 << 10, 1 << 10 // every broker takes a message that is short
+	if len(l.Body) == l.Size {
+		body, ok := l.withAttributes()
+		if !ok {
+			body = l.standIn(l.Body)
+		}
 		err := t.publish(ctx, body)
 		if err == nil || len(body) <= short && !isRefused(err) {
 			return err
 		}
 	}
-	return t.publish(ctx, l.standIn())
+	return t.publish(ctx, l.standIn(l.Body[:min(len(l.Body), beginning)]))
 }
 
 // isRefused reports whether a sidecar will never publish what it was given: because of
@@ -99,11 +104,10 @@ func isRefused(err error) bool {
 }
 
 // withAttributes returns the event with the attributes of a letter behind its own. It
-// returns false when the body is not a whole JSON object that has an id and none of these
-// attributes.
+// returns false when the body is not an event, or has one of these attributes.
 func (l DeadLetter) withAttributes() ([]byte, bool) {
 	var members map[string]json.RawMessage
-	if len(l.Body) < l.Size || l.ID == "" || json.Unmarshal(l.Body, &members) != nil {
+	if _, err := DecodeEvent(l.Body); err != nil || json.Unmarshal(l.Body, &members) != nil {
 		return nil, false
 	}
 	for _, name := range []string{reasonAttribute, topicAttribute, appAttribute, sizeAttribute} {
@@ -111,14 +115,18 @@ func (l DeadLetter) withAttributes() ([]byte, bool) {
 			return nil, false
 		}
 	}
-	body := bytes.TrimSpace(l.Body)
-	return fmt.Appendf(nil, "%s,%q:%s,%q:%s,%q:%s}", body[:len(body)-1],
-		reasonAttribute, quoted(l.Reason), topicAttribute, quoted(l.From), appAttribute, quoted(l.AppID)), true
+	return slices.Concat(bytes.TrimSuffix(bytes.TrimSpace(l.Body), []byte{'}'}), l.attributes()), true
 }
 
-// quoted returns text as JSON.
+// attributes returns the end of an event that is a letter.
+func (l DeadLetter) attributes() []byte {
+	return fmt.Appendf(nil, ",%q:%s,%q:%s,%q:%s}",
+		reasonAttribute, quoted(l.Reason), topicAttribute, quoted(l.From), appAttribute, quoted(l.AppID))
+}
+
+// quoted returns text as JSON, the same again when it was decoded.
 func quoted(text string) []byte {
-	b, err := json.Marshal(text)
+	b, err := json.Marshal(strings.ToValidUTF8(text, "\uFFFD"))
 	if err != nil {
 		panic(err) // a string always has a JSON
 	}
@@ -126,16 +134,11 @@ func quoted(text string) []byte {
 }
 
 // standIn returns an event that stands in for another: it has what identifies that, the
-// attributes of a letter, and the body as its data, or the beginning of a long one.
-func (l DeadLetter) standIn() []byte {
-	const long, beginning = 16 << 10, 1 << 10
-	data := l.Body
-	if len(data) < l.Size || len(data) > long {
-		data = data[:min(len(data), beginning)]
-	}
+// attributes of a letter, and the body, or its beginning, as its data.
+func (l DeadLetter) standIn(data []byte) []byte {
 	body, err := json.Marshal(map[string]any{
 		"specversion":     "1.0",
-		"id":              cmp.Or(l.ID, fmt.Sprintf("%x", sha256.Sum256(l.Body))), // the same for the same body
+		"id":              l.ID,
 		"source":          cmp.Or(l.Source, "unknown"),
 		"type":            cmp.Or(l.Type, "unknown"),
 		"topic":           l.Topic,
@@ -170,11 +173,8 @@ func DecodeDeadLetter(body []byte) (DeadLetter, error) {
 		l.Body = e.Data
 		return l, err
 	}
-	if l.Reason != "" {
-		for _, name := range []string{reasonAttribute, topicAttribute, appAttribute} {
-			delete(members, name)
-		}
-		l.Body, _ = json.Marshal(members) // what was JSON stays JSON
+	if event, found := bytes.CutSuffix(body, l.attributes()); found {
+		l.Body = slices.Concat(event, []byte{'}'})
 		l.Size = len(l.Body)
 	}
 	return l, err

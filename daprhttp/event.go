@@ -2,11 +2,16 @@ package daprhttp
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
+	"unicode/utf8"
+
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // eventContentType is the media type of the CloudEvents JSON format, with which a
@@ -36,69 +41,123 @@ type Event struct {
 	// without the quotes that JSON put around it, bytes out of base64.
 	Data []byte
 
-	raw     []byte // the body of the delivery, or its beginning
+	raw     []byte // the event in the JSON format as it was delivered, or its beginning
+	payload []byte // the message, when a subscription to raw payloads got one that is no event
 	size    int    // of the whole body, in bytes
 	byHand  bool   // the request did not come from a sidecar
 	refused error  // why the event is not given to the program's handler
 }
 
-// DecodeEvent reads a CloudEvent in the JSON format. An event must have an id, without
-// which a redelivery can't be told from a new event, and not both data and
-// data_base64. An attribute that is not a string is left empty.
-//
-// After an error the Event has the attributes that could be read.
-func DecodeEvent(body []byte) (Event, error) {
-	e, err := decodeEvent(body)
-	if err != nil {
-		err = fmt.Errorf("not a CloudEvent: %w", err)
+// Message returns the message that brought the event, as it is in the broker. A message in
+// binary mode is returned in the JSON format, which has its attributes.
+func (e Event) Message() []byte {
+	if e.payload != nil {
+		return e.payload
 	}
-	return e, err
+	return e.raw
 }
 
-func decodeEvent(body []byte) (Event, error) {
+// DecodeEvent reads a CloudEvent in the JSON format. It checks what a subscriber needs: id
+// and source, by which a redelivery is recognised, specversion, and the data. Any other
+// attribute that is not a string is left empty.
+//
+// After an error the Event has the attributes that could be read. Without an id it has one
+// that is made of the body.
+func DecodeEvent(body []byte) (Event, error) {
 	e := Event{raw: body, size: len(body)}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(body, &members); err != nil {
-		return e, err
-	}
+	members, err := decodeMembers(body)
 	for name, attribute := range map[string]*string{
 		"id": &e.ID, "source": &e.Source, "specversion": &e.SpecVersion, "type": &e.Type, "subject": &e.Subject, "time": &e.Time,
 		"datacontenttype": &e.DataContentType, "pubsubname": &e.PubsubName, "topic": &e.Topic,
 		"traceparent": &e.TraceParent, "tracestate": &e.TraceState,
 	} {
-		if value := members[name]; len(value) > 0 && value[0] == '"' {
-			if err := json.Unmarshal(value, attribute); err != nil {
-				return e, fmt.Errorf("%s: %w", name, err)
-			}
+		_ = json.Unmarshal(members[name], attribute)
+	}
+	if err == nil {
+		err = checkAttributes(members)
+	}
+	if err == nil {
+		e.Data, err = decodeData(members, e.DataContentType)
+	}
+	if err != nil {
+		var number json.Number // instead of a string
+		_ = json.Unmarshal(members["id"], &number)
+		e.ID = cmp.Or(e.ID, number.String(), fmt.Sprintf("sha256-%x", sha256.Sum256(body)))
+		err = fmt.Errorf("not a CloudEvent: %w", err)
+	}
+	return e, err
+}
+
+// decodeMembers returns the members of a JSON object, and after an error those before the
+// mistake.
+func decodeMembers(body []byte) (web.Object, error) {
+	var members web.Object
+	err := json.Unmarshal(body, &members)
+	if err == nil && members != nil {
+		return members, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if first, _ := d.Token(); first != json.Delim('{') {
+		return nil, errors.New("it is not a JSON object")
+	}
+	members = make(web.Object)
+	for d.More() {
+		var value json.RawMessage
+		name, _ := d.Token()
+		if text, ok := name.(string); !ok || d.Decode(&value) != nil {
+			break
+		} else {
+			members[text] = value
 		}
 	}
-	if e.ID == "" {
-		return e, errors.New("id is missing")
+	return members, err
+}
+
+// checkAttributes checks the attributes that a subscriber needs.
+func checkAttributes(members web.Object) error {
+	for _, name := range []string{"id", "source", "specversion"} {
+		text, err := decodeText(members, name)
+		switch {
+		case err != nil:
+			return err
+		case text == "":
+			return fmt.Errorf("%s is missing", name)
+		case name == "specversion" && text != "1.0":
+			return errors.New("specversion must be 1.0")
+		}
 	}
-	data, base64Data := members["data"], members["data_base64"]
-	if data != nil && base64Data != nil {
-		return e, errors.New("it has both data and data_base64")
+	return nil
+}
+
+// decodeText returns a string that has no replaced characters: two IDs that differ must not
+// become one.
+func decodeText(members web.Object, name string) (string, error) {
+	if !utf8.Valid(members[name]) {
+		return "", fmt.Errorf("%s must be valid UTF-8", name)
 	}
+	return members.Text(name, func(string) error { return nil })
+}
+
+func decodeData(members web.Object, dataContentType string) ([]byte, error) {
+	data := members["data"]
 	switch {
-	case base64Data != nil:
-		var text string
-		err := json.Unmarshal(base64Data, &text)
-		if err == nil {
-			e.Data, err = base64.StdEncoding.DecodeString(text)
-		}
+	case members.Has("data") && members.Has("data_base64"):
+		return nil, errors.New("it has both data and data_base64")
+	case members.Has("data_base64"):
+		text, err := decodeText(members, "data_base64")
 		if err != nil {
-			return e, fmt.Errorf("data_base64: %w", err)
+			return nil, err
 		}
-	case bytes.HasPrefix(data, []byte{'"'}) && !isJSONData(e.DataContentType):
-		var text string
-		if err := json.Unmarshal(data, &text); err != nil {
-			return e, fmt.Errorf("data: %w", err)
+		bytes, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, fmt.Errorf("data_base64: %w", err)
 		}
-		e.Data = []byte(text)
-	default:
-		e.Data = data
+		return bytes, nil
+	case bytes.HasPrefix(data, []byte{'"'}) && !isJSONData(dataContentType):
+		text, err := decodeText(members, "data")
+		return []byte(text), err
 	}
-	return e, nil
+	return data, nil
 }
 
 // isJSONData reports whether the data of an event is JSON. It is so too when the event

@@ -1,6 +1,8 @@
 package daprhttp
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,55 +15,91 @@ import (
 )
 
 func TestDecodeEvent(t *testing.T) {
-	tests := []struct {
-		name, body string
-		want       Event
-		wantError  string
-	}{
-		{
-			name: "as a sidecar delivers it",
-			body: `{"id":"e1","source":"order-service","specversion":"1.0","type":"OrderPlaced","subject":"s","time":"2026-01-02T03:04:05Z",
-				"datacontenttype":"application/json","pubsubname":"pubsub","topic":"OrderPlaced","traceid":"x","traceparent":"tp","tracestate":"ts",
-				"data":{"n": 9007199254740993}}`,
-			want: Event{
-				ID: "e1", Source: "order-service", SpecVersion: "1.0", Type: "OrderPlaced", Subject: "s", Time: "2026-01-02T03:04:05Z",
-				DataContentType: "application/json", PubsubName: "pubsub", Topic: "OrderPlaced", TraceParent: "tp", TraceState: "ts",
-				Data: []byte(`{"n": 9007199254740993}`),
-			},
-		},
-		{name: "no data", body: `{"id":"e1"}`, want: Event{ID: "e1"}},
-		{name: "text", body: `{"id":"e1","datacontenttype":"text/plain; charset=utf-8","data":"a \"text\""}`,
-			want: Event{ID: "e1", DataContentType: "text/plain; charset=utf-8", Data: []byte(`a "text"`)}},
-		{name: "a JSON string", body: `{"id":"e1","datacontenttype":"application/json","data":"a"}`,
-			want: Event{ID: "e1", DataContentType: "application/json", Data: []byte(`"a"`)}},
-		{name: "a JSON string that says nothing", body: `{"id":"e1","data":"a"}`, want: Event{ID: "e1", Data: []byte(`"a"`)}},
-		{name: "bytes", body: `{"id":"e1","datacontenttype":"application/octet-stream","data_base64":"AAE="}`,
-			want: Event{ID: "e1", DataContentType: "application/octet-stream", Data: []byte{0, 1}}},
-		{name: "no bytes", body: `{"id":"e1","data_base64":""}`, want: Event{ID: "e1", Data: []byte{}}},
-
-		{name: "bad base64", body: `{"id":"e1","data_base64":"?"}`, wantError: "data_base64"},
-		{name: "both", body: `{"id":"e1","data_base64":"AAE=","data":1}`, wantError: "both"},
-		{name: "no id", body: `{"data":1}`, wantError: "id is missing"},
-		{name: "id of another type", body: `{"id":1}`, wantError: "id"},
-		{name: "an attribute of another type", body: `{"id":"e1","subject":7,"data":1}`, want: Event{ID: "e1", Data: []byte("1")}},
-		{name: "names in other letters", body: `{"id":"e1","ID":"e2","Data":1}`, want: Event{ID: "e1"}},
-		{name: "no object", body: `[]`, wantError: ""},
-		{name: "no JSON", body: `{`, wantError: ""},
-		{name: "nothing", body: ``, wantError: ""},
+	const whole = `{"id":"e1","source":"order-service","specversion":"1.0","type":"OrderPlaced","subject":"s","time":"2026-01-02T03:04:05Z",
+		"datacontenttype":"application/json","pubsubname":"pubsub","topic":"OrderPlaced","traceid":"x","traceparent":"tp","tracestate":"ts",
+		"data":{"n": 9007199254740993}}`
+	got, err := DecodeEvent([]byte(whole))
+	want := Event{
+		ID: "e1", Source: "order-service", SpecVersion: "1.0", Type: "OrderPlaced", Subject: "s", Time: "2026-01-02T03:04:05Z",
+		DataContentType: "application/json", PubsubName: "pubsub", Topic: "OrderPlaced", TraceParent: "tp", TraceState: "ts",
+		Data: []byte(`{"n": 9007199254740993}`),
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := DecodeEvent([]byte(tt.body))
-			if tt.want.ID == "" {
-				if err == nil || !strings.HasPrefix(err.Error(), "not a CloudEvent: ") || !strings.Contains(err.Error(), tt.wantError) {
-					t.Errorf("got error %v, want %q", err, tt.wantError)
-				}
-				return
-			}
-			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreUnexported(Event{})); diff != "" || err != nil {
-				t.Errorf("error %v; event (-want +got):\n%s", err, diff)
-			}
-		})
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Event{})); diff != "" || err != nil {
+		t.Errorf("error %v; event (-want +got):\n%s", err, diff)
+	}
+}
+
+// What a subscriber does not need can be anything.
+func TestEventsThatAreAccepted(t *testing.T) {
+	for members, wantData := range map[string]string{
+		``:                                     "",
+		`,"data":null`:                         "null",
+		`,"data":{"a": 1}`:                     `{"a": 1}`,
+		`,"data":{"a":1e400}`:                  `{"a":1e400}`,
+		`,"data":"a"`:                          `"a"`,
+		`,"Data":1,"ID":"e2"`:                  "",
+		`,"data_base64":"AAE="`:                "\x00\x01",
+		`,"data_base64":""`:                    "",
+		`,"data":1,"data":2`:                   "2",
+		`,"data_base64":null`:                  "",
+		`,"data":1,"subject":"` + "\xff" + `"`: "1",
+		`,"data":null,"data_base64":"AAE="`:    "\x00\x01",
+		`,"data":1,"data_base64":null`:         "1",
+		`,"datacontenttype":"application/json","data":"a"`:                                              `"a"`,
+		`,"datacontenttype":"text/plain; a=b","data":"a \"b\""`:                                         `a "b"`,
+		`,"datacontenttype":"text/plain","data":{"a":1}`:                                                `{"a":1}`,
+		`,"datacontenttype":";;","data":{"a":1}`:                                                        `{"a":1}`,
+		`,"datacontenttype":7,"data":"a"`:                                                               `"a"`,
+		`,"time":"yesterday","type":"","dataschema":"::","data":1`:                                      "1",
+		`,"time":7,"type":null,"subject":{},"topic":[],"pubsubname":7,"traceparent":true,"data":1`:      "1",
+		`,"traceparent":"` + strings.Repeat("x", 5000) + `","x y":{"z":[]},"":"","a":"\ud800","data":1`: "1",
+	} {
+		got, err := DecodeEvent([]byte(`{"specversion":"1.0","id":"e1","source":"s"` + members + `}`))
+		if err != nil || got.ID != "e1" || got.Source != "s" || string(got.Data) != wantData {
+			t.Errorf("%s: got %v, %q from %q with data %q, want %q", members, err, got.ID, got.Source, got.Data, wantData)
+		}
+	}
+}
+
+// After an error there still is what identifies the event.
+func TestEventsThatAreRefused(t *testing.T) {
+	const id = `{"id":"e1","source":"s","specversion":"1.0"`
+	for body, want := range map[string]struct{ err, id, source string }{
+		id + `,"data_base64":"?"}`:                               {"data_base64: illegal", "e1", "s"},
+		id + `,"data_base64":7}`:                                 {"data_base64 must be a string", "e1", "s"},
+		id + `,"data_base64":"AAE=","data":1}`:                   {"it has both data and data_base64", "e1", "s"},
+		id + `,"datacontenttype":"text/plain","data":"\ud800"}`:  {"data must be valid Unicode", "e1", "s"},
+		id + `,"data":{"broken":`:                                {"unexpected end", "e1", "s"},
+		id + `,"data":1}{}`:                                      {"after top-level value", "e1", "s"},
+		id + `,data:1}`:                                          {"invalid character", "e1", "s"},
+		`{"id":"e1","specversion":"1.0","data":1}`:               {"source is missing", "e1", ""},
+		`{"id":"e1","source":"","specversion":"1.0"}`:            {"source is missing", "e1", ""},
+		`{"id":"e1","source":7,"specversion":"1.0"}`:             {"source must be a string", "e1", ""},
+		`{"id":"e1","source":"s"}`:                               {"specversion is missing", "e1", "s"},
+		`{"id":"e1","source":"s","specversion":"0.3"}`:           {"specversion must be 1.0", "e1", "s"},
+		`{"id":"e1","source":"s","specversion":1.0}`:             {"specversion must be a string", "e1", "s"},
+		`{"id":7,"source":"s","specversion":"1.0"}`:              {"id must be a string", "7", "s"},
+		`{"id":"\ud800","source":"s","specversion":"1.0"}`:       {"id must be valid Unicode", "\uFFFD", "s"},
+		`{"id":"` + "\xff" + `","source":"s","specversion":"1"}`: {"id must be valid UTF-8", "\uFFFD", "s"},
+		`{"id":"","source":"s","specversion":"1.0"}`:             {"id is missing", "", "s"},
+		`{"id":null,"source":"s","specversion":"1.0"}`:           {"id is missing", "", "s"},
+		`{"data":1}`: {"id is missing", "", ""},
+		`[]`:         {"it is not a JSON object", "", ""},
+		`null`:       {"it is not a JSON object", "", ""},
+		`"text"`:     {"it is not a JSON object", "", ""},
+		``:           {"it is not a JSON object", "", ""},
+		`{`:          {"unexpected end", "", ""},
+	} {
+		got, err := DecodeEvent([]byte(body))
+		if err == nil || !strings.HasPrefix(err.Error(), "not a CloudEvent: ") || !strings.Contains(err.Error(), want.err) {
+			t.Errorf("%s: got error %v, want %s", body, err, want.err)
+		}
+		if want.id == "" {
+			want.id = fmt.Sprintf("sha256-%x", sha256.Sum256([]byte(body)))
+		}
+		if got.ID != want.id || got.Source != want.source {
+			t.Errorf("%s: got %q from %q, want %q from %q", body, got.ID, got.Source, want.id, want.source)
+		}
 	}
 }
 

@@ -157,9 +157,9 @@ func ExampleDeadLetters() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Print(request(mux, "POST", "/orders", `{"id":"e1","source":"s","topic":"orders","data":1}`))
+	fmt.Print(request(mux, "POST", "/orders", `{"specversion":"1.0","id":"e1","source":"s","topic":"orders","data":1}`))
 	// Output:
-	// POST /v1.0/publish/pubsub/dead?metadata.rawPayload=true {"id":"e1","source":"s","topic":"orders","data":1,"deadletterreason":"sold out","deadlettertopic":"orders","deadletterapp":"my-app"}
+	// POST /v1.0/publish/pubsub/dead?metadata.rawPayload=true {"specversion":"1.0","id":"e1","source":"s","topic":"orders","data":1,"deadletterreason":"sold out","deadlettertopic":"orders","deadletterapp":"my-app"}
 	// {"status":"SUCCESS","error":"sold out"}
 }
 

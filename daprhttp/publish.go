@@ -14,6 +14,14 @@ import (
 // See https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-raw/.
 const MetadataRawPayload = "rawPayload"
 
+// BrokerMetadata returns the metadata of a subscription without Dapr's own: what is left is
+// for the broker.
+func BrokerMetadata(metadata map[string]string) map[string]string {
+	metadata = maps.Clone(metadata)
+	delete(metadata, MetadataRawPayload)
+	return metadata
+}
+
 // A Message is what is published to a topic.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#metadata.

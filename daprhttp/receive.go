@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 
 	"example.com/dapr-orders/daprhttp/web"
 )
@@ -72,7 +73,7 @@ var longEvents = make(chan struct{}, 2)
 // deliver answers the delivery of one event to a subscription.
 func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 	ctx := ContextWithTrace(r.Context(), r.Header)
-	byHand := !web.IsCloudEvent(r) // only a sidecar delivers so
+	byHand := !web.IsCloudEvent(r.Header) // only a sidecar delivers so
 	limit := cmp.Or(s.MaxEventBytes, 64<<10)
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
 	long := err == nil && len(body) > limit
@@ -92,12 +93,14 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 		reply(w, byHand, Retry(fmt.Errorf("the body could not be read: %w", err)))
 		return
 	}
-	e, err := s.decode(body, byHand)
+	e, err := s.decode(r.Header, body, byHand)
 	e.byHand, e.refused = byHand, err
 	if long {
 		// The rest is read too: a sender that is cut off may not see the answer.
 		discarded, _ := io.Copy(io.Discard, io.LimitReader(r.Body, maxDiscarded))
 		e.size += int(discarded)
+	}
+	if long || len(e.raw) > limit { // in the JSON format, in which it may be moved
 		e.refused = tooLargeError(limit)
 	}
 	e.PubsubName, e.Topic = cmp.Or(e.PubsubName, s.PubsubName), cmp.Or(e.Topic, s.Topic)
@@ -111,12 +114,20 @@ func (limit tooLargeError) Error() string {
 	return fmt.Sprintf("the event is too large: it must not be longer than %d bytes", int(limit))
 }
 
-// decode returns the event in a body.
-func (s *Subscription) decode(body []byte, byHand bool) (Event, error) {
-	if byHand && s.BareData && isBare(body) {
+// decode returns the event in a delivery.
+func (s *Subscription) decode(h http.Header, body []byte, byHand bool) (Event, error) {
+	if byHand && s.BareData && !isBinary(h) && isBare(body) {
 		return Event{ID: NewEventID(), Data: body, raw: body, size: len(body)}, nil
 	}
-	return DecodeEvent(body)
+	e, err := decodeMessage(h, body)
+	if raw, _ := strconv.ParseBool(s.Metadata[MetadataRawPayload]); !raw || err != nil {
+		return e, err
+	}
+	if message, err := decodeMessage(h, e.Data); err == nil {
+		return message, nil // an event without the envelope that the sidecar puts around it
+	}
+	e.payload = e.Data
+	return e, nil
 }
 
 // isBare reports whether a body has nothing of a CloudEvent.

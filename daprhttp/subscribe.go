@@ -22,7 +22,10 @@ type Subscription struct {
 	// why: see DeadLetters.
 	DeadLetterTopic string `json:"deadLetterTopic,omitempty"`
 
-	Metadata map[string]string `json:"metadata,omitempty"` // such as MetadataRawPayload
+	// Metadata is for the sidecar and the broker. With MetadataRawPayload, a message that is
+	// a CloudEvent is delivered to the Handler as that event. Any other is the data of an
+	// event whose ID is new each time that the broker delivers it.
+	Metadata map[string]string `json:"metadata,omitempty"`
 
 	// Handler handles the events. It gets those alone that could be decoded.
 	Handler Handler `json:"-"`
@@ -35,8 +38,9 @@ type Subscription struct {
 	// 64 KiB.
 	MaxEventBytes int `json:"-"`
 
-	// BareData takes a request that has nothing of a CloudEvent for the data of one,
-	// and gives it a new ID. Sidecars don't send such requests; people do.
+	// BareData takes a request that has nothing of a CloudEvent, in its body or its
+	// headers, for the data of one, and gives it a new ID. Sidecars don't send such
+	// requests; people do.
 	BareData bool `json:"-"`
 
 	chain Handler
@@ -45,7 +49,7 @@ type Subscription struct {
 // Subscribe registers on mux the route of each subscription, and GET /dapr/subscribe,
 // with which the sidecar asks for all of them. Events are told from requests of people by
 // their content type, application/cloudevents+json: a request without it is answered
-// with plain HTTP statuses.
+// with plain HTTP statuses. Events come in the JSON format or in binary mode.
 //
 // With the default limit, an event takes at most some 512 KiB of memory. A longer one
 // takes some 32 MiB, two at a time.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,13 +43,15 @@ func TestFilterIsBuiltFromItsText(t *testing.T) {
 }
 
 // For each request the filter asks for a buffered response, sets its status to 503, marks the
-// request and has the next handler called. When the response is there it does nothing.
+// request and has the next handler called. From a delivery it takes two headers. When the
+// response is there it does nothing.
 func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	r := wazero.NewRuntime(ctx)
 	defer r.Close(ctx)
 	var calls []string
+	var contentType string // of the request
 	_, err := r.NewHostModuleBuilder("http_handler").
 		NewFunctionBuilder().WithFunc(func(_ context.Context, features uint32) uint32 {
 		calls = append(calls, fmt.Sprint("enable_features ", features))
@@ -62,6 +65,18 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 		valueText, _ := m.Memory().Read(value, valueLen)
 		calls = append(calls, fmt.Sprintf("set_header_value %d %s: %s", kind, nameText, valueText))
 	}).Export("set_header_value").
+		NewFunctionBuilder().WithFunc(func(_ context.Context, m api.Module, kind, name, nameLen, buffer, limit uint32) uint64 {
+		nameText, _ := m.Memory().Read(name, nameLen)
+		calls = append(calls, fmt.Sprintf("get_header_values %d %s", kind, nameText))
+		if len(contentType)+1 <= int(limit) {
+			m.Memory().WriteString(buffer, contentType+"\x00")
+		}
+		return 1<<32 | uint64(len(contentType)+1)
+	}).Export("get_header_values").
+		NewFunctionBuilder().WithFunc(func(_ context.Context, m api.Module, kind, name, nameLen uint32) {
+		nameText, _ := m.Memory().Read(name, nameLen)
+		calls = append(calls, fmt.Sprintf("remove_header %d %s", kind, nameText))
+	}).Export("remove_header").
 		Instantiate(ctx)
 	must(t, err)
 	module, err := r.Instantiate(ctx, filter(t)) // which fails if it wants more of its host
@@ -69,8 +84,20 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 	if module.ExportedMemory("memory") == nil {
 		t.Error("it exports no memory")
 	}
-	for range 2 {
-		calls = nil
+	asked := []string{"enable_features 2", "set_status_code 503", "set_header_value 0 dapr-filter: answered", "get_header_values 0 content-type"}
+	removed := []string{"remove_header 0 expect", "remove_header 0 accept"}
+	for _, tt := range []struct {
+		contentType string
+		want        []string
+	}{
+		{"application/json", asked},
+		{"application/cloudevents+json", slices.Concat(asked, removed)},
+		{"application/json", asked}, // whatever was there before
+		{"application/cloudevents+json; charset=utf-8", slices.Concat(asked, removed)},
+		{"multipart/form-data; boundary=" + strings.Repeat("x", 70), asked},
+		{"", asked},
+	} {
+		calls, contentType = nil, tt.contentType
 		next, err := module.ExportedFunction("handle_request").Call(ctx)
 		must(t, err)
 		if diff := cmp.Diff([]uint64{1}, next); diff != "" {
@@ -78,7 +105,7 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 		}
 		nothing, err := module.ExportedFunction("handle_response").Call(ctx, api.EncodeI32(0), api.EncodeI32(0))
 		must(t, err)
-		if diff := cmp.Diff([]string{"enable_features 2", "set_status_code 503", "set_header_value 0 dapr-filter: answered"}, calls); diff != "" || len(nothing) > 0 {
+		if diff := cmp.Diff(tt.want, calls); diff != "" || len(nothing) > 0 {
 			t.Errorf("handle_response returns %v; calls (-want +got):\n%s", nothing, diff)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -138,18 +137,4 @@ func TestOtherSitesInABrowserAreRefused(t *testing.T) {
 	if a := s.send("POST", s.inventory[0].URL("/inventory/item1"), `{"quantity":1}`, own); a.status != 200 {
 		t.Errorf("a page of the service's own: got %d %s, want 200", a.status, a.body)
 	}
-}
-
-// The metadata of a message becomes headers of its delivery. None of them keeps the order
-// from being applied.
-func TestHeadersOfAPublisherRefuseNoDelivery(t *testing.T) {
-	t.Parallel()
-	s := startSystem(t, systemOptions{})
-	s.setStock("item1", 100)
-	s.publish(s.order, "OrderPlaced", daprhttp.Message{
-		Data:     []byte(`{"orderId":"order-1","itemId":"item1","quantity":10}`),
-		Metadata: map[string]string{"origin": "pos-7", "sec-fetch-site": "cross-site"},
-	})
-	s.waitForStock("item1", 90)
-	s.drained("inventory-service")
 }

@@ -59,7 +59,7 @@ func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 		outcome := next(ctx, e)
 		if outcome.Status == daprhttp.StatusDrop {
 			o, _ := parseOrderPlaced(e)
-			s.log.Info("Refused OrderPlaced event.", append(o.attributes(), web.LogError, outcome.Err)...)
+			s.log.Info("Refused OrderPlaced event.", append(o.attributes(), "source", o.Source, web.LogError, outcome.Err)...)
 		}
 		return outcome
 	}

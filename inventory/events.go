@@ -47,6 +47,7 @@ func (s *service) events() (http.Handler, error) {
 	}
 	retries := orders
 	retries.PubsubName, retries.Topic, retries.Route, retries.DeadLetterTopic = retryPubsubName, retryTopic, "orders/retry", ""
+	retries.Metadata = daprhttp.BrokerMetadata(s.subscription) // what is moved there has its envelope
 	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(again(h))) }
 
 	mux := http.NewServeMux()

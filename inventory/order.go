@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -35,25 +36,23 @@ func parseOrderPlaced(e daprhttp.Event) (orderPlaced, error) {
 	return o, err
 }
 
-func orderFrom(fields web.Object) (orderPlaced, error) {
-	var o orderPlaced
-	var err error
-	if o.OrderID, err = fields.Text("orderId", daprhttp.CheckKey); err != nil {
-		return o, err
+// orderFrom returns the order in the fields of an event's data, and with an error what could
+// be read of it.
+func orderFrom(fields web.Object) (o orderPlaced, err error) {
+	var errs [3]error
+	o.OrderID, errs[0] = fields.Text("orderId", daprhttp.CheckKey)
+	o.ItemID, errs[1] = fields.Text("itemId", daprhttp.CheckKey)
+	o.Quantity, errs[2] = fields.Integer("quantity", daprhttp.MaxInteger)
+	if o.OrderID == "" && errs[0] == nil {
+		o.OrderID = "unknown" // the stock does not need it
 	}
-	if o.ItemID, err = fields.Text("itemId", daprhttp.CheckKey); err != nil {
+	switch err := cmp.Or(errs[:]...); {
+	case err != nil:
 		return o, err
-	}
-	if o.Quantity, err = fields.Integer("quantity", daprhttp.MaxInteger); err != nil {
-		return o, err
-	}
-	switch {
 	case o.ItemID == "":
 		return o, errors.New("OrderPlaced event is missing itemId")
 	case o.Quantity == 0:
 		return o, errors.New("OrderPlaced event is missing quantity, an integer from 1")
-	case o.OrderID == "":
-		o.OrderID = "unknown" // the stock does not need it
 	}
 	return o, nil
 }

@@ -48,7 +48,7 @@ func (s *service) handler() (http.Handler, error) {
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("GET /metrics", s.metrics.all)
 	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
-	return web.RefuseOtherSites(mux), nil
+	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
 }
 
 type stockResponse struct {

@@ -88,6 +88,78 @@ func TestEventLowersTheStock(t *testing.T) {
 		"eventId=\"e1\" OrderPlaced event had been processed already. orderId=order-1001, itemId=item1\n")
 }
 
+// What identifies an order is in the log and in the letter, even when it can't be read.
+func TestLogSaysWhichOrderWasRefused(t *testing.T) {
+	for _, tt := range []struct{ body, want string }{
+		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o1","itemId":"i1","quantity":-1}}`,
+			`eventId="e1" Refused OrderPlaced event. orderId=o1, itemId=i1, source=pos: quantity must not be negative`},
+		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":7,"itemId":"i1","quantity":1}}`,
+			`eventId="e1" Refused OrderPlaced event. orderId=, itemId=i1, source=pos: orderId must be a string`},
+		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o1","itemId":"i1","quantity":1},"x":"` + strings.Repeat("x", maxBodyBytes) + `"}`,
+			`eventId="e1" Refused OrderPlaced event. orderId=o1, itemId=i1, source=pos: the event is too large: it must not be longer than 65536 bytes`},
+		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId"`,
+			`eventId="e1" Refused OrderPlaced event. orderId=, itemId=, source=pos: not a CloudEvent: unexpected end of JSON input`},
+		{`[]`, `eventId="sha256-4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945" Refused OrderPlaced event. orderId=, itemId=, source=: not a CloudEvent: it is not a JSON object`},
+	} {
+		s := newServiceTest(t)
+		s.do("POST", "/orders", eventType, tt.body)
+		if line, _, _ := strings.Cut(s.lines(), "\n"); line != tt.want {
+			t.Errorf("%.100s:\ngot  %s\nwant %s", tt.body, line, tt.want)
+		}
+		id := strings.Split(tt.want, `"`)[1]
+		if len(s.published) != 1 || !strings.Contains(s.published[0], `"id":"`+id+`"`) || !strings.Contains(s.published[0], `"deadletterreason":"`) {
+			t.Errorf("%.100s: published %.300s", tt.body, s.published)
+		}
+	}
+}
+
+// A body that has members beside those of an order is an order.
+func TestOrderMayHaveOtherMembers(t *testing.T) {
+	for _, others := range []string{`"entries":[]`, `"entries":[{"entryId":"1","event":{}}]`, `"id":"x","source":"s"`, `"items":null`} {
+		order := `{"orderId":"o","itemId":"item1","quantity":1,` + others + `}`
+		for _, request := range [][2]string{
+			{"", order}, {"application/json", order}, {eventType, `{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`},
+		} {
+			s := newServiceTest(t)
+			if status, body := s.do("POST", "/orders", request[0], request[1]); status != 200 || !strings.Contains(body, `"remainingQuantity":-1`) {
+				t.Errorf("%s as %q: got %d %s", request[1], request[0], status, body)
+			}
+		}
+	}
+}
+
+// Dapr's own metadata of the subscription is not for the retry topic: what is moved there has
+// its envelope already.
+func TestRawPayloadsAreAppliedAndMovedOnce(t *testing.T) {
+	is := is.New(t)
+	s := newServiceTest(t)
+	s.subscription = map[string]string{"rawPayload": "true", "queueType": "quorum"}
+	_, subscriptions := s.do("GET", "/dapr/subscribe", "", "")
+	is.True(strings.Contains(subscriptions, `"topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter","metadata":{"queueType":"quorum","rawPayload":"true"}`))
+	is.True(strings.Contains(subscriptions, `"route":"orders/retry","metadata":{"queueType":"quorum"}`))
+
+	const order = `{"orderId":"o","itemId":"item1","quantity":1}`
+	deliver := func(path, event, want string) {
+		t.Helper()
+		if status, got := s.do("POST", path, eventType, event); status != 200 || !strings.Contains(got, want) {
+			t.Errorf("%s to %s: got %d %s, want %s", event, path, status, got, want)
+		}
+	}
+	wrapped := func(message string) string {
+		return `{"specversion":"1.0","id":"random","source":"Dapr","data_base64":"` + base64.StdEncoding.EncodeToString([]byte(message)) + `"}`
+	}
+	s.broken = true
+	deliver("/orders", wrapped(order), `{"status":"SUCCESS","error":`)
+	_, moved, _ := strings.Cut(s.published[0], " ")
+	s.broken = false
+	deliver("/orders/retry", moved, `"remainingQuantity":-1`)
+	deliver("/orders/retry", moved, `processed already`)
+	deliver("/orders", wrapped(moved), `processed already`) // sent again by hand
+	event := `{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`
+	deliver("/orders", wrapped(event), `"remainingQuantity":-2`)
+	deliver("/orders", strings.Replace(wrapped(event), "random", "another", 1), `processed already`)
+}
+
 func TestDataOfAnEventComesInThreeForms(t *testing.T) {
 	const order = `{"orderId":"o","itemId":"item1","quantity":1}`
 	for i, data := range []string{
@@ -208,7 +280,7 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 	s := newServiceTest(t)
 	s.put("item1", `"a dozen"`)
 	const data = `{"orderId":"o","itemId":"item1","quantity":1}`
-	status, body := s.do("POST", "/orders", eventType, `{"id":"e1","source":"s","data":`+data+`}`)
+	status, body := s.do("POST", "/orders", eventType, `{"specversion":"1.0","id":"e1","source":"s","data":`+data+`}`)
 	is.Equal(status, 200)
 	is.True(strings.Contains(body, `"status":"SUCCESS","error":`))
 	is.Equal(len(s.published), 1) // the dead letter
@@ -225,7 +297,7 @@ func TestStoreThatFails(t *testing.T) {
 	is := is.New(t)
 	s := newServiceTest(t)
 	s.broken = true
-	const event = `{"id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`
+	const event = `{"specversion":"1.0","id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`
 	status, body := s.do("POST", "/orders", eventType, event)
 	is.Equal(status, 200)
 	is.True(strings.HasPrefix(body, `{"status":"SUCCESS","error":`))

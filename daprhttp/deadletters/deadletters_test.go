@@ -45,7 +45,7 @@ func newFixture(t *testing.T) *fixture {
 	must(t, err)
 	f.service = &service{
 		kept: kept, sidecar: &daprhttp.Client{Endpoint: sidecar.URL}, pubsubName: "pubsub",
-		deadLetterTopic: "orders-dead", topic: "orders", appID: "dead-letters", log: web.NewLogger(io.Discard, "text"),
+		deadLetterTopic: "orders-dead", subscription: map[string]string{daprhttp.MetadataRawPayload: "true"}, topic: "orders", appID: "dead-letters", log: web.NewLogger(io.Discard, "text"),
 	}
 	h, err := f.handler()
 	must(t, err)
@@ -99,7 +99,7 @@ func (f *fixture) ids(t *testing.T) (ids []string) {
 
 const (
 	event  = `{"data":{"itemId":"broken","quantity":1},"id":"e1","source":"order-service","specversion":"1.0","topic":"orders","type":"t"}`
-	reason = `,"deadletterreason":"what is stored is no value"}`
+	reason = `,"deadletterreason":"what is stored is no value","deadlettertopic":"orders","deadletterapp":"inventory"}`
 )
 
 func TestLetterIsSentAgainAsItWas(t *testing.T) {
@@ -128,6 +128,51 @@ func TestLetterIsSentAgainAsItWas(t *testing.T) {
 	is.Equal(out, "no dead letters\n")
 	_, err = f.command("send", id)
 	is.Equal(err.Error(), id+": there is no such letter")
+}
+
+// A letter that the sidecar of a subscriber moved by itself has its attributes in the headers,
+// if it is an event in binary mode.
+func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	const delivery = `{"specversion":"1.0","id":"random","source":"Dapr","data_base64":"eyJuIjoxfQ=="}`
+	r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(delivery))
+	for name, value := range map[string]string{
+		"content-type": "application/cloudevents+json", "ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawpayload": "true",
+	} {
+		r.Header.Set(name, value)
+	}
+	h, err := f.handler()
+	must(t, err)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	is.Equal(w.Code, 200)
+	out, err := f.command("list")
+	is.NoErr(err)
+	is.True(strings.Contains(out, " b1 "))
+	_, err = f.command("send", "all")
+	is.NoErr(err)
+	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders?metadata.rawPayload=true application/json " +
+		`{"data":{"n":1},"ext":"kept","id":"b1","source":"pos","specversion":"1.0"}`})
+}
+
+// A letter that can't be kept is not forgotten: it is delivered again, and the log says so.
+func TestLetterThatIsTooLongIsNotLost(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.log = web.NewLogger(&log, "text")
+	h, err := f.handler()
+	must(t, err)
+	for contentType, want := range map[string]int{"application/cloudevents+json": 500, "application/json": 413} {
+		r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(`{"specversion":"1.0","id":"big","source":"s","data":"`+strings.Repeat("x", maxLetterBytes)+`"}`))
+		r.Header.Set("Content-Type", contentType)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		is.Equal(w.Code, want)
+	}
+	is.Equal(strings.Count(log.String(), "Failed to keep a dead letter."), 2)
+	is.Equal(len(f.ids(t)), 0)
 }
 
 func TestAllAreDropped(t *testing.T) {
@@ -215,7 +260,7 @@ func TestLetterThatCannotBeKeptComesAgain(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
 	must(t, os.RemoveAll(f.dir))
-	r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(`{"id":"x","data_base64":"e30="}`))
+	r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(`{"specversion":"1.0","id":"x","source":"s","data_base64":"e30="}`))
 	r.Header.Set("Content-Type", "application/cloudevents+json")
 	w := httptest.NewRecorder()
 	h, err := f.handler()

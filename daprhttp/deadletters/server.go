@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -36,6 +37,7 @@ func (s *service) handler() (http.Handler, error) {
 		Route:         "letters/deliver",
 		Metadata:      s.subscription,
 		Handler:       s.keep,
+		Wrap:          s.refused,
 		MaxEventBytes: maxLetterBytes,
 	})
 	if err != nil {
@@ -57,14 +59,27 @@ func (s *service) handler() (http.Handler, error) {
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("GET /metrics", &metrics)
 	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, daprhttp.RequireCaller([]string{s.appID}, app)))
-	return web.RefuseOtherSites(mux), nil
+	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
+}
+
+// refused has a letter delivered again that is too long or no letter, and logs it: it would be
+// gone otherwise.
+func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
+	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
+		o := next(ctx, e)
+		if o.Status == daprhttp.StatusDrop {
+			s.log.Info("Failed to keep a dead letter.", web.LogEventID, e.ID, web.LogError, o.Err)
+			o.Status, o.HTTPStatus = daprhttp.StatusRetry, cmp.Or(o.HTTPStatus, http.StatusBadRequest)
+		}
+		return o
+	}
 }
 
 // keep keeps a letter before the sidecar is told that the delivery succeeded.
 func (s *service) keep(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
-	l := readLetter(e.Data)
+	l := readLetter(e.Message())
 	id := l.id()
-	isNew, err := s.kept.keep(id, e.Data, l.Reason != "")
+	isNew, err := s.kept.keep(id, e.Message(), l.Reason != "")
 	if err != nil {
 		s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.ID, "id", id, web.LogError, err)
 		return daprhttp.Retry(err)

@@ -108,3 +108,26 @@ func TestOtherSitesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// A delivery that is refused before it comes to its handler is seen in the log.
+func TestRefusedDeliveryIsLogged(t *testing.T) {
+	is := is.New(t)
+	var log bytes.Buffer
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("dapr-api-token") == "" {
+			WriteError(w, http.StatusUnauthorized, "no token")
+		}
+	})
+	h := LogRefused(NewLogger(&log, "text"), mux)
+	for _, contentType := range []string{"application/cloudevents+json; charset=utf-8", "application/json"} {
+		for _, path := range []string{"/events", "/elsewhere%0Aforged", "/events?token"} {
+			r := httptest.NewRequest("POST", path, nil)
+			r.Header.Set("Content-Type", contentType)
+			r.Header.Set("dapr-api-token", r.URL.RawQuery)
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		}
+	}
+	lines := regexp.MustCompile(`(?m)^.{20}`).ReplaceAllString(log.String(), "")
+	is.Equal(lines, "Refused a delivery. path=/events, status=401\nRefused a delivery. path=/elsewhere%0Aforged, status=404\n")
+}

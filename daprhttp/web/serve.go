@@ -16,6 +16,11 @@ import (
 // sidecar needs as many as it delivers events at once.
 const maxConnections = 512
 
+// maxHeaderBytes is longer than all that a sidecar takes to publish, 4 MiB: the metadata of a
+// message becomes headers of its delivery, and net/http answers 431 to longer headers before
+// any handler could.
+const maxHeaderBytes = 5 << 20
+
 // Listen listens on a TCP address. The error says what to do when another program
 // has the port.
 func Listen(addr string) (net.Listener, error) {
@@ -33,7 +38,8 @@ func Listen(addr string) (net.Listener, error) {
 //
 // Clients that are slow or silent can't use it up: the header of a request must
 // arrive within 5 seconds and all of it within 15, an idle connection is closed
-// after 30, and beyond 512 connections others wait for one of these to close.
+// after 30, and beyond 512 connections others wait for one of these to close. Headers may
+// have 5 MiB.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration) error {
 	server := &http.Server{
 		Handler:           h,
@@ -41,7 +47,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Dura
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       30 * time.Second,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxHeaderBytes,
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(newLimitedListener(ln, maxConnections)) }()
