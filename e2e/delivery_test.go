@@ -42,9 +42,11 @@ func TestHeadersOfAPublisherRefuseNoDelivery(t *testing.T) {
 		{"dapr-api-token": "another"}, {"connection": "dapr-api-token, content-type"},
 		{"content-type": "text/plain"}, {"content-type": "application/octet-stream"}, {"Content-Type": "text/plain"},
 		{"content-length": "7"}, {"content-encoding": "gzip"}, {"transfer-encoding": "gzip"}, {"trailer": "x"}, {"te": "gzip"},
+		{"a name": "x"}, {"cloudEvents:id": "x"}, {"lines": "a\nb"},
 		{"host": "elsewhere"}, {"upgrade": "h2c", "http2-settings": "x"}, {"x-http-method-override": "DELETE"},
 		{"if-match": "x"}, {"if-none-match": "*"}, {"range": "bytes=0-1"}, {"accept-encoding": "br"}, {"authorization": "Basic x"},
 		{"traceparent": "garbage"}, {"traceparent": "00-" + strings.Repeat("a", 20<<10)}, {"tracestate": strings.Repeat("a=b,", 5<<10)},
+		{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=" + strings.Repeat("b", 20<<10)},
 		{"baggage": strings.Repeat("a=b,", 5<<10)}, {"ce_id": "another", "ce_source": "another", "ce_specversion": "1.0"},
 	}
 	s.setStock("item1", 100)
