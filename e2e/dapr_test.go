@@ -30,6 +30,7 @@ func TestFaultsOfDapr(t *testing.T) {
 		{"a `redeliverInterval` on Redis that is a duration, such as `1s`, is ignored", durationIsIgnored},
 		{"an event is lost when RabbitMQ's connection breaks", unconfirmedIsLost},
 		{"an event that RabbitMQ refuses is answered as published", refusedIsPublished},
+		{"metadata that no HTTP header can hold keeps a message from the app, and `accept: text/event-stream` ends the sidecar", metadataStopsDelivery},
 		{"a bulk read that PostgreSQL breaks off finds nothing", readFindsNothing},
 	} {
 		t.Run(strings.ReplaceAll(fault.name, ",", ""), func(t *testing.T) {
@@ -42,6 +43,25 @@ func TestFaultsOfDapr(t *testing.T) {
 			}
 		})
 	}
+}
+
+// metadataStopsDelivery shows what TestHeadersOfAPublisherRefuseNoDelivery does not see with
+// the filter.
+func metadataStopsDelivery(t *testing.T) bool {
+	s := startSystem(t, systemOptions{unfiltered: true})
+	sidecar := s.inventory[0].Sidecar
+	for _, tt := range []struct{ name, value, want string }{
+		{"a name", "x", `invalid header field name`}, {"accept", "text/event-stream", "panic: "},
+	} {
+		s.write("OrderPlaced", `{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o","itemId":"item1","quantity":1}}`, map[string]string{tt.name: tt.value})
+		waitFor(t, time.Minute, func() error {
+			if !strings.Contains(sidecar.Log(), tt.want) {
+				return fmt.Errorf("the sidecar has not written %q", tt.want)
+			}
+			return nil
+		})
+	}
+	return true
 }
 
 // failedIsHandled shows that a sidecar which delivers many events at the same time takes
