@@ -35,9 +35,9 @@ func isBinary(h http.Header) bool {
 func structured(h http.Header, data []byte) []byte {
 	event := make(map[string]any)
 	for _, prefix := range []string{"ce_", "ce-"} { // the second wins
-		for name, values := range h {
+		for name := range h {
 			attribute, found := strings.CutPrefix(strings.ToLower(name), prefix)
-			value := values[0]
+			value := h.Get(name)
 			if text, err := url.PathUnescape(value); err == nil && prefix == "ce-" {
 				value = text
 			}

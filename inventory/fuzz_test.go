@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"example.com/dapr-orders/daprhttp"
@@ -10,21 +13,27 @@ import (
 func FuzzDelivery(f *testing.F) {
 	for _, seed := range []string{
 		`{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"i","quantity":1}}`,
-		`{"id":"e1","datacontenttype":"text/plain","data":"{\"itemId\":\"i\",\"quantity\":1}"}`,
-		`{"id":"e1","data_base64":"eyJpdGVtSWQiOiJpIiwicXVhbnRpdHkiOjF9"}`,
+		`{"specversion":"1.0","id":"e1","source":"s","datacontenttype":"text/plain","data":"{\"itemId\":\"i\",\"quantity\":1}"}`,
+		`{"specversion":"1.0","id":"e1","source":"s","data_base64":"eyJpdGVtSWQiOiJpIiwicXVhbnRpdHkiOjF9"}`,
 		`{"orderId":"o","itemId":"i","quantity":1}`,
 		`{"specversion":"1.0","data":{}}`, `{"itemId":"~","quantity":1}`, `[]`, `null`, ``,
 	} {
-		f.Add([]byte(seed), true)
-		f.Add([]byte(seed), false)
-	}
-	f.Fuzz(func(t *testing.T, body []byte, isEvent bool) {
-		s := newServiceTest(t)
-		contentType := "application/json"
-		if isEvent {
-			contentType = eventType
+		for _, id := range []string{"", "b1", "%FF\xff"} {
+			f.Add([]byte(seed), true, id)
+			f.Add([]byte(seed), false, id)
 		}
-		status, text := s.do("POST", "/orders", contentType, string(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, isEvent bool, id string) {
+		s := newServiceTest(t)
+		r := httptest.NewRequest("POST", "/orders", bytes.NewReader(body))
+		if isEvent {
+			r.Header.Set("Content-Type", eventType)
+		}
+		if id != "" { // in binary mode
+			r.Header = http.Header{"Ce_id": {id}, "Ce-Source": {"s"}, "Ce_specversion": {"1.0"}, "Content-Type": r.Header["Content-Type"]}
+		}
+		w := s.serve(r)
+		status, text := w.Code, w.Body.String()
 		var answer struct {
 			Status            daprhttp.Status
 			Error             string
