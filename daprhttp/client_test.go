@@ -306,6 +306,10 @@ func TestClientFromEnv(t *testing.T) {
 		{map[string]string{"DAPR_HTTP_PORT": "65536"}, Client{}, `DAPR_HTTP_PORT is "65536": it must be a port number`},
 		{map[string]string{"DAPR_HTTP_ENDPOINT": "localhost:3500"}, Client{}, `DAPR_HTTP_ENDPOINT is "localhost:3500": it must be a URL`},
 		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://"}, Client{}, `DAPR_HTTP_ENDPOINT is "http://": it must be a URL`},
+		{map[string]string{"DAPR_HTTP_PORT": "0"}, Client{}, `DAPR_HTTP_PORT is "0": it must be a port number from 1`},
+		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://gateway/dapr//"}, Client{Endpoint: "http://gateway/dapr"}, ""},
+		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://[::1]:3500"}, Client{Endpoint: "http://[::1]:3500"}, ""},
+		{map[string]string{"DAPR_API_TOKEN": "correct horse"}, Client{Endpoint: "http://127.0.0.1:3501", APIToken: "correct horse"}, ""},
 	}
 	for _, tt := range tests {
 		got, err := ClientFromEnv(func(name string) string { return tt.env[name] }, 3501)
@@ -318,6 +322,26 @@ func TestClientFromEnv(t *testing.T) {
 			t.Errorf("%v: %v", tt.env, err)
 		case *got != tt.want:
 			t.Errorf("%v: got %+v, want %+v", tt.env, *got, tt.want)
+		}
+	}
+}
+
+// What would only fail at the first call fails at the start, and no secret is shown.
+func TestClientFromEnvShowsNoSecret(t *testing.T) {
+	for _, tt := range []struct{ name, value string }{
+		{"DAPR_HTTP_ENDPOINT", "http://h:1?key=secret"}, {"DAPR_HTTP_ENDPOINT", "http://h:1?"},
+		{"DAPR_HTTP_ENDPOINT", "http://h:1#secret"}, {"DAPR_HTTP_ENDPOINT", "http://h:1#"},
+		{"DAPR_HTTP_ENDPOINT", "http://me:secret@h:1"}, {"DAPR_HTTP_ENDPOINT", "http://@h:1"}, {"DAPR_HTTP_ENDPOINT", "http://me:secret@h:x"},
+		{"DAPR_HTTP_ENDPOINT", "unix:///run/dapr.sock"}, {"DAPR_HTTP_ENDPOINT", "grpc://h:1"}, {"DAPR_HTTP_ENDPOINT", "HTTP//h:1"},
+		{"DAPR_HTTP_ENDPOINT", "http://h:0"}, {"DAPR_HTTP_ENDPOINT", "http://h:65536"}, {"DAPR_HTTP_ENDPOINT", "http://h:"}, {"DAPR_HTTP_ENDPOINT", "http://:1"},
+		{"DAPR_HTTP_ENDPOINT", " http://h:1"}, {"DAPR_HTTP_ENDPOINT", "http://h:1 "}, {"DAPR_HTTP_ENDPOINT", "http://h:1/ "}, {"DAPR_HTTP_ENDPOINT", "http://h:1\n"},
+		{"DAPR_HTTP_ENDPOINT", "http://h,i:1"}, {"DAPR_HTTP_ENDPOINT", "http://h\u202e:1"}, {"DAPR_HTTP_ENDPOINT", "http://h/%zz"}, {"DAPR_HTTP_ENDPOINT", "/"},
+		{"DAPR_API_TOKEN", "secret "}, {"DAPR_API_TOKEN", " secret"}, {"DAPR_API_TOKEN", "secret\n"}, {"DAPR_API_TOKEN", "sec\nret"}, {"DAPR_API_TOKEN", "secret\x00"},
+		{"DAPR_API_TOKEN", "secret\u00a0"}, {"DAPR_API_TOKEN", "sécret"}, {"DAPR_API_TOKEN", "\t"}, {"DAPR_API_TOKEN", strings.Repeat("s", 1<<20)},
+	} {
+		_, err := ClientFromEnv(func(name string) string { return map[string]string{tt.name: tt.value}[name] }, 3501)
+		if err == nil || !strings.Contains(err.Error(), tt.name) || !strings.Contains(err.Error(), "must be") || strings.Contains(err.Error(), "secret") || len(err.Error()) > 300 {
+			t.Errorf("%s=%.80q: got %v", tt.name, tt.value, err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -16,14 +17,17 @@ import (
 // sidecar needs as many as it delivers events at once.
 const maxConnections = 512
 
-// Listen listens on a TCP address. The error says what to do when another program
-// has the port.
+// Listen listens on the address of [Env.Addr]. The error says what to do when this machine
+// has no such address, or another program has the port.
 func Listen(addr string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
+	switch {
+	case err == nil:
+		return ln, nil
+	case errors.As(err, new(*net.DNSError)) || errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%w (set APP_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0)", err)
 	}
-	return ln, nil
+	return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
 }
 
 // Serve answers requests on ln with h until ctx is done. Then it takes no new
