@@ -163,6 +163,8 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if c.APIToken != "" {
 		req.Header.Set(tokenHeader, c.APIToken)
 	}
+	// A gateway that compresses an answer takes its ETag away.
+	req.Header.Set("Accept-Encoding", "identity")
 	setTrace(ctx, req.Header)
 
 	resp, err := cmp.Or(c.HTTPClient, sharedHTTPClient).Do(req)
@@ -170,6 +172,9 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 		return answer{}, fmt.Errorf("daprhttp: %w", err) // a *url.Error, which names method and URL
 	}
 	defer resp.Body.Close()
+	if encoding := strings.Join(resp.Header.Values("Content-Encoding"), ", "); encoding != "" && encoding != "identity" {
+		return answer{}, fmt.Errorf("daprhttp: %s %s: something before the sidecar has encoded the answer with %q, although identity was asked for", r.method, r.path, encoding)
+	}
 	most := cmp.Or(c.MaxResponseBytes, 16<<20)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
 	switch {
