@@ -36,6 +36,8 @@ type Event struct {
 	// without the quotes that JSON put around it, bytes out of base64.
 	Data []byte
 
+	deliveredBy [2]string // the pub/sub component and the topic
+
 	raw     []byte // the body of the delivery, or its beginning
 	size    int    // of the whole body, in bytes
 	byHand  bool   // the request did not come from a sidecar
