@@ -58,7 +58,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // Retries returns a wrapper whose handler tries each event for some time and then moves
 // it to the end of a retry topic, so that events which can't be handled now hold up no
 // others. The program subscribes to the retry topic with another such wrapper, which
-// tries longer. An event goes round there until it is handled.
+// tries longer. An event goes round there until it is handled, published once each time,
+// whatever [Client.PublishTwice] says.
 //
 // The wrapped handler is called again and again, with growing pauses of up to a second,
 // while it returns StatusRetry. The context of its calls ends after tryFor, and not when

@@ -29,7 +29,7 @@ const (
 var errNoLetter = errors.New("there is no such letter")
 
 // openFolder opens a folder, which it makes if it is not there. What was being sent
-// when the program ended is kept again: to send it twice does no harm.
+// when the program ended is kept again: it may have been sent.
 func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

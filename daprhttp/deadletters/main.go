@@ -9,6 +9,12 @@
 //	deadletters send ID…|all   send again, under the same event id
 //	deadletters drop ID…|all   forget
 //
+// A subscriber that applies each event once recognises an event that is sent again for some
+// time after it was applied (the inventory service for MARKER_TTL). An event that was applied
+// longer ago is applied twice. A letter may have been applied: its copy may have been sent
+// before, or the answer of the subscriber may have been lost. So look before you send an old
+// event.
+//
 // While it serves, the same can be had with curl:
 //
 //	GET    /letters                 list
