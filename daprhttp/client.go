@@ -73,19 +73,14 @@ var sharedHTTPClient = &http.Client{
 // `dapr run` sets) on the loopback interface, or else defaultPort there. The
 // token is read from DAPR_API_TOKEN. getenv is usually [os.Getenv].
 //
-// The error says which variable is wrong and what it may hold.
+// The error says which variables are wrong and what they may hold. It shows neither the
+// token nor a password in the URL.
 func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error) {
-	c := &Client{APIToken: getenv("DAPR_API_TOKEN")}
-	if endpoint := getenv("DAPR_HTTP_ENDPOINT"); endpoint != "" {
-		u, err := url.Parse(endpoint)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return nil, fmt.Errorf("DAPR_HTTP_ENDPOINT is %q: it must be a URL such as %s", endpoint, defaultEndpoint)
-		}
-		c.Endpoint = strings.TrimRight(endpoint, "/")
-		return c, nil
-	}
 	env := web.NewEnv(getenv)
-	c.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", env.Port(defaultPort, "DAPR_HTTP_PORT"))
+	c := &Client{APIToken: env.Secret("DAPR_API_TOKEN"), Endpoint: env.URL("DAPR_HTTP_ENDPOINT", defaultEndpoint)}
+	if getenv("DAPR_HTTP_ENDPOINT") == "" {
+		c.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", env.Port(defaultPort, "DAPR_HTTP_PORT"))
+	}
 	return c, env.Err()
 }
 
@@ -168,6 +163,8 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if c.APIToken != "" {
 		req.Header.Set(tokenHeader, c.APIToken)
 	}
+	// A gateway that compresses an answer takes its ETag away.
+	req.Header.Set("Accept-Encoding", "identity")
 	setTrace(ctx, req.Header)
 
 	resp, err := cmp.Or(c.HTTPClient, sharedHTTPClient).Do(req)
@@ -175,6 +172,9 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 		return answer{}, fmt.Errorf("daprhttp: %w", err) // a *url.Error, which names method and URL
 	}
 	defer resp.Body.Close()
+	if encoding := strings.Join(resp.Header.Values("Content-Encoding"), ", "); encoding != "" && encoding != "identity" {
+		return answer{}, fmt.Errorf("daprhttp: %s %s: something before the sidecar has encoded the answer with %q, although identity was asked for", r.method, r.path, encoding)
+	}
 	most := cmp.Or(c.MaxResponseBytes, 16<<20)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
 	switch {

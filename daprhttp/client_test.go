@@ -1,8 +1,10 @@
 package daprhttp
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -272,6 +274,69 @@ func TestTokenAndTraceArePassedOn(t *testing.T) {
 	check(t, got, recorded{Line: "DELETE /v1.0/state/s/k"}) // a state without a trace means nothing
 }
 
+// A header that is a list may be given several times.
+func TestListsOfATraceArePassedOn(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	member := func(i int) string { return fmt.Sprintf("m%02d=%s", i, strings.Repeat("x", 96)) } // 100 bytes
+	var long, short []string
+	for i := range 90 {
+		long = append(long, member(i))
+		short = append(short, fmt.Sprintf("m%d=x", i))
+	}
+	for _, tt := range []struct {
+		what           string
+		incoming, want http.Header
+	}{
+		{"several headers", http.Header{"Traceparent": {parent}, "Tracestate": {"a=1, b=2", "c=3,,", ""}, "Baggage": {"k=v;p;q=1 , l=%20", "m="}},
+			http.Header{"Traceparent": {parent}, "Tracestate": {"a=1,b=2,c=3"}, "Baggage": {"k=v;p;q=1,l=%20,m="}}},
+		{"baggage without a trace", http.Header{"Baggage": {"k=v"}}, http.Header{"Baggage": {"k=v"}}},
+		{"baggage that a sidecar refuses", http.Header{"Baggage": {`a,=b,c=%zz,d="e",f=g h,i=j;=,k=\,l=ä,ok=1`}}, http.Header{"Baggage": {"ok=1"}}},
+		{"more than a sidecar takes", http.Header{"Traceparent": {parent}, "Tracestate": long, "Baggage": long},
+			http.Header{"Traceparent": {parent}, "Tracestate": {strings.Join(long[:5], ",")}, "Baggage": {strings.Join(long[:20], ",")}}},
+		{"more members than a sidecar takes", http.Header{"Baggage": {strings.Join(short, ",")}}, http.Header{"Baggage": {strings.Join(short[:64], ",")}}},
+		{"a member that is longer than all may be", http.Header{"Baggage": {"a=" + strings.Repeat("x", 2046), "b=1"}}, http.Header{"Baggage": {"b=1"}}},
+		{"as long as all may be", http.Header{"Baggage": {"a=" + strings.Repeat("x", 2045)}}, http.Header{"Baggage": {"a=" + strings.Repeat("x", 2045)}}},
+		{"two traces", http.Header{"Traceparent": {parent, parent}, "Tracestate": {"a=1"}}, nil},
+		{"a trace that is none", http.Header{"Traceparent": {strings.Repeat("x", 1<<15)}, "Tracestate": {"a=1"}}, nil},
+		{"a trace that is too long", http.Header{"Traceparent": {parent + strings.Repeat("x", 1<<15)}}, nil},
+	} {
+		c, got := sidecar(t, 204, nil, "")
+		if err := c.DeleteState(ContextWithTrace(t.Context(), tt.incoming), "s", StateItem{Key: "k"}); err != nil {
+			t.Error(tt.what, err)
+		}
+		t.Log(tt.what)
+		check(t, got, recorded{Line: "DELETE /v1.0/state/s/k", Header: tt.want})
+	}
+}
+
+// A gateway may compress what it is not asked to leave as it is, and takes the ETag away
+// then.
+func TestAnswersAreNotCompressed(t *testing.T) {
+	is := is.New(t)
+	obeys := true
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", "7")
+		if !obeys || strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Del("ETag")
+			w.Header().Set("Content-Encoding", "gzip")
+			zip := gzip.NewWriter(w)
+			defer zip.Close()
+			_, _ = io.WriteString(zip, `"value"`)
+			return
+		}
+		_, _ = io.WriteString(w, `"value"`)
+	}))
+	defer gateway.Close()
+	c := &Client{Endpoint: gateway.URL}
+	v, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
+	is.NoErr(err)
+	is.Equal(v.ETag, "7")
+	obeys = false
+	_, err = c.GetState(t.Context(), "s", "k", GetStateOptions{})
+	is.True(err != nil)
+	is.True(strings.Contains(err.Error(), `something before the sidecar has encoded the answer with "gzip"`))
+}
+
 func TestConnectionsAreReused(t *testing.T) {
 	is := is.New(t)
 	var opened atomic.Int32
@@ -306,6 +371,10 @@ func TestClientFromEnv(t *testing.T) {
 		{map[string]string{"DAPR_HTTP_PORT": "65536"}, Client{}, `DAPR_HTTP_PORT is "65536": it must be a port number`},
 		{map[string]string{"DAPR_HTTP_ENDPOINT": "localhost:3500"}, Client{}, `DAPR_HTTP_ENDPOINT is "localhost:3500": it must be a URL`},
 		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://"}, Client{}, `DAPR_HTTP_ENDPOINT is "http://": it must be a URL`},
+		{map[string]string{"DAPR_HTTP_PORT": "0"}, Client{}, `DAPR_HTTP_PORT is "0": it must be a port number from 1`},
+		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://gateway/dapr//"}, Client{Endpoint: "http://gateway/dapr"}, ""},
+		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://[::1]:3500"}, Client{Endpoint: "http://[::1]:3500"}, ""},
+		{map[string]string{"DAPR_API_TOKEN": "correct horse"}, Client{Endpoint: "http://127.0.0.1:3501", APIToken: "correct horse"}, ""},
 	}
 	for _, tt := range tests {
 		got, err := ClientFromEnv(func(name string) string { return tt.env[name] }, 3501)
@@ -318,6 +387,26 @@ func TestClientFromEnv(t *testing.T) {
 			t.Errorf("%v: %v", tt.env, err)
 		case *got != tt.want:
 			t.Errorf("%v: got %+v, want %+v", tt.env, *got, tt.want)
+		}
+	}
+}
+
+// What would only fail at the first call fails at the start, and no secret is shown.
+func TestClientFromEnvShowsNoSecret(t *testing.T) {
+	for _, tt := range []struct{ name, value string }{
+		{"DAPR_HTTP_ENDPOINT", "http://h:1?key=secret"}, {"DAPR_HTTP_ENDPOINT", "http://h:1?"},
+		{"DAPR_HTTP_ENDPOINT", "http://h:1#secret"}, {"DAPR_HTTP_ENDPOINT", "http://h:1#"},
+		{"DAPR_HTTP_ENDPOINT", "http://me:secret@h:1"}, {"DAPR_HTTP_ENDPOINT", "http://@h:1"}, {"DAPR_HTTP_ENDPOINT", "http://me:secret@h:x"},
+		{"DAPR_HTTP_ENDPOINT", "unix:///run/dapr.sock"}, {"DAPR_HTTP_ENDPOINT", "grpc://h:1"}, {"DAPR_HTTP_ENDPOINT", "HTTP//h:1"},
+		{"DAPR_HTTP_ENDPOINT", "http://h:0"}, {"DAPR_HTTP_ENDPOINT", "http://h:65536"}, {"DAPR_HTTP_ENDPOINT", "http://h:"}, {"DAPR_HTTP_ENDPOINT", "http://:1"},
+		{"DAPR_HTTP_ENDPOINT", " http://h:1"}, {"DAPR_HTTP_ENDPOINT", "http://h:1 "}, {"DAPR_HTTP_ENDPOINT", "http://h:1/ "}, {"DAPR_HTTP_ENDPOINT", "http://h:1\n"},
+		{"DAPR_HTTP_ENDPOINT", "http://h,i:1"}, {"DAPR_HTTP_ENDPOINT", "http://h\u202e:1"}, {"DAPR_HTTP_ENDPOINT", "http://h/%zz"}, {"DAPR_HTTP_ENDPOINT", "/"},
+		{"DAPR_API_TOKEN", "secret "}, {"DAPR_API_TOKEN", " secret"}, {"DAPR_API_TOKEN", "secret\n"}, {"DAPR_API_TOKEN", "sec\nret"}, {"DAPR_API_TOKEN", "secret\x00"},
+		{"DAPR_API_TOKEN", "secret\u00a0"}, {"DAPR_API_TOKEN", "sécret"}, {"DAPR_API_TOKEN", "\t"}, {"DAPR_API_TOKEN", strings.Repeat("s", 1<<20)},
+	} {
+		_, err := ClientFromEnv(func(name string) string { return map[string]string{tt.name: tt.value}[name] }, 3501)
+		if err == nil || !strings.Contains(err.Error(), tt.name) || !strings.Contains(err.Error(), "must be") || strings.Contains(err.Error(), "secret") || len(err.Error()) > 300 {
+			t.Errorf("%s=%.80q: got %v", tt.name, tt.value, err)
 		}
 	}
 }

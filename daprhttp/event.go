@@ -41,6 +41,8 @@ type Event struct {
 	// without the quotes that JSON put around it, bytes out of base64.
 	Data []byte
 
+	deliveredBy [2]string // the pub/sub component and the topic
+
 	raw     []byte // the event in the JSON format as it was delivered, or its beginning
 	payload []byte // the message, when a subscription to raw payloads got one that is no event
 	size    int    // of the whole body, in bytes

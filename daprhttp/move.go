@@ -37,6 +37,18 @@ func (t Topic) publish(ctx context.Context, body []byte) error {
 	return t.Sidecar.Publish(ctx, t.PubsubName, t.Name, Message{Data: body, Raw: true})
 }
 
+// around returns the topic for events that it delivered itself. It publishes them once,
+// whatever PublishTwice says: twice, an event becomes one more each time that it goes round.
+// Once is enough here, because the sidecar publishes and acknowledges over one connection to
+// the broker. If that breaks before the broker has the new event, the broker gets no
+// acknowledgement either, and delivers the old event again.
+func (t Topic) around() Topic {
+	sidecar := *t.Sidecar
+	sidecar.PublishTwice = false
+	t.Sidecar = &sidecar
+	return t
+}
+
 func (t Topic) moved(ctx context.Context, e Event, err error) {
 	if t.Moved != nil {
 		t.Moved(ctx, e, err)
@@ -46,7 +58,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // Retries returns a wrapper whose handler tries each event for some time and then moves
 // it to the end of a retry topic, so that events which can't be handled now hold up no
 // others. The program subscribes to the retry topic with another such wrapper, which
-// tries longer. An event goes round there until it is handled.
+// tries longer. An event goes round there until it is handled, published once each time,
+// whatever [Client.PublishTwice] says.
 //
 // The wrapped handler is called again and again, with growing pauses of up to a second,
 // while it returns StatusRetry. The context of its calls ends after tryFor, and not when
@@ -69,7 +82,11 @@ func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 			if !o.again() || e.byHand {
 				return o
 			}
-			err := to.publish(ctx, e.raw)
+			topic := to
+			if e.deliveredBy == [2]string{to.PubsubName, to.Name} {
+				topic = to.around()
+			}
+			err := topic.publish(ctx, e.raw)
 			to.moved(ctx, e, err)
 			if err != nil {
 				return o

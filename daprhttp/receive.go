@@ -103,6 +103,7 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 	if long || len(e.raw) > limit { // in the JSON format, in which it may be moved
 		e.refused = tooLargeError(limit)
 	}
+	e.deliveredBy = [2]string{s.PubsubName, s.Topic}
 	e.PubsubName, e.Topic = cmp.Or(e.PubsubName, s.PubsubName), cmp.Or(e.Topic, s.Topic)
 	reply(w, byHand, s.chain(ctx, e))
 }

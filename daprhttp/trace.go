@@ -3,38 +3,83 @@ package daprhttp
 import (
 	"context"
 	"net/http"
+	"regexp"
+	"strings"
 )
 
-// traceHeaders are the headers of the W3C Trace Context,
-// https://www.w3.org/TR/trace-context/.
-var traceHeaders = [...]string{"Traceparent", "Tracestate"}
+// A trace is what a request says of the trace that it is part of.
+type trace struct{ parent, state, baggage string }
 
 type traceKey struct{}
 
-// ContextWithTrace returns a copy of ctx that carries the trace of a request:
-// its traceparent and tracestate headers. A [Client] passes them on in every
-// call made under that context, so that the sidecar continues the trace. A
-// request without a traceparent leaves ctx as it is.
+// What a [Client] passes on at most, in bytes: a sidecar reads 8 KiB of a header, and
+// answers 431 to a longer one.
+const (
+	maxTraceParent = 128
+	maxTraceState  = 512
+	maxBaggage     = 2 << 10
+)
+
+// ContextWithTrace returns a copy of ctx that carries the trace of a request: its headers
+// traceparent, tracestate and baggage. A [Client] passes them on in every call made under
+// that context, so that the sidecar continues the trace. Several headers tracestate or
+// baggage are one list. Without a traceparent there is no trace, and tracestate means
+// nothing.
 //
-// See https://docs.dapr.io/operations/observability/tracing/w3c-tracing-overview/.
+// What a sidecar would refuse the call for is left out: members of tracestate beyond 512
+// bytes or 32 members, members of baggage beyond 2 KiB or 64 members, and those of baggage
+// that are not well-formed.
+//
+// See https://www.w3.org/TR/trace-context/, https://www.w3.org/TR/baggage/ and
+// https://docs.dapr.io/operations/observability/tracing/w3c-tracing-overview/.
 func ContextWithTrace(ctx context.Context, h http.Header) context.Context {
-	if h.Get(traceHeaders[0]) == "" {
+	t := trace{baggage: list(h.Values("Baggage"), maxBaggage, 64, baggageMember.MatchString)}
+	if parents := h.Values("Traceparent"); len(parents) == 1 && TraceID(parents[0]) != "" && len(parents[0]) <= maxTraceParent {
+		t.parent = parents[0]
+		t.state = list(h.Values("Tracestate"), maxTraceState, 32, func(string) bool { return true })
+	}
+	if t == (trace{}) {
 		return ctx
 	}
-	var trace [len(traceHeaders)]string
-	for i, name := range traceHeaders {
-		trace[i] = h.Get(name)
-	}
-	return context.WithValue(ctx, traceKey{}, trace)
+	return context.WithValue(ctx, traceKey{}, t)
 }
 
+// list joins the members of a header that may be given several times. It leaves out those
+// that are not valid, and those for which there is no room.
+func list(values []string, mostBytes, mostMembers int, valid func(string) bool) string {
+	joined, members := "", 0
+	for member := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		member = strings.TrimSpace(member)
+		if member == "" || len(joined)+len(",")+len(member) > mostBytes || members == mostMembers || !valid(member) {
+			continue
+		}
+		if members++; members > 1 {
+			joined += ","
+		}
+		joined += member
+	}
+	return joined
+}
+
+// baggageMember matches key=value, with properties behind semicolons.
+var baggageMember = func() *regexp.Regexp {
+	const (
+		key   = `[!#$%&'*+.^_|~0-9A-Za-z\x60-]+`
+		value = `(?:[!#$&-+\--:<-\[\]-~]|%[0-9A-Fa-f]{2})*`
+	)
+	return regexp.MustCompile(`^` + key + `\s*=\s*` + value + `\s*(?:;\s*` + key + `\s*(?:=\s*` + value + `\s*)?)*$`)
+}()
+
 func setTrace(ctx context.Context, h http.Header) {
-	trace, _ := ctx.Value(traceKey{}).([len(traceHeaders)]string)
-	for i, value := range trace {
+	t, _ := ctx.Value(traceKey{}).(trace)
+	set := func(name, value string) {
 		if value != "" {
-			h.Set(traceHeaders[i], value)
+			h.Set(name, value)
 		}
 	}
+	set("Traceparent", t.parent)
+	set("Tracestate", t.state)
+	set("Baggage", t.baggage)
 }
 
 // TraceID returns the ID of a trace, 32 hexadecimal digits, from its traceparent, or

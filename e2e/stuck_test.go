@@ -75,6 +75,47 @@ func TestItemOnWhichTheStoreHangs(t *testing.T) {
 	})
 }
 
+// Orders that go round in the retry topic become no more there, though all that is
+// published is published twice, and no fewer when the broker is killed.
+func TestRetryTopicIsBounded(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{backend: stack.Backends[1], replicas: 2, separateState: true})
+	const orders = 25
+	s.setStock("refused", 1000)
+	accept := refuse(t, s.State, "refused")
+	for i := range orders {
+		s.place(fmt.Sprint("refused-", i), "refused", 1)
+	}
+	// The order service publishes an order twice, and the inventory service what it moves.
+	const events = 4 * orders
+	moves := func(n int64) {
+		before := s.moved.Load()
+		waitFor(t, 2*time.Minute, func() error {
+			if moved := s.moved.Load() - before; moved < n {
+				return fmt.Errorf("%d events of %d were moved to the end of the retry topic", moved, n)
+			}
+			return nil
+		})
+	}
+	moves(3 * events)
+	waitFor(t, time.Minute, func() error { // until those that are being moved are acknowledged
+		n, err := s.Broker.(*stack.RabbitMQ).Len("OrderPlaced-retry", "inventory-service")
+		if err == nil && n != events {
+			err = fmt.Errorf("%d events are in the retry topic, not %d", n, events)
+		}
+		return err
+	})
+	for range 3 {
+		moves(events / 3)
+		s.Broker.Kill() // in the middle of the other moves
+		must(t, s.Broker.Restart(t.Context()))
+	}
+	accept()
+	s.waitForStock("refused", 1000-orders)
+	s.drainedOf("OrderPlaced-retry", "inventory-service")
+	s.waitForStock("refused", 1000-orders)
+}
+
 // redisWithPostgreSQL returns a backend of the default's broker and a state store that
 // can hang on one key, as Redis can't.
 func redisWithPostgreSQL(t *testing.T) stack.Backend {

@@ -46,13 +46,13 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	addr := env.Addr(5001)
 	publishTwice := env.Flag("PUBLISH_TWICE")
 	options := once.Options{
-		MarkerTTL:          env.Duration("MARKER_TTL", 24*time.Hour, time.Second),
+		MarkerTTL:          env.Duration("MARKER_TTL", 24*time.Hour, time.Second, 10*365*24*time.Hour),
 		DefaultConsistency: env.OneOf("STATE_CONSISTENCY", "strong", "default") == "default",
 	}
 	s := &service{
-		appID:        env.Text("APP_ID", "inventory-service"),
+		appID:        env.Name("APP_ID", "inventory-service"),
 		stockWriters: env.List("STOCK_WRITERS"),
-		appToken:     env.Text("APP_API_TOKEN", ""),
+		appToken:     env.Secret("APP_API_TOKEN"),
 		subscription: env.Pairs("SUBSCRIPTION_METADATA"),
 		log:          web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
 	}

@@ -500,6 +500,8 @@ func TestStrangersMayOnlyRead(t *testing.T) {
 func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 	for _, tt := range []struct{ name, value string }{
 		{"PORT", "http"}, {"APP_PORT", "70000"}, {"DAPR_HTTP_PORT", "x"}, {"DAPR_HTTP_ENDPOINT", "localhost"}, {"MARKER_TTL", "a day"}, {"MARKER_TTL", "0s"}, {"STATE_CONSISTENCY", "weak"},
+		{"MARKER_TTL", "100000h"}, {"APP_HOST", "[::1]"}, {"APP_ID", "a b"}, {"SUBSCRIPTION_METADATA", "quorum"}, {"PUBLISH_TWICE", "1"}, {"LOG_FORMAT", "xml"},
+		{"APP_API_TOKEN", "secret "}, {"DAPR_API_TOKEN", "secret\n"}, {"DAPR_HTTP_ENDPOINT", "http://h:1?key=secret"},
 	} {
 		getenv := func(name string) string {
 			if name == tt.name {
@@ -507,8 +509,11 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 			}
 			return ""
 		}
-		want := fmt.Sprintf("%s is %q", tt.name, tt.value)
-		if err := run(t.Context(), getenv, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+		want := fmt.Sprintf("%s is %q: it must be", tt.name, tt.value)
+		if strings.Contains(tt.value, "secret") {
+			want = tt.name + " must be"
+		}
+		if err := run(t.Context(), getenv, io.Discard); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, want)
 		}
 	}

@@ -36,6 +36,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	env.Fail(err)
 	addr := env.Addr(5002)
 	publishTwice := env.Flag("PUBLISH_TWICE")
+	appToken := env.Secret("APP_API_TOKEN")
 	log := web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json"))
 	if err := env.Err(); err != nil {
 		return err
@@ -49,7 +50,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	defer log.Info("order-service has stopped")
 	s := &service{
 		sidecar:  sidecar,
-		appToken: getenv("APP_API_TOKEN"),
+		appToken: appToken,
 		log:      log,
 		metrics:  newMetrics(),
 	}

@@ -446,6 +446,11 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 		{"DAPR_HTTP_ENDPOINT", "localhost:3500", "DAPR_HTTP_ENDPOINT is \"localhost:3500\""},
 		{"PUBLISH_TWICE", "yes", "PUBLISH_TWICE is \"yes\""},
 		{"PORT", taken, "set PORT to another port"},
+		{"APP_HOST", "127.0.0.1:5002", "APP_HOST is \"127.0.0.1:5002\""},
+		{"DAPR_HTTP_ENDPOINT", "http://me:secret@h:1", "DAPR_HTTP_ENDPOINT must be a URL"},
+		{"DAPR_API_TOKEN", "secret\n", "DAPR_API_TOKEN must be"},
+		{"APP_API_TOKEN", "secret ", "APP_API_TOKEN must be"},
+		{"LOG_FORMAT", "JSON", "LOG_FORMAT is \"JSON\": it must be text or json"},
 	}
 	for _, tt := range tests {
 		getenv := func(name string) string {
@@ -454,7 +459,7 @@ func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
 			}
 			return ""
 		}
-		if err := run(t.Context(), getenv, io.Discard); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err := run(t.Context(), getenv, io.Discard); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, tt.want)
 		}
 	}

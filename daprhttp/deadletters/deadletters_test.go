@@ -117,6 +117,7 @@ func TestLetterIsSentAgainAsItWas(t *testing.T) {
 	is.True(strings.Contains(out, id))
 	is.True(strings.Contains(out, "what is stored is no value"))
 	is.True(strings.Contains(out, `{"itemId":"broken","quantity":1}`))
+	is.True(strings.Contains(out, "it is applied twice")) // before one sends what is old
 
 	out, err = f.command("send", id)
 	is.NoErr(err)
@@ -319,11 +320,70 @@ func TestListSaysWhatALetterIs(t *testing.T) {
 	defer shown.Body.Close()
 	body, _ := io.ReadAll(shown.Body)
 	is.Equal(string(body), event)
-	metrics, err := http.Get(f.url + "/metrics")
+}
+
+// figure returns how many letters GET /metrics tells of.
+func (f *fixture) figure(t *testing.T) string {
+	t.Helper()
+	resp, err := http.Get(f.url + "/metrics")
 	must(t, err)
-	defer metrics.Body.Close()
-	body, _ = io.ReadAll(metrics.Body)
-	is.True(strings.Contains(string(body), "\ndead_letters 1\n"))
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	must(t, err)
+	_, figure, _ := strings.Cut(string(body), "\ndead_letters ")
+	return strings.TrimSpace(figure)
+}
+
+// GET /metrics needs no token, so it may not take long, however many letters there are.
+func TestMetricsDoNotReadTheFolder(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	other := strings.Replace(event, `"e1"`, `"e2"`, 1)
+	f.deliver(t, event)
+	f.deliver(t, event)
+	f.deliver(t, other)
+	is.Equal(f.figure(t), "2")
+	f.answer = 500
+	_, err := f.command("send", "all")
+	is.True(err != nil)
+	is.Equal(f.figure(t), "2")
+	f.answer, f.meanwhile = 204, func() { f.deliver(t, event); f.deliver(t, other) }
+	_, err = f.command("send", f.ids(t)[0])
+	is.NoErr(err)
+	is.Equal(f.figure(t), "2")
+	_, err = f.command("drop", f.ids(t)[0])
+	is.NoErr(err)
+	is.Equal(f.figure(t), "1")
+	is.Equal(len(f.ids(t)), 1)
+	again, err := openFolder(f.dir)
+	must(t, err)
+	is.Equal(again.size(), 1)
+
+	must(t, os.RemoveAll(f.dir))
+	is.Equal(f.figure(t), "1") // and not what a look into the folder would say
+}
+
+func TestListShowsInvisibleCharacters(t *testing.T) {
+	is := is.New(t)
+	f := newFixture(t)
+	f.deliver(t, strings.NewReplacer("e1", "e\u202e1", "broken", "bro\u2028\u200bken").Replace(event))
+	out, err := f.command("list")
+	is.NoErr(err)
+	is.True(strings.Contains(out, `e\u202e1`))
+	is.True(strings.Contains(out, `bro\u2028\u200bken`))
+	is.True(!strings.ContainsAny(out, "\u202e\u2028\u200b"))
+}
+
+func TestFolderMustBeWritable(t *testing.T) {
+	is := is.New(t)
+	file := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+	for _, dir := range []string{file, filepath.Join(file, "below")} {
+		getenv := func(name string) string { return map[string]string{"DEAD_LETTERS_DIR": dir}[name] }
+		err := run(t.Context(), []string{"serve", "a", "b"}, getenv, io.Discard)
+		is.True(err != nil)
+		is.True(strings.HasPrefix(err.Error(), "DEAD_LETTERS_DIR must be a folder"))
+	}
 }
 
 func TestUsage(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 type folder struct {
 	dir string
 
-	mu sync.Mutex // held while files are renamed
+	mu    sync.Mutex // held while files are renamed or removed
+	count int        // of the letters that are kept: to list a million takes seconds
 }
 
 const (
@@ -28,7 +29,7 @@ const (
 var errNoLetter = errors.New("there is no such letter")
 
 // openFolder opens a folder, which it makes if it is not there. What was being sent
-// when the program ended is kept again: to send it twice does no harm.
+// when the program ended is kept again: it may have been sent.
 func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -42,9 +43,18 @@ func openFolder(dir string) (*folder, error) {
 		return nil, err
 	}
 	f := &folder{dir: dir}
+	part, err := os.CreateTemp(dir, "*"+partSuffix) // better to fail now than with the first letter
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(part.Close(), os.Remove(part.Name())); err != nil {
+		return nil, err
+	}
 	for _, e := range entries {
 		name := filepath.Join(dir, e.Name())
 		switch {
+		case strings.HasSuffix(name, keptSuffix):
+			f.count++
 		case strings.HasSuffix(name, partSuffix):
 			err = os.Remove(name)
 		case strings.HasSuffix(name, sendingSuffix):
@@ -84,6 +94,9 @@ func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err erro
 	if err := os.Rename(part.Name(), f.path(id, keptSuffix)); err != nil {
 		return false, err
 	}
+	if isNew {
+		f.count++
+	}
 	return isNew, f.sync()
 }
 
@@ -95,6 +108,13 @@ func (f *folder) sync() error {
 	}
 	_ = dir.Sync() // Windows has no such thing
 	return dir.Close()
+}
+
+// size returns how many letters are kept.
+func (f *folder) size() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.count
 }
 
 // A keptLetter is a letter in the folder.
@@ -142,16 +162,27 @@ func noLetter(err error) error {
 }
 
 // drop forgets a letter.
-func (f *folder) drop(id string) error { return noLetter(os.Remove(f.path(id, keptSuffix))) }
+func (f *folder) drop(id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := os.Remove(f.path(id, keptSuffix))
+	if err == nil {
+		f.count--
+	}
+	return noLetter(err)
+}
 
 // take hands a letter to send, and forgets it when that returns nil. The same event
 // may come back meanwhile, as a letter of its own.
 func (f *folder) take(id string, send func(body []byte) error) error {
 	f.mu.Lock()
-	err := noLetter(os.Rename(f.path(id, keptSuffix), f.path(id, sendingSuffix)))
+	err := os.Rename(f.path(id, keptSuffix), f.path(id, sendingSuffix))
+	if err == nil {
+		f.count--
+	}
 	f.mu.Unlock()
 	if err != nil {
-		return err
+		return noLetter(err)
 	}
 	body, err := os.ReadFile(f.path(id, sendingSuffix))
 	if err == nil {
@@ -173,5 +204,9 @@ func (f *folder) keepAgain(id string) error {
 	if _, err := os.Stat(f.path(id, keptSuffix)); err == nil {
 		return os.Remove(f.path(id, sendingSuffix))
 	}
-	return os.Rename(f.path(id, sendingSuffix), f.path(id, keptSuffix))
+	err := os.Rename(f.path(id, sendingSuffix), f.path(id, keptSuffix))
+	if err == nil {
+		f.count++
+	}
+	return err
 }

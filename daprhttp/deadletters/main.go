@@ -9,6 +9,12 @@
 //	deadletters send ID…|all   send again, under the same event id
 //	deadletters drop ID…|all   forget
 //
+// A subscriber that applies each event once recognises an event that is sent again for some
+// time after it was applied (the inventory service for MARKER_TTL). An event that was applied
+// longer ago is applied twice. A letter may have been applied: its copy may have been sent
+// before, or the answer of the subscriber may have been lost. So look before you send an old
+// event.
+//
 // While it serves, the same can be had with curl:
 //
 //	GET    /letters                 list
@@ -56,10 +62,10 @@ var errUsage = errors.New("usage: deadletters serve DEAD-LETTER-TOPIC TOPIC | li
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	env := web.NewEnv(getenv)
 	addr := env.Addr(5004)
-	service := remote{url: "http://" + addr, token: env.Text("APP_API_TOKEN", "")}
+	service := remote{url: "http://" + addr, token: env.Secret("APP_API_TOKEN")}
 	switch {
 	case len(args) == 3 && args[0] == "serve":
-		return serve(ctx, env, addr, args[1], args[2], getenv, stdout)
+		return serve(ctx, env, addr, service.token, args[1], args[2], getenv, stdout)
 	case env.Err() != nil:
 		return env.Err()
 	case len(args) == 1 && args[0] == "list":
@@ -74,18 +80,18 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 }
 
 // serve keeps letters until ctx is done.
-func serve(ctx context.Context, env *web.Env, addr, deadLetterTopic, topic string, getenv func(string) string, stdout io.Writer) error {
+func serve(ctx context.Context, env *web.Env, addr, token, deadLetterTopic, topic string, getenv func(string) string, stdout io.Writer) error {
 	sidecar, err := daprhttp.ClientFromEnv(getenv, 3504)
 	env.Fail(err)
 	publishTwice := env.Flag("PUBLISH_TWICE")
 	s := &service{
 		sidecar:         sidecar,
-		pubsubName:      env.Text("PUBSUB_NAME", "pubsub"),
+		pubsubName:      env.Name("PUBSUB_NAME", "pubsub"),
 		deadLetterTopic: deadLetterTopic,
 		subscription:    env.Pairs("SUBSCRIPTION_METADATA"),
 		topic:           topic,
-		appID:           env.Text("APP_ID", "dead-letters"),
-		appToken:        env.Text("APP_API_TOKEN", ""),
+		appID:           env.Name("APP_ID", "dead-letters"),
+		appToken:        token,
 		log:             web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
 	}
 	if err := env.Err(); err != nil {
@@ -94,7 +100,7 @@ func serve(ctx context.Context, env *web.Env, addr, deadLetterTopic, topic strin
 	sidecar.PublishTwice = publishTwice
 	s.subscription[daprhttp.MetadataRawPayload] = "true" // a letter need not be a CloudEvent
 	if s.kept, err = openFolder(env.Text("DEAD_LETTERS_DIR", "dead-letters")); err != nil {
-		return err
+		return fmt.Errorf("DEAD_LETTERS_DIR must be a folder in which files can be written: %w", err)
 	}
 	handler, err := s.handler()
 	if err != nil {

@@ -8,9 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // A remote is the program that serves, as the command line asks it.
@@ -29,19 +30,13 @@ func (r remote) list(ctx context.Context, stdout io.Writer) error {
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tRECEIVED\tEVENT\tREASON\tDATA")
 	for _, l := range letters {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.ID, l.ReceivedAt.Format(time.DateTime), oneLine(l.EventID), oneLine(l.Reason), oneLine(l.Data))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.ID, l.ReceivedAt.Format(time.DateTime), web.Visible(l.EventID), web.Visible(l.Reason), web.Visible(l.Data))
 	}
-	return w.Flush()
-}
-
-// oneLine returns text in which nothing can move a terminal's cursor.
-func oneLine(text string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7F || 0x80 <= c && c < 0xA0 {
-			return ' '
-		}
-		return c
-	}, text)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(stdout, "Look before you send an old event: if it was applied longer ago than its subscriber remembers (MARKER_TTL), it is applied twice.")
+	return err
 }
 
 // each does something to each letter, and says what was done.

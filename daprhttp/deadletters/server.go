@@ -48,13 +48,7 @@ func (s *service) handler() (http.Handler, error) {
 	app.HandleFunc("POST /letters/{id}/send", s.each(s.send))
 	app.HandleFunc("DELETE /letters/{id}", s.each(s.drop))
 	var metrics web.Metrics
-	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 {
-		letters, err := s.kept.list()
-		if err != nil {
-			return -1
-		}
-		return float64(len(letters))
-	})
+	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 { return float64(s.kept.size()) })
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("GET /metrics", &metrics)

@@ -59,7 +59,7 @@ func (w *worker[V]) commit() time.Duration {
 	return min(time.Duration(p.next.Commits.rivals(in.author))*time.Since(began), maxRest)
 }
 
-var errNoETag = errors.New("the state store gave no ETag, and once can't work without")
+var errNoETag = errors.New("the answer has no ETag, and once can't work without: the state store gives none, or a gateway before the sidecar takes it away")
 
 // handBack answers all waiting changes with an error.
 func (w *worker[V]) handBack(err error) {

@@ -44,7 +44,8 @@ func WriteBodyError(w http.ResponseWriter, err error) {
 
 // WriteJSON answers a request with v as JSON, which encoding/json must be able to
 // encode. It writes the answer once and announces its length, so that an answer of up
-// to 2 KiB leaves the program in one piece or not at all.
+// to 2 KiB leaves the program in one piece or not at all. Invisible characters are
+// escaped, because people read answers in a terminal: see [Visible].
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
@@ -52,10 +53,11 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	if err := encoder.Encode(v); err != nil {
 		panic(err) // a mistake in the program
 	}
+	text := Visible(strings.TrimSuffix(body.String(), "\n")) + "\n"
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // fails only when the client has gone
+	_, _ = io.WriteString(w, text) // fails only when the client has gone
 }
 
 // WriteError answers a request with {"error":…}: what went wrong, or what to change.

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +46,73 @@ func (e *Env) Text(name, fallback string) string {
 	return fallback
 }
 
+// Name returns a variable that holds visible ASCII characters without blanks, such as the
+// name of a component, or fallback when it is not set.
+func (e *Env) Name(name, fallback string) string {
+	value := e.Text(name, fallback)
+	if !isASCII(value) || strings.Contains(value, " ") {
+		e.wrong(name, "visible ASCII characters without blanks")
+	}
+	return value
+}
+
+// maxSecret leaves room for the rest in the 8 KiB that a sidecar reads of a header.
+const maxSecret = 2 << 10
+
+// Secret returns a variable that travels in an HTTP header, such as a token, or "" when it
+// is not set. The error does not show the value.
+func (e *Env) Secret(name string) string {
+	value := e.getenv(name)
+	if !isASCII(value) || strings.TrimSpace(value) != value || len(value) > maxSecret {
+		e.Fail(fmt.Errorf("%s must be at most %d visible ASCII characters, without a blank or a newline at its beginning or end", name, maxSecret))
+	}
+	return value
+}
+
+// isASCII reports whether a text has visible ASCII characters and blanks alone.
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' })
+}
+
+// URL returns a variable that holds the URL of an HTTP server, without the slashes at its
+// end, or "" when it is not set. The error does not show a value that may have a password
+// in it.
+func (e *Env) URL(name, example string) string {
+	value := e.getenv(name)
+	if value == "" || isServer(value) {
+		return strings.TrimRight(value, "/")
+	}
+	rule := "a URL such as " + example + ": http or https, a host, perhaps a port and a path, and no user, query or fragment"
+	if strings.ContainsAny(value, "@?#") {
+		e.Fail(fmt.Errorf("%s must be %s", name, rule))
+	} else {
+		e.wrong(name, rule)
+	}
+	return ""
+}
+
+// isServer reports whether a URL names a server and perhaps a path, and nothing else.
+func isServer(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.User != nil || strings.ContainsAny(text, "?# ") || !isASCII(text) {
+		return false
+	}
+	port := u.Port()
+	return (u.Scheme == "http" || u.Scheme == "https") && isHost(u.Hostname()) && (port == "" || isPort(port)) && !strings.HasSuffix(u.Host, ":")
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?$`)
+
+func isHost(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil || hostName.MatchString(text)
+}
+
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && port > 0
+}
+
 // OneOf returns a variable that holds one of the choices, or the first choice when it
 // is not set.
 func (e *Env) OneOf(name string, choices ...string) string {
@@ -57,14 +127,14 @@ func (e *Env) OneOf(name string, choices ...string) string {
 func (e *Env) Flag(name string) bool { return e.OneOf(name, "false", "true") == "true" }
 
 // Duration returns a variable in the form of [time.ParseDuration] that is at least
-// least, or fallback when it is not set.
-func (e *Env) Duration(name string, fallback, least time.Duration) time.Duration {
+// least and at most most, or fallback when it is not set.
+func (e *Env) Duration(name string, fallback, least, most time.Duration) time.Duration {
 	if e.getenv(name) == "" {
 		return fallback
 	}
 	d, err := time.ParseDuration(e.getenv(name))
-	if err != nil || d < least {
-		e.wrong(name, fmt.Sprintf("a duration of at least %v, such as %v", least, fallback))
+	if err != nil || d < least || d > most {
+		e.wrong(name, fmt.Sprintf("a duration from %v to %v, such as %v", least, most, fallback))
 	}
 	return d
 }
@@ -75,10 +145,10 @@ func (e *Env) Port(fallback int, names ...string) int {
 		if e.getenv(name) == "" {
 			continue
 		}
-		port, err := strconv.Atoi(e.getenv(name))
-		if err != nil || port < 0 || port > 65535 {
-			e.wrong(name, "a port number from 0 to 65535")
+		if !isPort(e.getenv(name)) {
+			e.wrong(name, "a port number from 1 to 65535")
 		}
+		port, _ := strconv.Atoi(e.getenv(name))
 		return port
 	}
 	return fallback
@@ -88,20 +158,26 @@ func (e *Env) Port(fallback int, names ...string) int {
 // PORT, else in APP_PORT (which `dapr run --app-port` sets), else defaultPort; on the
 // host in APP_HOST, else on 127.0.0.1, because the sidecar runs on the same machine.
 func (e *Env) Addr(defaultPort int) string {
-	return net.JoinHostPort(e.Text("APP_HOST", "127.0.0.1"), strconv.Itoa(e.Port(defaultPort, "PORT", "APP_PORT")))
+	host := e.Text("APP_HOST", "127.0.0.1")
+	if !isHost(host) {
+		e.wrong("APP_HOST", "an IP address, such as 0.0.0.0, or the name of a host, without a port")
+	}
+	return net.JoinHostPort(host, strconv.Itoa(e.Port(defaultPort, "PORT", "APP_PORT")))
 }
 
-// Pairs returns the names and values in a variable such as "queueType=quorum,a=b". It
-// is never nil.
+// Pairs returns the names and values in a variable such as "queueType=quorum,a=b",
+// without the blanks around them. It is never nil.
 func (e *Env) Pairs(name string) map[string]string {
 	pairs := make(map[string]string)
 	if e.getenv(name) == "" {
 		return pairs
 	}
 	for pair := range strings.SplitSeq(e.getenv(name), ",") {
-		key, value, found := strings.Cut(strings.TrimSpace(pair), "=")
-		if !found || key == "" {
-			e.wrong(name, "names and values, such as name=value,other=value")
+		key, value, found := strings.Cut(pair, "=")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		if _, again := pairs[key]; again || !found || key == "" || !isASCII(key+value) {
+			e.wrong(name, "names and values in visible ASCII characters, each name once, such as name=value,other=value")
+			return pairs
 		}
 		pairs[key] = value
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -21,9 +23,14 @@ const (
 // people:
 //
 //	2026/11/24 04:33:12 eventId="7f3a" Counted. orderId=order-1001, itemId=item1: out of stock
+//
+// No value can pass for another part of a line, whatever is in it. The text format quotes
+// a value that has blanks, quotes, backslashes or invisible characters, as [strconv.Quote]
+// does, and writes "name=" after a blank as "name\x3d", in errors too. Both formats escape
+// invisible characters: see [Visible].
 func NewLogger(w io.Writer, format string) *slog.Logger {
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+		return slog.New(slog.NewJSONHandler(visibleWriter{w}, nil))
 	}
 	return slog.New(&textHandler{w: w})
 }
@@ -43,11 +50,11 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	line = r.Time.AppendFormat(line, "2006/01/02 15:04:05 ")
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == LogEventID {
-			line = append(strconv.AppendQuote(append(line, LogEventID+"="...), a.Value.String()), ' ')
+			line = append(append(append(line, LogEventID+"="...), quoted(a.Value.String())...), ' ')
 		}
 		return a.Key != LogEventID
 	})
-	line = append(line, r.Message...)
+	line = append(line, Visible(r.Message)...)
 	separator := " "
 	var problem slog.Value
 	r.Attrs(func(a slog.Attr) bool {
@@ -56,13 +63,13 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 		case LogError:
 			problem = a.Value
 		default:
-			line = append(append(append(append(line, separator...), a.Key...), '='), a.Value.String()...)
+			line = append(append(append(append(line, separator...), a.Key...), '='), plainOrQuoted(a.Value.String())...)
 			separator = ", "
 		}
 		return true
 	})
 	if !problem.Equal(slog.Value{}) {
-		line = append(append(line, ": "...), problem.String()...)
+		line = append(append(line, ": "...), withoutNames(Visible(problem.String()))...)
 	}
 	line = append(line, '\n')
 	h.mu.Lock()
@@ -70,3 +77,19 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	_, err := h.w.Write(line)
 	return err
 }
+
+// plainOrQuoted returns a value as it is, if its end can be told where it stands in a line.
+func plainOrQuoted(value string) string {
+	if strings.ContainsAny(value, ` "\`) || strings.ContainsFunc(value, isInvisible) {
+		return quoted(value)
+	}
+	return value
+}
+
+func quoted(value string) string { return withoutNames(strconv.Quote(value)) }
+
+// inText finds what looks like the name of an attribute inside a text.
+var inText = regexp.MustCompile(` (\w+)=`)
+
+// withoutNames returns text in which a program that looks for " name=" finds nothing.
+func withoutNames(text string) string { return inText.ReplaceAllString(text, ` ${1}\x3d`) }

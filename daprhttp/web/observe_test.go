@@ -2,11 +2,14 @@ package web
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/matryer/is"
@@ -34,6 +37,57 @@ func TestLogInJSON(t *testing.T) {
 	got := regexp.MustCompile(`"time":"[^"]+",`).ReplaceAllString(b.String(), "")
 	is.Equal(got, `{"level":"INFO","msg":"Counted.","traceId":"4bf9","eventId":"e\n1","orderId":"order-1","ordered":10}`+"\n"+
 		`{"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}`+"\n"+`{"level":"INFO","msg":"Started"}`+"\n")
+}
+
+// invisible has one character of each kind that a person can't see or that moves others.
+const invisible = "a\u202eb\u2028c\u2029d\u200be\u00adf\u00a0g\U000e0041h\ufeffi"
+
+// No line of a log can be forged with an ID, nor hidden or reversed.
+func TestLogCannotBeForged(t *testing.T) {
+	const line = "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90"
+	for _, tt := range []struct{ id, want string }{
+		{"order-1001", "order-1001"},
+		{"größe/1,2=:;|#日本", "größe/1,2=:;|#日本"},
+		{"o1, itemId=item1, ordered=5", `"o1, itemId\x3ditem1, ordered\x3d5"`},
+		{line, `"Processed OrderPlaced event. orderId\x3dorder-1001, itemId\x3ditem1, ordered\x3d10, remaining\x3d90"`},
+		{`"`, `"\""`},
+		{`\u202e`, `"\\u202e"`},
+		{"a: out of stock", `"a: out of stock"`},
+		{"a\n" + line, `"a\nProcessed OrderPlaced event. orderId\x3dorder-1001, itemId\x3ditem1, ordered\x3d10, remaining\x3d90"`},
+		{invisible, `"a\u202eb\u2028c\u2029d\u200be\u00adf\u00a0g\U000e0041h\ufeffi"`},
+	} {
+		is := is.New(t)
+		var b bytes.Buffer
+		NewLogger(&b, "text").Info("Failed.", LogEventID, tt.id, "orderId", tt.id, LogError, errors.New("no "+tt.id))
+		text := b.String()[len("2026/11/24 04:33:12 "):]
+		is.True(!strings.Contains(text, line))
+		is.Equal(strings.Count(text, "\n"), 1)
+		is.Equal(Visible(strings.TrimSuffix(text, "\n"))+"\n", text)
+		id, rest, _ := strings.Cut(text, " Failed. orderId=")
+		value, _, _ := strings.Cut(rest, ": no ")
+		is.Equal(value, tt.want)
+		id, err := strconv.Unquote(strings.TrimPrefix(id, "eventId="))
+		is.NoErr(err)
+		is.Equal(id, tt.id)
+
+		b.Reset()
+		NewLogger(&b, "json").Info("Failed.", "orderId", tt.id)
+		is.Equal(Visible(strings.TrimSuffix(b.String(), "\n"))+"\n", b.String())
+		var got map[string]string
+		is.NoErr(json.Unmarshal(b.Bytes(), &got))
+		is.Equal(got["orderId"], tt.id)
+	}
+}
+
+func TestAnswerIsVisible(t *testing.T) {
+	is := is.New(t)
+	w := httptest.NewRecorder()
+	WriteJSON(w, 200, map[string]string{"itemId": invisible + "日本<"})
+	is.Equal(w.Body.String(), `{"itemId":"a\u202eb\u2028c\u2029d\u200be\u00adf\u00a0g\udb40\udc41h\ufeffi日本<"}`+"\n")
+	is.Equal(w.Header().Get("Content-Length"), strconv.Itoa(w.Body.Len()))
+	var got map[string]string
+	is.NoErr(json.Unmarshal(w.Body.Bytes(), &got))
+	is.Equal(got["itemId"], invisible+"日本<")
 }
 
 func TestMetrics(t *testing.T) {

@@ -8,27 +8,26 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
+	"syscall"
 	"time"
 )
-
-// maxConnections is how many connections a server has open at the same time. A
-// sidecar needs as many as it delivers events at once.
-const maxConnections = 512
 
 // maxHeaderBytes is longer than all that a sidecar takes to publish, 4 MiB: the metadata of a
 // message becomes headers of its delivery, and net/http answers 431 to longer headers before
 // any handler could.
 const maxHeaderBytes = 5 << 20
 
-// Listen listens on a TCP address. The error says what to do when another program
-// has the port.
+// Listen listens on the address of [Env.Addr]. The error says what to do when this machine
+// has no such address, or another program has the port.
 func Listen(addr string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
+	switch {
+	case err == nil:
+		return ln, nil
+	case errors.As(err, new(*net.DNSError)) || errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%w (set APP_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0)", err)
 	}
-	return ln, nil
+	return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
 }
 
 // Serve answers requests on ln with h until ctx is done. Then it takes no new
@@ -38,19 +37,22 @@ func Listen(addr string) (net.Listener, error) {
 //
 // Clients that are slow or silent can't use it up: the header of a request must
 // arrive within 5 seconds and all of it within 15, an idle connection is closed
-// after 30, and beyond 512 connections others wait for one of these to close. Headers may
-// have 5 MiB.
+// after 30, and beyond 512 connections a new one takes the place of the one that the
+// server has waited for longest. Headers may have 5 MiB.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration) error {
-	server := &http.Server{
+	return serve(ctx, ln, drain, &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    maxHeaderBytes,
-	}
+	})
+}
+
+func serve(ctx context.Context, ln net.Listener, drain time.Duration, server *http.Server) error {
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(newLimitedListener(ln, maxConnections)) }()
+	go func() { failed <- server.Serve(limit(server, ln, maxConnections)) }()
 	select {
 	case err := <-failed:
 		return err
@@ -62,45 +64,4 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Dura
 		return errors.Join(fmt.Errorf("requests were still under way after %v: %w", drain, err), server.Close())
 	}
 	return nil
-}
-
-// A limitedListener has no more than so many connections open.
-type limitedListener struct {
-	net.Listener
-	open   chan struct{} // has an element for each open connection
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newLimitedListener(ln net.Listener, most int) *limitedListener {
-	return &limitedListener{Listener: ln, open: make(chan struct{}, most), closed: make(chan struct{})}
-}
-
-func (l *limitedListener) Accept() (net.Conn, error) {
-	select {
-	case l.open <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		<-l.open
-		return nil, err
-	}
-	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.open })}, nil
-}
-
-func (l *limitedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type limitedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *limitedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }

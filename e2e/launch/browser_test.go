@@ -239,6 +239,15 @@ func TestPage(t *testing.T) {
 		}
 	})
 
+	t.Run("a character that turns the text around is shown as its code", func(t *testing.T) {
+		w := open(t, browser, s)
+		w.do(fill("order-form", "orderId", "\u202e1-redro"), fill("order-form", "itemId", "cap\u2028"), fill("order-form", "quantity", "1"), submit("order-form"))
+		w.until("the order is listed", `document.querySelector("#orders li:first-child").innerText.startsWith("\\u202e1-redro: 1 of cap\\u2028")`)
+		w.do(chromedp.Click("#orders li:first-child button"))
+		w.until("the order is shown", `document.querySelector("#detail").open`)
+		w.until("nothing invisible is on the page", `!/[\u202e\u2028]/.test(document.body.innerText)`)
+	})
+
 	t.Run("it works by keyboard", func(t *testing.T) {
 		w := open(t, browser, s)
 		w.do(fill("order-form", "itemId", "pen"), fill("order-form", "orderId", "by-keyboard"), chromedp.Focus("#stock-form [name=itemId]"))

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/dapr-orders/daprhttp/web"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -325,6 +326,7 @@ func (j *journal) say(format string, args ...any) {
 }
 
 func (j *journal) note(text string) {
+	text = web.Visible(text)
 	n := note{j.now().UnixMilli(), text}
 	j.notes = append(j.notes[max(0, len(j.notes)+1-journalNotes):], n)
 	j.newNotes = append(j.newNotes, n)

@@ -39,8 +39,8 @@ func theSystem(root string, getenv func(string) string) (system, error) {
 		order:        stack.Order,
 		redisPort:    6379,
 		pagePort:     5090, // 5000 is taken on every Mac
-		daprAPIToken: getenv("DAPR_API_TOKEN"),
-		appAPIToken:  getenv("APP_API_TOKEN"),
+		daprAPIToken: env.Secret("DAPR_API_TOKEN"),
+		appAPIToken:  env.Secret("APP_API_TOKEN"),
 		openBrowser:  env.Flag("OPEN"),
 	}, env.Err()
 }

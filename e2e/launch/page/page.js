@@ -13,6 +13,12 @@ function element(tag, properties, ...children) {
 const milliseconds = (micros) =>
   micros < 1_000_000 ? `${(micros / 1000).toFixed(1)} ms` : `${(micros / 1_000_000).toFixed(1)} s`;
 
+// read reads JSON for people: a character that can't be seen, or that moves others, is
+// shown as its code. An event's ID stays as it is, because it is sent back.
+const read = (json) => JSON.parse(json, (name, value) =>
+  typeof value === "string" && name !== "eventId" ? value.replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} \n]/gu, code) : value);
+const code = (c) => Array.from({ length: c.length }, (_, i) => "\\u" + c.charCodeAt(i).toString(16).padStart(4, "0")).join("");
+
 // --- what is known
 
 let orders = new Map(); // by event ID, the latest last
@@ -194,7 +200,7 @@ function showNote({ at, text }) {
 }
 
 async function noteRefusal(answer) {
-  if (!answer.ok) showNote({ at: Date.now(), text: (await answer.json()).error });
+  if (!answer.ok) showNote({ at: Date.now(), text: read(await answer.text()).error });
 }
 
 let spokenAt = 0;
@@ -293,7 +299,7 @@ function showChart() {
 async function showDetail(eventId) {
   const answer = await fetch(`orders/${encodeURIComponent(eventId)}`);
   if (!answer.ok) return noteRefusal(answer);
-  const d = await answer.json();
+  const d = read(await answer.text());
   $("detail-title").textContent = `${d.orderId}: ${number.format(d.quantity)} of ${d.itemId}`;
   $("detail-stage").textContent = `It is ${ending(d)}.` + (d.repeated ? ` It was delivered again ${d.repeated} times, and recognised.` : "");
   $("detail-happened").replaceChildren(...d.happened.map((h) => element("tr", {},
@@ -317,7 +323,7 @@ async function show(request) {
   $("tried-status").textContent = "It is not answered yet";
   $("tried-answer").textContent = "";
   const answer = await request;
-  const t = await answer.json();
+  const t = read(await answer.text());
   $("tried").hidden = false;
   $("tried-command").textContent = t.command ?? "";
   $("tried-status").textContent = t.status ? `It is answered ${t.status}` : "It is not answered";
@@ -348,9 +354,9 @@ $("load").addEventListener("click", async () => {
 const source = new EventSource("news");
 source.addEventListener("all", (e) => {
   $("connection").textContent = "";
-  take(JSON.parse(e.data), true);
+  take(read(e.data), true);
 });
-source.addEventListener("news", (e) => take(JSON.parse(e.data), false));
+source.addEventListener("news", (e) => take(read(e.data), false));
 source.addEventListener("error", () => {
   $("connection").textContent = "The launcher does not answer: is `make run` still there? What you see is what was last known.";
 });
