@@ -48,9 +48,9 @@ func TestReadmeStartsTheSameServices(t *testing.T) {
 func TestDocumentsStartSidecarsWithTheFilter(t *testing.T) {
 	t.Parallel()
 	commands := 0
-	for _, page := range []string{"README.md", "components/README.md", "daprhttp/README.md"} {
+	for _, page := range []string{"README.md", "components/README.md", "daprhttp/subscriber.md", "inventory/shortest.md"} {
 		text := regexp.MustCompile("(?: \\\\| `)\n *").ReplaceAllString(document(t, page), " ")
-		for _, command := range regexp.MustCompile(`(?m)^ *(?:GOWORK=off )?dapr run .*--resources-path.*$`).FindAllString(text, -1) {
+		for _, command := range regexp.MustCompile(`(?m)^ *dapr run .*--resources-path.*$`).FindAllString(text, -1) {
 			commands++
 			if !strings.Contains(command, " "+projectFlags+"-- ") || strings.Contains(command, "--app-max-concurrency") {
 				t.Errorf("%s: %s\ndoes not have the flags %s", page, command, projectFlags)
