@@ -60,15 +60,14 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 			return fmt.Errorf("port %d is taken: stop the program that listens on it (`lsof -i :%d` names it)", port, port)
 		}
 	}
-	config := filepath.Join(s.work, "config.yaml")
-	if err := stack.WriteConfig(s.root, config, fmt.Sprintf("http://127.0.0.1:%d", s.pagePort)); err != nil {
+	if err := stack.WriteConfigs(s.root, s.work, stack.Extras{Collector: fmt.Sprintf("http://127.0.0.1:%d", s.pagePort)}); err != nil {
 		return err
 	}
 	project, err := stack.Open(ctx, bin, out)
 	if err != nil {
 		return err
 	}
-	running := &stack.System{Project: project, Resources: s.resources, Config: config}
+	running := &stack.System{Project: project, Resources: s.resources, Configs: s.work}
 	defer func() {
 		out.printf("Stopping.")
 		err = errors.Join(err, running.Stop())
