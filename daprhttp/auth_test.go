@@ -35,25 +35,6 @@ func TestRequireAppToken(t *testing.T) {
 	}
 }
 
-func TestRequireCaller(t *testing.T) {
-	h := RequireCaller([]string{"own", "friend"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
-	for _, tt := range []struct {
-		callers []string
-		want    int
-	}{
-		{nil, 204}, {[]string{"own"}, 204}, {[]string{"friend"}, 204},
-		{[]string{"stranger"}, 403}, {[]string{"own", "stranger"}, 403}, {[]string{""}, 403}, {[]string{"OWN"}, 403},
-	} {
-		r := httptest.NewRequest("POST", "/", nil)
-		r.Header["Dapr-Caller-App-Id"] = tt.callers
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if w.Code != tt.want {
-			t.Errorf("%q: got %d, want %d", tt.callers, w.Code, tt.want)
-		}
-	}
-}
-
 func TestTraceID(t *testing.T) {
 	is := is.New(t)
 	is.Equal(TraceID("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), "0af7651916cd43dd8448eb211c80319c")

@@ -5,8 +5,8 @@
 // A [Client] calls the sidecar (daprd) that runs beside the program. The sidecar calls the
 // program: [Subscribe] registers the routes on which it asks for subscriptions and
 // delivers events, one in each request and many at the same time. A [Handler] handles one
-// event. [DeadLetters] and [Retries] wrap a handler. [RequireAppToken] and [RequireCaller]
-// keep other callers out.
+// event. [DeadLetters] and [Retries] wrap a handler. [RequireAppToken] keeps out requests
+// that don't come through the program's sidecar.
 //
 // Package [example.com/dapr-orders/daprhttp/once] applies each event to a value in a state
 // store once. Package [example.com/dapr-orders/daprhttp/web] has what every small HTTP

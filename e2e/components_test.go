@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
 	"example.com/dapr-orders/e2e/stack"
@@ -74,7 +75,7 @@ func TestComponentFilesAreWhatTheirComponentsTake(t *testing.T) {
 		switch name := entry.Name(); {
 		case name == "run" || name == "kubernetes": // apps, not components
 			return filepath.SkipDir
-		case strings.HasSuffix(name, ".yaml") && name != "resiliency.yaml" && name != "config.yaml":
+		case strings.HasSuffix(name, ".yaml") && name != "resiliency.yaml" && !strings.HasPrefix(name, "config"):
 			files = append(files, path)
 		}
 		return err
@@ -277,8 +278,10 @@ func daprModule(t *testing.T, path string) string {
 func TestResourcesAreWhatDaprTakes(t *testing.T) {
 	t.Parallel()
 	for file, definition := range map[string]string{
-		"redis/resiliency.yaml": "resiliency.yaml", // the others are the same, as a test says
-		"config.yaml":           "configuration.yaml",
+		"redis/resiliency.yaml":         "resiliency.yaml", // the others are the same, as a test says
+		"mqtt-postgres/resiliency.yaml": "resiliency.yaml",
+		"config.yaml":                   "configuration.yaml",
+		"config-order.yaml":             "configuration.yaml",
 	} {
 		schema := readResourceSchema(t, definition)
 		text, err := os.ReadFile(filepath.Join(project.Root, "components", file))
@@ -294,7 +297,7 @@ func TestResourcesAreWhatDaprTakes(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 		// Each field that is misspelt is noticed.
-		for _, field := range regexp.MustCompile(`(?m)^\s*(?:- )?(policy|duration|maxRetries|targets|inbound|defaultAction|operations|httpVerb|name|appHttpPipeline|handlers|samplingRate):`).FindAllSubmatch(text, -1) {
+		for _, field := range regexp.MustCompile(`(?m)^\s*(?:- )?(policy|duration|maxRetries|targets|apps|inbound|accessControl|defaultAction|operations|httpVerb|name|appHttpPipeline|handlers|samplingRate):`).FindAllSubmatch(text, -1) {
 			if check(bytes.ReplaceAll(text, append(field[1], ':'), append(field[1], "x:"...))) == nil {
 				t.Errorf("%s: %sx is not noticed", file, field[1])
 			}
@@ -431,6 +434,31 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 	}
 }
 
+// The order service's Configuration differs from that of the other apps in access control
+// alone: other apps may call it.
+func TestConfigurationsDifferInAccessControl(t *testing.T) {
+	t.Parallel()
+	read := func(name string) (metadata any, spec map[string]any) {
+		var configuration struct {
+			Metadata any
+			Spec     map[string]any
+		}
+		text, err := os.ReadFile(filepath.Join(project.Root, "components", name))
+		must(t, err)
+		must(t, yaml.Unmarshal(text, &configuration))
+		return configuration.Metadata, configuration.Spec
+	}
+	name, denies := read(stack.DefaultConfig)
+	other, allows := read(stack.Order.Config)
+	if diff := cmp.Diff(map[string]any{"defaultAction": "deny"}, denies["accessControl"]); diff != "" {
+		t.Errorf("access control (-want +got):\n%s", diff)
+	}
+	delete(denies, "accessControl")
+	if diff := cmp.Diff(denies, allows); diff != "" || cmp.Equal(name, other) {
+		t.Errorf("the names are %v and %v; the Configurations (-others +order):\n%s", name, other, diff)
+	}
+}
+
 // The two services and daprhttp know nothing of what is behind their sidecars.
 func TestNoBackendIsNamedInTheServices(t *testing.T) {
 	t.Parallel()
@@ -466,7 +494,7 @@ func TestDefaultComponentsOfDaprInit(t *testing.T) {
 
 	const orders = 20
 	s := startSystem(t, systemOptions{backend: b, separateState: true})
-	if s.Config != "" {
+	if s.Configs != "" {
 		t.Error("the sidecars have a Configuration; `dapr run` with these files has none of the project's")
 	}
 	s.setStock("item1", orders)

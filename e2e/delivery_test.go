@@ -36,7 +36,7 @@ func TestHeadersOfAPublisherRefuseNoDelivery(t *testing.T) {
 	}
 	headers := []map[string]string{
 		many,
-		{"origin": "pos-7", "sec-fetch-site": "cross-site"},
+		{"origin": "pos-7", "sec-fetch-site": "cross-site"}, {"dapr-caller-app-id": "pos-7"},
 		{"expect": "a miracle"}, {"expect": "100-continue"},
 		{"accept": "text/event-stream"},
 		{"dapr-api-token": "another"}, {"connection": "dapr-api-token, content-type"},

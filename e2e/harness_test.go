@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,6 +30,7 @@ type system struct {
 	inventory   []*stack.App
 	daprToken   string
 	appAPIToken string
+	prefix      string // of each app ID; empty for none
 
 	logs       io.Writer    // may be nil
 	deliveries atomic.Int64 // of which the logs tell
@@ -69,9 +69,12 @@ type systemOptions struct {
 	replicas      int           // of the inventory service; 0 means 1
 	separateState bool          // a server for the state store alone
 	tokens        bool          // both ways
-	inventoryID   string        // the app ID of the inventory service, if it is another
 	sentry        string        // the program by which the sidecars prove who they are, if they have to
 	logs          io.Writer     // takes every line that services and sidecars write; may be nil
+
+	// mesh gives apps IDs that no other system has, so that what is sent from one to another
+	// by service invocation stays in this one.
+	mesh bool
 
 	// each may change the options of every app before it is started.
 	each func(*stack.AppOptions)
@@ -113,10 +116,13 @@ func startSystem(t *testing.T, o systemOptions) *system {
 		}
 	})
 	if o.unfiltered {
-		servers.Config = ""
+		servers.Configs = ""
 		must(t, os.Remove(filepath.Join(servers.Resources, stack.FilterFile)))
 	}
 	s := &system{System: servers, t: t, logs: o.logs, processed: make(map[string][]time.Time)}
+	if o.mesh {
+		s.prefix = fmt.Sprintf("run%d-%d-", os.Getpid(), time.Now().UnixNano()%1e9)
+	}
 	if o.tokens {
 		s.daprToken, s.appAPIToken = "token for the sidecar", "token for the app"
 	}
@@ -131,6 +137,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 	s.Each = func(app *stack.AppOptions) {
 		app.Env = slices.Concat(o.backend.Env, app.Env)
 		app.SidecarEnv = append(app.SidecarEnv, fmt.Sprintf("MQTT_CLIENT_ID=%s-%d", app.ID, s.sidecars.Add(1)))
+		app.ID = s.prefix + app.ID
 		if run := o.backend.Given; run != "" {
 			app.ID = run + app.ID
 			app.SidecarEnv = append(app.SidecarEnv, "NAMESPACE="+run) // with which topics begin
@@ -159,9 +166,7 @@ func startSystem(t *testing.T, o systemOptions) *system {
 			s.showLogs()
 		}
 	})
-	inventory := project.App(stack.Inventory)
-	inventory.ID = cmp.Or(o.inventoryID, inventory.ID)
-	apps, err := s.Start(ctx, append([]stack.AppOptions{project.App(stack.Order)}, slices.Repeat([]stack.AppOptions{inventory}, max(o.replicas, 1))...)...)
+	apps, err := s.Start(ctx, append([]stack.AppOptions{project.App(stack.Order)}, slices.Repeat([]stack.AppOptions{project.App(stack.Inventory)}, max(o.replicas, 1))...)...)
 	must(t, err)
 	s.order, s.inventory = apps[0], apps[1:]
 	if broker, ok := s.Broker.(observed); ok {
@@ -176,14 +181,27 @@ func (s *system) editComponents(o systemOptions) {
 	if o.admit != "" && o.backend.Given == "" { // where nobody is shut out
 		edit(s.t, filepath.Join(s.Resources, "pubsub.yaml"), `;inventory-service=OrderPlaced"`, `;inventory-service=OrderPlaced;`+o.admit+`"`)
 	}
-	if o.inventoryID != "" {
-		for _, file := range []string{"pubsub.yaml", "retry.yaml", "statestore.yaml"} {
-			editAll(s.t, filepath.Join(s.Resources, file), stack.Inventory.AppID, o.inventoryID)
+	if s.prefix != "" {
+		files, err := filepath.Glob(filepath.Join(s.Resources, "*.yaml"))
+		must(s.t, err)
+		for _, file := range files {
+			s.rename(file, file)
 		}
 	}
 	if o.prepare != nil {
 		o.prepare(s.Resources)
 	}
+}
+
+// rename copies a file to another, with the services' IDs as they are in the system.
+func (s *system) rename(file, to string) {
+	s.t.Helper()
+	text, err := os.ReadFile(file)
+	must(s.t, err)
+	for _, service := range stack.Services {
+		text = bytes.ReplaceAll(text, []byte(service.AppID), []byte(s.prefix+service.AppID))
+	}
+	must(s.t, os.WriteFile(to, text, 0o644))
 }
 
 // edit replaces what stands exactly once in a file.

@@ -702,7 +702,8 @@ func TestConfigurationsForKubernetesKeepStrangersOut(t *testing.T) {
 	must(t, err)
 	configs := make(map[bool]string)
 	configs[true], configs[false] = configurationOf(t, "inventory-service"), configurationOf(t, "order-service")
-	s := startMesh(t, systemOptions{
+	s := startSystem(t, systemOptions{
+		mesh:   true,
 		sentry: sentry,
 		tokens: true,
 		each:   func(o *stack.AppOptions) { o.Config = configs[isInventory(o)] },
@@ -734,7 +735,7 @@ func TestConfigurationsForKubernetesKeepStrangersOut(t *testing.T) {
 			{"GET", "/inventory/item1", "", ""},
 			{"GET", "/dapr/subscribe", "", ""},
 		} {
-			for _, header := range []http.Header{nil, {"Connection": {"dapr-caller-app-id"}}, {"Dapr-Caller-App-Id": {inventory.ID}}} {
+			for _, header := range hidings(inventory) {
 				a := s.invokeFrom(from, inventory, forged.method, forged.path, forged.contentType, forged.body, header)
 				if a.status == 200 || !strings.Contains(a.body, "access control policy has denied access") {
 					t.Errorf("%s sends %s %s with %v: got %d %s, want the sidecar to deny it", caller, forged.method, forged.path, header, a.status, a.body)

@@ -26,7 +26,7 @@ type guest struct {
 func guests(t *testing.T, page string) map[string]guest {
 	t.Helper()
 	found := make(map[string]guest)
-	for _, match := range regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) `+projectFlags+`-- (.*)$`).FindAllStringSubmatch(document(t, page), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) --config \S+ --resources-path \S+ --log-level warn -- (.*)$`).FindAllStringSubmatch(document(t, page), -1) {
 		g := guest{appID: match[1], command: strings.Fields(match[4])}
 		var err error
 		g.port, err = stack.FreePort()

@@ -25,8 +25,10 @@ func daprRun(s stack.Service, flags string) string {
 	return fmt.Sprintf("dapr run --app-id %s --app-port %d --dapr-http-port %d %s-- go run .", s.AppID, s.Port, s.DaprPort, flags)
 }
 
-// projectFlags start a sidecar with the project's component files and filter.
-const projectFlags = "--config ../components/config.yaml --resources-path ../components/redis --log-level warn "
+// projectFlags start a service's sidecar with the project's component files and Configuration.
+func projectFlags(s stack.Service) string {
+	return "--config ../components/" + s.Config + " --resources-path ../components/redis --log-level warn "
+}
 
 // What the README types for `dapr run` starts what `make run` does, in both shells, with
 // the project's component files and without.
@@ -35,7 +37,7 @@ func TestReadmeStartsTheSameServices(t *testing.T) {
 	// Lines that go on in the next one, as both shells have it.
 	text := regexp.MustCompile("(?: \\\\| `)\n *").ReplaceAllString(readme(t), " ")
 	for _, s := range started {
-		for flags, times := range map[string]int{projectFlags: 2, "": 1} {
+		for flags, times := range map[string]int{projectFlags(s): 2, "": 1} {
 			if n := strings.Count(text, daprRun(s, flags)); n != times {
 				t.Errorf("the README has %d times, not %d:\n%s", n, times, daprRun(s, flags))
 			}
@@ -52,8 +54,12 @@ func TestDocumentsStartSidecarsWithTheFilter(t *testing.T) {
 		text := regexp.MustCompile("(?: \\\\| `)\n *").ReplaceAllString(document(t, page), " ")
 		for _, command := range regexp.MustCompile(`(?m)^ *dapr run .*--resources-path.*$`).FindAllString(text, -1) {
 			commands++
-			if !strings.Contains(command, " "+projectFlags+"-- ") || strings.Contains(command, "--app-max-concurrency") {
-				t.Errorf("%s: %s\ndoes not have the flags %s", page, command, projectFlags)
+			flags := projectFlags(stack.Inventory) // as every app that is not to be called
+			if strings.Contains(command, " --app-id "+stack.Order.AppID+" ") {
+				flags = projectFlags(stack.Order)
+			}
+			if !strings.Contains(command, " "+flags+"-- ") || strings.Contains(command, "--app-max-concurrency") {
+				t.Errorf("%s: %s\ndoes not have the flags %s", page, command, flags)
 			}
 		}
 	}
@@ -77,11 +83,12 @@ func TestRunFileStartsTheSameServices(t *testing.T) {
 			LogLevel       string   `json:"logLevel"`
 		}
 		Apps []struct {
-			AppID        string `json:"appID"`
-			AppDirPath   string `json:"appDirPath"`
-			AppPort      int    `json:"appPort"`
-			DaprHTTPPort int    `json:"daprHTTPPort"`
-			Command      []string
+			AppID          string `json:"appID"`
+			AppDirPath     string `json:"appDirPath"`
+			AppPort        int    `json:"appPort"`
+			DaprHTTPPort   int    `json:"daprHTTPPort"`
+			ConfigFilePath string `json:"configFilePath"`
+			Command        []string
 		}
 	}
 	must(t, yaml.UnmarshalStrict(text, &file))
@@ -90,16 +97,17 @@ func TestRunFileStartsTheSameServices(t *testing.T) {
 	}
 	var got, want [][]string
 	for _, app := range file.Apps {
-		got = append(got, []string{app.AppID, filepath.Join(dir, app.AppDirPath), strconv.Itoa(app.AppPort), strconv.Itoa(app.DaprHTTPPort), strings.Join(app.Command, " ")})
+		// The flags. Common paths are as seen from the run file, those of an app from the app's folder.
+		config := app.ConfigFilePath
+		if config == "" {
+			config = "../components/" + strings.TrimPrefix(file.Common.ConfigFilePath, "../")
+		}
+		flags := fmt.Sprintf("--config %s --resources-path ../components/%s --log-level %s ",
+			config, strings.TrimPrefix(strings.Join(file.Common.ResourcesPaths, ","), "../"), file.Common.LogLevel)
+		got = append(got, []string{app.AppID, filepath.Join(dir, app.AppDirPath), strconv.Itoa(app.AppPort), strconv.Itoa(app.DaprHTTPPort), flags, strings.Join(app.Command, " ")})
 	}
 	for _, s := range started {
-		want = append(want, []string{s.AppID, filepath.Join(project.Root, s.Folder), strconv.Itoa(s.Port), strconv.Itoa(s.DaprPort), "go run ."})
-	}
-	// The flags, of which the paths are as seen from the run file.
-	flags := fmt.Sprintf("--config ../components/%s --resources-path ../components/%s --log-level %s ",
-		strings.TrimPrefix(file.Common.ConfigFilePath, "../"), strings.TrimPrefix(strings.Join(file.Common.ResourcesPaths, ","), "../"), file.Common.LogLevel)
-	if flags != projectFlags {
-		t.Errorf("the run file has the flags %s, want %s", flags, projectFlags)
+		want = append(want, []string{s.AppID, filepath.Join(project.Root, s.Folder), strconv.Itoa(s.Port), strconv.Itoa(s.DaprPort), projectFlags(s), "go run ."})
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the run file differs from what make run starts (-want +got):\n%s", diff)

@@ -113,7 +113,7 @@ type actors struct {
 }
 
 // startActors starts somebody who publishes what can't be counted, and a stranger in
-// the mesh who forges deliveries. They stop with the load.
+// the mesh who forges deliveries and hides its name. They stop with the load.
 func (s *system) startActors(l *load) *actors {
 	a := &actors{}
 	stranger := s.serve("stranger", http.NewServeMux())
@@ -144,7 +144,8 @@ func (s *system) startActors(l *load) *actors {
 		if n%2 == 0 {
 			path, body = "/inventory/hot", `{"quantity":1}`
 		}
-		answer, err := s.trySend("POST", stranger.DaprURL("/v1.0/invoke/inventory-service/method"+path), body, nil)
+		hiding := hidings(s.inventory[0])
+		answer, err := s.trySend("POST", stranger.DaprURL("/v1.0/invoke/inventory-service/method"+path), body, hiding[n/2%len(hiding)])
 		switch {
 		case err == nil && answer.status == http.StatusOK:
 			a.forged.Add(1)

@@ -32,10 +32,12 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer zipkin.Close()
-	config := filepath.Join(t.TempDir(), "config.yaml")
-	must(t, stack.WriteConfig(project.Root, config, zipkin.URL))
+	configs := t.TempDir()
+	must(t, stack.WriteConfigs(project.Root, configs, stack.Extras{Collector: zipkin.URL}))
 
-	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) { o.Config, o.SidecarEnv = config, append(o.SidecarEnv, stack.SpansSoon) }})
+	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) {
+		o.Config, o.SidecarEnv = filepath.Join(configs, filepath.Base(o.Config)), append(o.SidecarEnv, stack.SpansSoon)
+	}})
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	order := `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	a := s.send("POST", s.order.DaprURL("/v1.0/invoke/order-service/method/order"), order, http.Header{

@@ -135,6 +135,17 @@ func TestTroubleshooting(t *testing.T) {
 			s.appAPIToken = ""
 			return placeOrder(s, s.order)
 		}},
+		{"access control policy has denied access", func(t *testing.T) (seen string) {
+			s := startSystem(t, systemOptions{mesh: true})
+			waitFor(t, time.Minute, func() error {
+				a := s.invokeFrom(s.order, s.inventory[0], "GET", "/inventory/item1", "", "", nil)
+				if seen = a.body; a.status != 403 {
+					return fmt.Errorf("got %d %s", a.status, a.body)
+				}
+				return nil
+			})
+			return seen
+		}},
 		{"invalid api token", func(t *testing.T) string {
 			s := startSystem(t, systemOptions{tokens: true})
 			s.order.Service.Kill()

@@ -17,7 +17,6 @@
 //	DAPR_API_TOKEN                               sent to the sidecar
 //	APP_API_TOKEN                                required of the sidecar
 //	APP_ID                                       its Dapr app ID (inventory-service)
-//	STOCK_WRITERS                                app IDs that may set the stock by service invocation
 //	MARKER_TTL                                   how long a redelivered event is recognised (24h)
 //	STATE_CONSISTENCY                            of state calls: strong, or the store's default (strong)
 //	PUBLISH_TWICE                                true: publish twice what is moved to another topic
@@ -51,7 +50,6 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	}
 	s := &service{
 		appID:        env.Name("APP_ID", "inventory-service"),
-		stockWriters: env.List("STOCK_WRITERS"),
 		appToken:     env.Secret("APP_API_TOKEN"),
 		subscription: env.Pairs("SUBSCRIPTION_METADATA"),
 		log:          web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),

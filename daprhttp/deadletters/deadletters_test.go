@@ -45,7 +45,7 @@ func newFixture(t *testing.T) *fixture {
 	must(t, err)
 	f.service = &service{
 		kept: kept, sidecar: &daprhttp.Client{Endpoint: sidecar.URL}, pubsubName: "pubsub",
-		deadLetterTopic: "orders-dead", subscription: map[string]string{daprhttp.MetadataRawPayload: "true"}, topic: "orders", appID: "dead-letters", log: web.NewLogger(io.Discard, "text"),
+		deadLetterTopic: "orders-dead", subscription: map[string]string{daprhttp.MetadataRawPayload: "true"}, topic: "orders", log: web.NewLogger(io.Discard, "text"),
 	}
 	h, err := f.handler()
 	must(t, err)
@@ -283,7 +283,6 @@ func TestStrangersAreRefused(t *testing.T) {
 		want          int
 	}{
 		{"dapr-api-token", "wrong", 401},
-		{"dapr-caller-app-id", "stranger", 403},
 		{"sec-fetch-site", "cross-site", 403},
 	} {
 		for _, request := range []string{"DELETE /letters/all", "POST /letters/" + id + "/send", "POST /letters/deliver"} {

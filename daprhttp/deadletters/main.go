@@ -31,7 +31,6 @@
 //	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3504)
 //	DAPR_API_TOKEN                               sent to the sidecar
 //	APP_API_TOKEN                                required of every request
-//	APP_ID                                       its Dapr app ID (dead-letters)
 //	PUBSUB_NAME                                  the pub/sub component (pubsub)
 //	SUBSCRIPTION_METADATA                        metadata of its subscription: name=value,…
 //	DEAD_LETTERS_DIR                             the folder of the files (dead-letters)
@@ -90,7 +89,6 @@ func serve(ctx context.Context, env *web.Env, addr, token, deadLetterTopic, topi
 		deadLetterTopic: deadLetterTopic,
 		subscription:    env.Pairs("SUBSCRIPTION_METADATA"),
 		topic:           topic,
-		appID:           env.Name("APP_ID", "dead-letters"),
 		appToken:        token,
 		log:             web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
 	}

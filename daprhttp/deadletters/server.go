@@ -20,15 +20,14 @@ type service struct {
 	deadLetterTopic string
 	subscription    map[string]string // metadata of what is subscribed to
 	topic           string            // to which letters are sent again
-	appID           string
 	appToken        string
 	log             *slog.Logger
 }
 
 const maxLetterBytes = 16 << 20 // as delivered, in base64
 
-// handler returns all routes. Only the program's own sidecar may deliver letters, and
-// no other app may read them by service invocation.
+// handler returns all routes. The health check and the metrics need no token. The sidecar's
+// Configuration keeps other apps out.
 func (s *service) handler() (http.Handler, error) {
 	app := http.NewServeMux()
 	err := daprhttp.Subscribe(app, daprhttp.Subscription{
@@ -52,7 +51,7 @@ func (s *service) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("GET /metrics", &metrics)
-	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, daprhttp.RequireCaller([]string{s.appID}, app)))
+	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
 	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
 }
 

@@ -183,8 +183,3 @@ func (e *Env) Pairs(name string) map[string]string {
 	}
 	return pairs
 }
-
-// List returns the words in a variable, which commas or spaces separate.
-func (e *Env) List(name string) []string {
-	return strings.FieldsFunc(e.getenv(name), func(r rune) bool { return r == ',' || r == ' ' })
-}

@@ -14,7 +14,7 @@ func newEnv(variables map[string]string) *Env {
 
 func TestSettings(t *testing.T) {
 	is := is.New(t)
-	e := newEnv(map[string]string{"TEXT": "a", "FLAG": "true", "TTL": "90s", "PAIRS": "queueType=quorum, a = b=c,empty=", "LIST": "a, b,c"})
+	e := newEnv(map[string]string{"TEXT": "a", "FLAG": "true", "TTL": "90s", "PAIRS": "queueType=quorum, a = b=c,empty="})
 	is.Equal(e.Text("TEXT", "b"), "a")
 	is.Equal(e.Text("NONE", "b"), "b")
 	is.Equal(e.OneOf("NONE", "x", "y"), "x")
@@ -24,7 +24,6 @@ func TestSettings(t *testing.T) {
 	is.Equal(e.Duration("NONE", time.Hour, time.Second, 2*time.Hour), time.Hour)
 	is.Equal(e.Pairs("PAIRS"), map[string]string{"queueType": "quorum", "a": "b=c", "empty": ""})
 	is.Equal(e.Pairs("NONE"), map[string]string{})
-	is.Equal(e.List("LIST"), []string{"a", "b", "c"})
 	is.NoErr(e.Err())
 }
 

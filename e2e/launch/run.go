@@ -60,15 +60,18 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 			return fmt.Errorf("port %d is taken: stop the program that listens on it (`lsof -i :%d` names it)", port, port)
 		}
 	}
-	config := filepath.Join(s.work, "config.yaml")
-	if err := stack.WriteConfig(s.root, config, fmt.Sprintf("http://127.0.0.1:%d", s.pagePort)); err != nil {
+	pages, err := writePagesFilter(s.work)
+	if err != nil {
+		return err
+	}
+	if err := stack.WriteConfigs(s.root, s.work, stack.Extras{Collector: fmt.Sprintf("http://127.0.0.1:%d", s.pagePort), APIFilter: pagesFilter}); err != nil {
 		return err
 	}
 	project, err := stack.Open(ctx, bin, out)
 	if err != nil {
 		return err
 	}
-	running := &stack.System{Project: project, Resources: s.resources, Config: config}
+	running := &stack.System{Project: project, Resources: s.resources, Configs: s.work}
 	defer func() {
 		out.printf("Stopping.")
 		err = errors.Join(err, running.Stop())
@@ -88,6 +91,7 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 		o := project.App(service)
 		o.Env = []string{"LOG_FORMAT=json"}
 		o.SidecarEnv = []string{stack.SpansSoon}
+		o.SidecarArgs = []string{"--resources-path", pages}
 		o.Dir = filepath.Join(s.root, service.Folder) // as `dapr run` has it: the component files say ../components
 		o.DaprAPIToken, o.AppAPIToken = s.daprAPIToken, s.appAPIToken
 		o.Output = func(process, line string) {

@@ -35,7 +35,7 @@ type AppOptions struct {
 	Env       []string // for the service, as "NAME=value"
 	Daprd     string   // path of daprd
 	Resources string   // the folder of component files
-	Config    string   // a Dapr Configuration file, or empty
+	Config    string   // a Dapr Configuration file, or empty; a System has its own folder of them
 	Dir       string   // the folder in which the sidecar runs; empty for this process's own
 
 	Port, DaprPort int // 0 for free ones

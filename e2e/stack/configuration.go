@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,34 +37,65 @@ func addFilter(root, dir string) error {
 	return os.WriteFile(filepath.Join(dir, FilterFile), []byte(filter), 0o644)
 }
 
-// WriteConfig copies the project's Configuration for sidecars, components/config.yaml,
-// to a file. In the copy sidecars report every span to a collector,
-// "http://127.0.0.1:9411" say, or none if that is empty: a sidecar without its
-// collector writes an error for each trace.
-func WriteConfig(root, file, collector string) error {
-	text, err := os.ReadFile(filepath.Join(root, "components", "config.yaml"))
+// DefaultConfig is the file of the Configuration that sidecars have unless something else is
+// said, in components/.
+const DefaultConfig = "config.yaml"
+
+// Extras are what copies of Configurations have beside what the project's have.
+type Extras struct {
+	// Collector takes every span, "http://127.0.0.1:9411" say. Without one the copies have
+	// no tracing: a sidecar without its collector writes an error for each trace.
+	Collector string
+
+	// APIFilter is the name of a component of the type middleware.http.wasm, through which
+	// each request to the sidecar's API goes. It may be empty.
+	APIFilter string
+}
+
+// WriteConfigs copies the project's Configurations for sidecars, components/config*.yaml,
+// into a folder.
+func WriteConfigs(root, dir string, extras Extras) error {
+	files, err := filepath.Glob(filepath.Join(root, "components", "config*.yaml"))
 	if err != nil {
 		return err
 	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if text, err = extras.addTo(text); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e Extras) addTo(text []byte) ([]byte, error) {
 	var config map[string]any
 	if err := yaml.Unmarshal(text, &config); err != nil {
-		return err
+		return nil, err
 	}
 	spec, ok := config["spec"].(map[string]any)
 	if !ok || spec["appHttpPipeline"] == nil {
-		return fmt.Errorf("components/config.yaml has no spec with an appHttpPipeline")
+		return nil, errors.New("it has no spec with an appHttpPipeline")
 	}
 	delete(spec, "tracing")
-	if collector != "" {
+	if e.Collector != "" {
 		spec["tracing"] = map[string]any{
 			"samplingRate": "1",
-			"zipkin":       map[string]any{"endpointAddress": collector + "/api/v2/spans"},
+			"zipkin":       map[string]any{"endpointAddress": e.Collector + "/api/v2/spans"},
 		}
 	}
-	if text, err = yaml.Marshal(config); err != nil {
-		return err
+	if e.APIFilter != "" {
+		spec["httpPipeline"] = map[string]any{
+			"handlers": []any{map[string]any{"name": e.APIFilter, "type": "middleware.http.wasm"}},
+		}
 	}
-	return os.WriteFile(file, text, 0o644)
+	return yaml.Marshal(config)
 }
 
 // A Span is a stretch of a request's way, as a sidecar reports it in Zipkin's format.

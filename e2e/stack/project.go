@@ -15,13 +15,14 @@ type Service struct {
 	AppID          string // Dapr app ID
 	Folder         string // in the project, where `go run .` starts it
 	Port, DaprPort int    // its own and its sidecar's, as the README has them
+	Config         string // the file of its sidecar's Configuration, in components/
 }
 
 // The project's services.
 var (
-	Inventory   = Service{AppID: "inventory-service", Folder: "inventory", Port: 5001, DaprPort: 3500}
-	Order       = Service{AppID: "order-service", Folder: "order", Port: 5002, DaprPort: 3501}
-	DeadLetters = Service{AppID: "dead-letters", Folder: "daprhttp/deadletters", Port: 5004, DaprPort: 3504}
+	Inventory   = Service{AppID: "inventory-service", Folder: "inventory", Port: 5001, DaprPort: 3500, Config: DefaultConfig}
+	Order       = Service{AppID: "order-service", Folder: "order", Port: 5002, DaprPort: 3501, Config: "config-order.yaml"}
+	DeadLetters = Service{AppID: "dead-letters", Folder: "daprhttp/deadletters", Port: 5004, DaprPort: 3504, Config: DefaultConfig}
 
 	Services = []Service{Inventory, Order, DeadLetters}
 )
@@ -54,7 +55,7 @@ func Open(ctx context.Context, bin string, progress io.Writer) (*Project, error)
 
 // App returns the options with which a service runs on free ports.
 func (p *Project) App(s Service) AppOptions {
-	return AppOptions{ID: s.AppID, Program: p.program(s)}
+	return AppOptions{ID: s.AppID, Program: p.program(s), Config: s.Config}
 }
 
 func (p *Project) program(s Service) string {

@@ -16,7 +16,7 @@ type System struct {
 	Broker    Broker // nil if somebody else has started it
 	State     Server // the broker, or another
 	Resources string // the folder of component files
-	Config    string // the Dapr Configuration; empty for none, and so without the filter
+	Configs   string // the folder of Dapr Configurations; empty for none, and so without the filter
 
 	// Each completes the options of every app before it is started. It may be nil.
 	Each func(*AppOptions)
@@ -58,12 +58,13 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 	if err != nil || !isFile(filepath.Join(s.Resources, FilterFile)) {
 		return s, err
 	}
-	s.Config = filepath.Join(dir, "config.yaml")
-	return s, WriteConfig(p.Root, s.Config, "")
+	s.Configs = dir
+	return s, WriteConfigs(p.Root, dir, Extras{})
 }
 
 // Start starts apps, all at the same time, and waits until they are ready. It returns
-// them in the order of their options; when one does not start, an error.
+// them in the order of their options; when one does not start, an error. The Configuration
+// of an app that names none is DefaultConfig.
 //
 // Of an app that is new, one goes first: its sidecar makes what the state store needs, and
 // of two that make the tables of a database at the same moment, one may end.
@@ -83,7 +84,11 @@ func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, erro
 			o := options[i]
 			o.Daprd = cmp.Or(o.Daprd, s.Project.Daprd)
 			o.Resources = cmp.Or(o.Resources, s.Resources)
-			o.Config = cmp.Or(o.Config, s.Config)
+			if o.Config = cmp.Or(o.Config, DefaultConfig); s.Configs == "" {
+				o.Config = ""
+			} else {
+				o.Config = filepath.Join(s.Configs, o.Config)
+			}
 			if s.Each != nil {
 				s.Each(&o)
 			}

@@ -58,24 +58,28 @@ func TestFilterIsFoundFromEveryFolder(t *testing.T) {
 	}
 }
 
-// A copy of the Configuration keeps the filter, and has no other tracing than was asked for.
-func TestConfigurationKeepsTheFilter(t *testing.T) {
+// The copy of a Configuration keeps the filter and who may call the app, and has no other
+// tracing than was asked for.
+func TestConfigurationsKeepFilterAndAccessControl(t *testing.T) {
 	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for collector, tracing := range map[string]string{"": "", "http://127.0.0.1:5090": "endpointAddress: http://127.0.0.1:5090/api/v2/spans"} {
-		file := filepath.Join(t.TempDir(), "config.yaml")
-		if err := WriteConfig(root, file, collector); err != nil {
+		dir := t.TempDir()
+		if err := WriteConfigs(root, dir, Extras{Collector: collector}); err != nil {
 			t.Fatal(err)
 		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := string(text); !strings.Contains(got, "name: answered") || !strings.Contains(got, tracing) ||
-			strings.Contains(got, "tracing") != (collector != "") || strings.Contains(got, "9411") {
-			t.Errorf("with the collector %q the copy is\n%s", collector, got)
+		for _, s := range Services {
+			text, err := os.ReadFile(filepath.Join(dir, s.Config))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := string(text); !strings.Contains(got, "name: answered") || !strings.Contains(got, tracing) ||
+				strings.Contains(got, "tracing") != (collector != "") || strings.Contains(got, "9411") ||
+				strings.Contains(got, "accessControl:\n    defaultAction: deny\n") != (s.AppID != Order.AppID) {
+				t.Errorf("with the collector %q the Configuration of %s is\n%s", collector, s.AppID, got)
+			}
 		}
 	}
 }

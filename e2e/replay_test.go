@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// A caller's sidecar sends a service invocation once, even when the other sidecar dies after
+// the app has answered. Without the policy in resiliency.yaml it sends the call again when the
+// other sidecar is back: one order is two events, and a stock is set again.
+func TestServiceInvocationIsSentOnce(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]struct {
+		path, body string
+		line       string // of the service that has carried it out
+		to         func(*system) *stack.App
+	}{
+		"order":     {"/order", `{"orderId":"order-1","itemId":"item1","quantity":10}`, "Published OrderPlaced event.", func(s *system) *stack.App { return s.order }},
+		"inventory": {"/inventory/item2", `{"quantity":7}`, "Set inventory quantity.", func(s *system) *stack.App { return s.inventory[0] }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var link *stack.Link // from the sidecar to the service
+			s := startSystem(t, systemOptions{mesh: true, each: func(o *stack.AppOptions) {
+				if filepath.Base(o.Program) != name {
+					return
+				}
+				o.Config = filepath.Join(filepath.Dir(o.Config), stack.Order.Config) // other apps may call it
+				var err error
+				o.Port, err = stack.FreePort()
+				must(t, err)
+				link, err = stack.NewLink("127.0.0.1:" + strconv.Itoa(o.Port))
+				must(t, err)
+				_, port, _ := strings.Cut(link.Addr(), ":")
+				o.SidecarArgs = append(o.SidecarArgs, "--app-port", port)
+			}})
+			t.Cleanup(func() { link.Close() })
+			to, caller := call.to(s), s.serve("caller", http.NewServeMux())
+			waitFor(t, time.Minute, func() error {
+				if a := s.invokeFrom(caller, to, "GET", "/healthz", "", "", nil); a.status != 200 {
+					return fmt.Errorf("the caller can't reach the app: %d %s", a.status, a.body)
+				}
+				return nil
+			})
+
+			done := func() int { return strings.Count(to.Service.Log(), call.line) }
+			link.Set(stack.Weather{CutBack: true}) // the sidecar does not get the answer
+			answered := make(chan answer, 1)
+			go func() {
+				a, err := s.trySend("POST", caller.DaprURL("/v1.0/invoke/"+to.ID+"/method"+call.path), call.body, http.Header{"Content-Type": {plainJSON}})
+				if err != nil {
+					t.Error(err)
+				}
+				answered <- a
+			}()
+			waitFor(t, time.Minute, func() error {
+				if done() == 0 {
+					return errors.New("the service has not carried out the call")
+				}
+				return nil
+			})
+			to.Sidecar.Kill()
+			link.Set(stack.Weather{})
+			must(t, to.StartSidecar(t.Context()))
+			a := <-answered
+			if n := done(); n != 1 || a.status != 500 {
+				t.Errorf("one call was carried out %d times and answered %d %s, want once and 500", n, a.status, a.body)
+			}
+			if name == "order" {
+				s.drained(s.inventory[0].ID)
+				s.waitForStock("item1", -10)
+			}
+		})
+	}
+}
+
+// In every backend's file the call of each service is sent once, and a delivery is retried
+// without end.
+func TestResiliencyFilesOfAllBackends(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(project.Root, "components", "*", "resiliency.yaml"))
+	must(t, err)
+	files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "kubernetes") }) // beside one of the others
+	if len(files) != 6 {
+		t.Errorf("there are the files %v", files)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		var resiliency struct {
+			Spec struct {
+				Policies struct {
+					Retries map[string]struct {
+						Policy     string
+						MaxRetries *int `json:"maxRetries"`
+					}
+				}
+				Targets struct {
+					Apps       map[string]struct{ Retry string }
+					Components map[string]struct{ Inbound struct{ Retry string } }
+				}
+			}
+		}
+		must(t, yaml.Unmarshal(text, &resiliency))
+		// A sidecar passes over the name of a policy that is not there.
+		check := func(target, policy string, want int) {
+			if p := resiliency.Spec.Policies.Retries[policy]; p.MaxRetries == nil || *p.MaxRetries != want || p.Policy != "constant" {
+				t.Errorf("%s: %s has the policy %q: %+v, want %d retries", file, target, policy, p, want)
+			}
+		}
+		for _, s := range stack.Services {
+			check(s.AppID, resiliency.Spec.Targets.Apps[s.AppID].Retry, 0)
+		}
+		for _, component := range []string{"pubsub", "pubsub-retry"} {
+			if strings.Contains(file, "mqtt") && component == "pubsub-retry" {
+				continue // which that backend does not have
+			}
+			check(component, resiliency.Spec.Targets.Components[component].Inbound.Retry, -1)
+		}
+	}
+}
