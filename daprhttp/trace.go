@@ -28,7 +28,7 @@ const (
 //
 // What a sidecar would refuse the call for is left out: members of tracestate beyond 512
 // bytes or 32 members, members of baggage beyond 2 KiB or 64 members, and those of baggage
-// that are not well-formed.
+// that are not well-formed. A list of more than 8 KiB is left out whole.
 //
 // See https://www.w3.org/TR/trace-context/, https://www.w3.org/TR/baggage/ and
 // https://docs.dapr.io/operations/observability/tracing/w3c-tracing-overview/.
@@ -45,10 +45,15 @@ func ContextWithTrace(ctx context.Context, h http.Header) context.Context {
 }
 
 // list joins the members of a header that may be given several times. It leaves out those
-// that are not valid, and those for which there is no room.
+// that are not valid, and those for which there is no room, and reads no list beyond 8 KiB:
+// an event may bring megabytes.
 func list(values []string, mostBytes, mostMembers int, valid func(string) bool) string {
+	all := strings.Join(values, ",")
+	if len(all) > 8<<10 {
+		return ""
+	}
 	joined, members := "", 0
-	for member := range strings.SplitSeq(strings.Join(values, ","), ",") {
+	for member := range strings.SplitSeq(all, ",") {
 		member = strings.TrimSpace(member)
 		if member == "" || len(joined)+len(",")+len(member) > mostBytes || members == mostMembers || !valid(member) {
 			continue

@@ -32,11 +32,7 @@ func (r remote) list(ctx context.Context, stdout io.Writer) error {
 	for _, l := range letters {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.ID, l.ReceivedAt.Format(time.DateTime), web.Visible(l.EventID), web.Visible(l.Reason), web.Visible(l.Data))
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(stdout, "Look before you send an old event: if it was applied longer ago than its subscriber remembers (MARKER_TTL), it is applied twice.")
-	return err
+	return w.Flush()
 }
 
 // each does something to each letter, and says what was done.
