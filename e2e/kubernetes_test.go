@@ -57,7 +57,6 @@ func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 		{"network.yaml", "policyTypes:", "policyType:", "policyType"},
 		{"configurations.yaml", "  accessControl:\n    defaultAction: deny", "  accessControl:\n    defaultAktion: deny", "defaultAktion"},
 		{"configurations.yaml", "handlers:", "handler:", "handler"},
-		{"resiliency.yaml", "maxRetries: 0", "maxRetry: 0", "maxRetry"},
 		{"filter.yaml", "scopes:", "scope:", "scope"},
 		{"filter.yaml", "name: url", "name: path", "path"},
 		{"kustomization.yaml", "newName:", "newNames:", "newNames"},
@@ -112,9 +111,6 @@ func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 		{"configurations.yaml", "name: answered", "name: answer", "filter"},
 		{"configurations.yaml", "  accessControl:\n    defaultAction: deny", "  accessControl:\n    defaultAction: allow", "inventory-service"},
 		{"configurations.yaml", "metadata:\n  name: dead-letters", "metadata:\n  name: letters", "dead-letters"},
-		{"resiliency.yaml", "maxRetries: 0", "maxRetries: 1", "order-service"},
-		{"resiliency.yaml", "      order-service:", "      orders:", "order-service"},
-		{"resiliency.yaml", "      never:", "      no:", "never"},
 		{"network.yaml", "part-of: dapr-orders", "part-of: orders", "no pod"},
 		{"network.yaml", "policyTypes: [Ingress, Egress]", "policyTypes: [Egress]", "NetworkPolicy"},
 		{"network.yaml", "port: 5004", "port: 5005", "5005"},
@@ -172,7 +168,6 @@ func newKubernetes(t *testing.T) *kubernetes {
 		resources: map[string]resourceSchema{
 			"Component":     readResourceSchema(t, "components.yaml"),
 			"Configuration": readResourceSchema(t, "configuration.yaml"),
-			"Resiliency":    readResourceSchema(t, "resiliency.yaml"),
 		},
 		injector: read(dapr, "pkg", "injector", "patcher", "sidecar.go"),
 		module:   []byte(read(components, "answered.wasm")),
@@ -223,7 +218,6 @@ type cluster struct {
 	networks       []*networkingv1.NetworkPolicy
 	components     []componentFile
 	configurations map[string]configuration
-	resiliencies   []resiliency
 }
 
 type configuration struct {
@@ -234,19 +228,6 @@ type configuration struct {
 			DefaultAction string `json:"defaultAction"`
 			Policies      []any
 		} `json:"accessControl"`
-	}
-}
-
-type resiliency struct {
-	Spec struct {
-		Policies struct {
-			Retries map[string]struct {
-				MaxRetries *int `json:"maxRetries"`
-			}
-		}
-		Targets struct {
-			Apps map[string]struct{ Retry string }
-		}
 	}
 }
 
@@ -322,15 +303,10 @@ func (c *cluster) add(document []byte, strict runtime.Decoder, k *kubernetes) er
 		err := errors.Join(checkComponent(document, k.components), yaml.Unmarshal(document, &component))
 		c.components = append(c.components, component)
 		return err
-	case "Configuration":
+	default:
 		var o configuration
 		err := yaml.Unmarshal(document, &o)
 		c.configurations[o.Metadata.Name] = o
-		return err
-	default:
-		var o resiliency
-		err := yaml.Unmarshal(document, &o)
-		c.resiliencies = append(c.resiliencies, o)
 		return err
 	}
 }
@@ -430,7 +406,7 @@ func (k *kubernetes) checkKustomization(c cluster, wrong *faults) {
 	wrong.same("the component files that the README applies", ours, slices.Sorted(slices.Values(applied)))
 }
 
-// checkAccess checks who may invoke whom, and that a request is sent once.
+// checkAccess checks who may invoke whom.
 func (k *kubernetes) checkAccess(c cluster, wrong *faults) {
 	access := make(map[string]string)
 	for name, o := range c.configurations {
@@ -438,16 +414,6 @@ func (k *kubernetes) checkAccess(c cluster, wrong *faults) {
 		wrong.unless(len(o.Spec.AccessControl.Policies) == 0, "the Configuration %s lets in who is not an app of the project", name)
 	}
 	wrong.same("access by app", map[string]string{"inventory-service": "deny", "order-service": "allow", "dead-letters": "deny"}, access)
-
-	once := make(map[string]bool)
-	for _, r := range c.resiliencies {
-		for app, target := range r.Spec.Targets.Apps {
-			policy, ok := r.Spec.Policies.Retries[target.Retry]
-			wrong.unless(ok, "the Resiliency has no policy %s", target.Retry)
-			once[app] = ok && policy.MaxRetries != nil && *policy.MaxRetries == 0
-		}
-	}
-	wrong.same("apps that are invoked once", map[string]bool{"inventory-service": true, "order-service": true}, once)
 }
 
 // checkFilter checks the filter's module and component. checkSidecar checks that each
