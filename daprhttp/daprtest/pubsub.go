@@ -1,0 +1,324 @@
+package daprtest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Message is what is published to a topic.
+type Message struct {
+	PubsubName string // Deliver takes an empty one for "pubsub"
+	Topic      string
+
+	Data        []byte
+	ContentType string            // of Data; Deliver takes an empty one for "application/json"
+	Metadata    map[string]string // of the call, such as "cloudevent.id" and "rawPayload"
+
+	// Event is what the broker has: Data in the envelope of a CloudEvent, or, with the
+	// metadata rawPayload, Data itself. Deliver makes one if it is nil.
+	Event []byte
+}
+
+// Published returns what was published so far, in the order of the calls: by the program,
+// and by Deliver, which publishes events to the dead-letter topic.
+func (s *Sidecar) Published() []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.published)
+}
+
+func (s *Sidecar) publish(pubsubName, topic string, r Request) answer {
+	if !s.has(pubsubName) {
+		return refuse(http.StatusNotFound, "ERR_PUBSUB_NOT_FOUND", fmt.Sprintf("pubsub %s is not found", pubsubName))
+	}
+	m := Message{
+		PubsubName: pubsubName, Topic: topic,
+		Data: []byte(r.Body), ContentType: r.Header.Get("Content-Type"), Metadata: metadataOf(r),
+	}
+	var err error
+	if m.Event, err = s.event(m, r.Header); err != nil {
+		return refuse(http.StatusInternalServerError, "ERR_PUBSUB_CLOUD_EVENTS_SER", "cannot create cloudevent")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.published = append(s.published, m)
+	return noContent
+}
+
+// event returns what the broker gets of a message that was published with these headers.
+// The sidecar adds what a CloudEvent lacks.
+func (s *Sidecar) event(m Message, h http.Header) ([]byte, error) {
+	if m.Metadata["rawPayload"] == "true" {
+		return m.Data, nil
+	}
+	event := make(map[string]any)
+	if isType(m.ContentType, eventType) {
+		if err := decodePrecisely(m.Data, &event); err != nil || event == nil {
+			return nil, errors.New("the data is no CloudEvent")
+		}
+	} else {
+		event["id"] = cmp.Or(m.Metadata["cloudevent.id"], newID())
+		event["source"] = cmp.Or(m.Metadata["cloudevent.source"], s.appID())
+		event["datacontenttype"] = cmp.Or(m.ContentType, "text/plain")
+		for _, name := range []string{"type", "subject", "traceparent", "tracestate"} {
+			if value := m.Metadata["cloudevent."+name]; value != "" {
+				event[name] = value
+			}
+		}
+		event["data"] = string(m.Data)
+		switch {
+		case isType(m.ContentType, "application/json"):
+			var data any
+			if decodePrecisely(m.Data, &data) == nil { // a sidecar takes malformed JSON for text
+				event["data"] = data
+			}
+		case isType(m.ContentType, "application/octet-stream"):
+			delete(event, "data")
+			event["data_base64"] = base64.StdEncoding.EncodeToString(m.Data)
+		}
+	}
+	lacks := map[string]any{
+		"specversion": "1.0", "source": "Dapr", "type": "com.dapr.event.sent",
+		"time": time.Now().Format(time.RFC3339), "tracestate": h.Get("tracestate"),
+	}
+	if event["traceid"] == nil {
+		if event["traceparent"] == nil || isType(m.ContentType, eventType) { // whose own traceparent the sidecar replaces
+			event["traceparent"] = h.Get("traceparent")
+		}
+		lacks["traceid"] = event["traceparent"]
+	}
+	for name, value := range lacks {
+		if event[name] == nil {
+			event[name] = value
+		}
+	}
+	event["pubsubname"], event["topic"] = m.PubsubName, m.Topic
+	return json.Marshal(event)
+}
+
+const eventType = "application/cloudevents+json"
+
+func isType(contentType, want string) bool {
+	contentType, _, _ = strings.Cut(contentType, ";")
+	return strings.EqualFold(contentType, want)
+}
+
+// decodePrecisely decodes JSON and leaves numbers as they are.
+func decodePrecisely(text []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+// newID returns a random ID, as sidecars give them to events.
+func newID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// A Delivery is what became of a message.
+type Delivery struct {
+	// Status is "SUCCESS", "DROP" or "RETRY", as a sidecar understands the last answer.
+	// After "RETRY" the broker would have the message still.
+	Status string
+
+	// Answers are what App answered to each delivery. An answer without a status means
+	// that App broke off.
+	Answers []Answer
+
+	// DeadLetterTopic is the topic to which the message was moved, or "".
+	DeadLetterTopic string
+}
+
+// An Answer is what a program answered to one delivery.
+type Answer struct {
+	Status int // HTTP status
+	Body   string
+}
+
+// Deliver delivers m to the route to which App has subscribed for its topic, as a sidecar
+// does: as a CloudEvent, with the metadata of m for headers, and again after an answer
+// that means RETRY, as often as Redeliveries says or until ctx is done. A message that
+// App drops, or can't handle in the end, goes to the subscription's dead-letter topic,
+// where it has one.
+//
+// Before the first delivery s asks App for its subscriptions, with GET /dapr/subscribe.
+//
+// The error says that App has no subscription for m, or that ctx is done.
+//
+// See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
+func (s *Sidecar) Deliver(ctx context.Context, m Message) (Delivery, error) {
+	m.PubsubName = cmp.Or(m.PubsubName, "pubsub")
+	m.ContentType = cmp.Or(m.ContentType, "application/json")
+	sub, err := s.subscription(ctx, m)
+	if err == nil && m.Event == nil {
+		m.Event, err = s.event(m, nil)
+	}
+	if err != nil {
+		return Delivery{}, fmt.Errorf("daprtest: %w", err)
+	}
+	body, err := sub.body(m)
+	d := Delivery{Status: "RETRY"}
+	for err == nil {
+		d.Answers = append(d.Answers, s.deliverOnce(ctx, sub.Route, m, body))
+		d.Status = d.Answers[len(d.Answers)-1].meaning()
+		if d.Status != "RETRY" || s.Redeliveries >= 0 && len(d.Answers) > s.Redeliveries {
+			break
+		}
+		select {
+		case <-time.After(s.RedeliverAfter):
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return d, ctx.Err()
+		}
+	}
+	if d.Status != "SUCCESS" && sub.DeadLetterTopic != "" {
+		d.DeadLetterTopic = sub.DeadLetterTopic
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.published = append(s.published, Message{
+			PubsubName: m.PubsubName, Topic: sub.DeadLetterTopic, Data: m.Event, Metadata: m.Metadata, Event: m.Event,
+		})
+	}
+	return d, nil
+}
+
+// A subscription is what a program answers to GET /dapr/subscribe.
+type subscription struct {
+	PubsubName      string            `json:"pubsubname"`
+	Topic           string            `json:"topic"`
+	Route           string            `json:"route"`
+	DeadLetterTopic string            `json:"deadLetterTopic"`
+	Metadata        map[string]string `json:"metadata"`
+}
+
+// subscription returns the subscription of App for a message.
+func (s *Sidecar) subscription(ctx context.Context, m Message) (subscription, error) {
+	s.mu.Lock()
+	all, asked := s.subscriptions, s.subscribed
+	s.mu.Unlock()
+	if !asked {
+		var err error
+		if all, err = s.subscribe(ctx); err != nil {
+			return subscription{}, err
+		}
+	}
+	for _, sub := range all {
+		if sub.PubsubName == m.PubsubName && sub.Topic == m.Topic {
+			return sub, nil
+		}
+	}
+	return subscription{}, fmt.Errorf("App has no subscription for topic %q of %q", m.Topic, m.PubsubName)
+}
+
+// subscribe asks App for its subscriptions.
+func (s *Sidecar) subscribe(ctx context.Context) (all []subscription, err error) {
+	if s.App == nil {
+		return nil, errors.New("the sidecar has no App")
+	}
+	w, answered := serve(s.App, s.request(ctx, "GET", "dapr/subscribe", nil, http.Header{
+		"Content-Type": {"application/json"}, "Dapr-App-Id": {s.appID()},
+	}))
+	if !answered || w.Code != http.StatusOK {
+		return nil, errors.New("App does not answer GET /dapr/subscribe with 200")
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil {
+		return nil, fmt.Errorf("GET /dapr/subscribe: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.subscriptions, s.subscribed = all, true
+	return all, nil
+}
+
+// body returns the body of a delivery. The error says that the sidecar can't make one.
+func (sub subscription) body(m Message) ([]byte, error) {
+	switch {
+	case sub.Metadata["rawPayload"] == "true":
+		return json.Marshal(map[string]string{
+			"id": newID(), "specversion": "1.0", "datacontenttype": "application/octet-stream", "source": "Dapr", "type": "com.dapr.event.sent",
+			"topic": m.Topic, "pubsubname": m.PubsubName, "data_base64": base64.StdEncoding.EncodeToString(m.Event),
+		})
+	case isType(m.Metadata["content-type"], "application/octet-stream"):
+		return m.Event, nil // a CloudEvent in the binary format, whose attributes are metadata
+	}
+	var event map[string]any
+	return m.Event, json.Unmarshal(m.Event, &event)
+}
+
+// deliverOnce delivers a message one time.
+func (s *Sidecar) deliverOnce(ctx context.Context, route string, m Message, body []byte) Answer {
+	header := make(http.Header)
+	metadata := maps.Clone(m.Metadata)
+	if metadata == nil {
+		metadata = make(map[string]string)
+	}
+	metadata["pubsubName"] = m.PubsubName
+	for name, value := range metadata {
+		switch strings.ToLower(name) {
+		case "content-length", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade":
+		default:
+			header.Set(name, value)
+		}
+	}
+	header.Set("Content-Type", eventType)
+	var event struct{ TraceParent string }
+	if json.Unmarshal(body, &event) == nil && event.TraceParent != "" {
+		header.Set("traceparent", event.TraceParent)
+	}
+	w, answered := serve(s.App, s.request(ctx, "POST", route, body, header))
+	if !answered {
+		return Answer{}
+	}
+	return Answer{w.Code, w.Body.String()}
+}
+
+// request returns a request of the sidecar's to App.
+func (s *Sidecar) request(ctx context.Context, method, path string, body []byte, header http.Header) *http.Request {
+	r, err := http.NewRequestWithContext(ctx, method, "http://127.0.0.1/"+strings.TrimPrefix(path, "/"), bytes.NewReader(body))
+	if err != nil {
+		panic(err) // of a route that is none
+	}
+	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), "127.0.0.1:1"
+	maps.Copy(r.Header, s.AppHeader)
+	if s.AppAPIToken != "" {
+		r.Header.Set(tokenHeader, s.AppAPIToken)
+	}
+	return r
+}
+
+// meaning returns what a sidecar takes an answer for.
+//
+// See https://docs.dapr.io/reference/api/pubsub_api/#expected-http-response.
+func (a Answer) meaning() string {
+	switch {
+	case a.Status == http.StatusNotFound:
+		return "DROP"
+	case a.Status < 200 || a.Status > 299:
+		return "RETRY"
+	}
+	var answer struct{ Status string }
+	if json.NewDecoder(strings.NewReader(a.Body)).Decode(&answer) != nil {
+		return "SUCCESS"
+	}
+	switch answer.Status {
+	case "", "SUCCESS":
+		return "SUCCESS"
+	case "DROP":
+		return "DROP"
+	}
+	return "RETRY"
+}

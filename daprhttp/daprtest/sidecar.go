@@ -1,0 +1,287 @@
+// Package daprtest is a Dapr sidecar in memory, for the unit tests of programs that use
+// Dapr over HTTP, as package net/http/httptest is for programs that use HTTP. It needs
+// the standard library alone, and works with any client of the Dapr HTTP API.
+//
+// The zero [Sidecar] is ready to use. A program calls it through [Sidecar.Client], without
+// a network, or through an [httptest.Server]:
+//
+//	sidecar := new(daprtest.Sidecar)
+//	client := &daprhttp.Client{HTTPClient: sidecar.Client()}
+//
+// The sidecar keeps state and what is published. [Sidecar.Deliver] delivers an event to
+// the program as a sidecar does. [Sidecar.Fault] lets calls fail, or take long.
+//
+// It starts no goroutines and reads no clock but package time's, so that it works in a
+// bubble of package testing/synctest: values expire, and deliveries are repeated, without
+// waiting.
+//
+// It has the endpoints for state (without queries), publishing (without bulk), metadata
+// and health of https://docs.dapr.io/reference/api/. An end-to-end test of this project
+// compares its answers with those of a real sidecar.
+package daprtest
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Sidecar is a Dapr sidecar in memory: a handler of the Dapr HTTP API. The zero value
+// has every state store and pub/sub component that it is asked for, all of them empty.
+// Its methods may be called by many goroutines at once; its fields must not change while
+// a call is under way.
+type Sidecar struct {
+	// App is the program beside the sidecar, to which Deliver delivers events.
+	App http.Handler
+
+	AppID       string // the program's Dapr app ID; empty means "app"
+	APIToken    string // what calls must have in the header dapr-api-token; empty: anything
+	AppAPIToken string // what requests to App have there; empty: no such header
+
+	// AppHeader is put on every request to App, as a middleware of the sidecar's app
+	// pipeline would.
+	AppHeader http.Header
+
+	// Components are the names of the state stores and pub/sub components. Nil means
+	// every name.
+	Components []string
+
+	// MaxConcurrency is what the metadata says of how many requests App gets at a time.
+	// Zero means no limit. Deliver does not keep to it.
+	MaxConcurrency int
+
+	// Redeliveries is how often Deliver delivers a message again that App could not
+	// handle, RedeliverAfter apart, like maxRetries and duration of a Dapr resiliency
+	// policy. Zero means never, -1 for ever.
+	Redeliveries   int
+	RedeliverAfter time.Duration
+
+	// Fault returns what happens to a call. Nil, or a zero Fault, means nothing.
+	Fault func(Request) Fault
+
+	mu            sync.Mutex
+	requests      []Request
+	published     []Message
+	stores        map[string]map[string]stateValue
+	writes        int // of state, so far: the last ETag
+	subscriptions []subscription
+	subscribed    bool // App was asked for them
+}
+
+// A Request is a call of the sidecar's API.
+type Request struct {
+	Method string
+	Path   string // as it was sent, escaped: "/v1.0/state/statestore/item%201"
+	Query  url.Values
+	Header http.Header
+	Body   string
+}
+
+// A Fault is what happens to a call in place of, or beside, what it asked for.
+type Fault struct {
+	Delay time.Duration // the call waits for so long, or until the caller gives up
+
+	// Status, if it is not zero, is the status of the answer, with Header and Body. The
+	// call is not carried out.
+	Status int
+	Header http.Header
+	Body   string
+
+	Unreached  bool // the connection breaks before the call is carried out
+	Unanswered bool // the connection breaks after the call was carried out
+}
+
+// Refusal returns the Fault of a call that the sidecar refuses with an error of Dapr's,
+// such as 403, "ERR_PUBSUB_FORBIDDEN".
+//
+// See https://docs.dapr.io/reference/errors/.
+func Refusal(status int, errorCode, message string) Fault {
+	return Fault{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: errorBody(errorCode, message)}
+}
+
+func errorBody(errorCode, message string) string {
+	return string(encode(map[string]string{"errorCode": errorCode, "message": message}))
+}
+
+// Client returns an HTTP client whose requests all go to s, whatever host they name. It
+// uses no network.
+func (s *Sidecar) Client() *http.Client { return &http.Client{Transport: transport{s}} }
+
+// Requests returns the calls that s has got so far, in their order, those that failed too.
+func (s *Sidecar) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// ServeHTTP answers a call of the Dapr HTTP API. A call of what s does not have gets 501.
+func (s *Sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A body that breaks off is answered as what is there: nobody reads that answer.
+	body, _ := io.ReadAll(r.Body)
+	call := Request{r.Method, r.URL.EscapedPath(), r.URL.Query(), r.Header.Clone(), string(body)}
+	s.mu.Lock()
+	s.requests = append(s.requests, call)
+	s.mu.Unlock()
+
+	var fault Fault
+	if s.Fault != nil {
+		fault = s.Fault(call)
+	}
+	if fault.Delay > 0 {
+		select {
+		case <-time.After(fault.Delay):
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		}
+	}
+	a := answer{status: fault.Status, header: fault.Header, body: []byte(fault.Body)}
+	switch {
+	case fault.Unreached:
+		panic(http.ErrAbortHandler)
+	case fault.Status != 0:
+	case s.APIToken != "" && r.Header.Get(tokenHeader) != s.APIToken:
+		a = answer{status: http.StatusUnauthorized, body: []byte("invalid api token\n")}
+	default:
+		a = s.carryOut(call)
+	}
+	if fault.Unanswered {
+		panic(http.ErrAbortHandler)
+	}
+	for name, values := range a.header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.body)
+}
+
+const tokenHeader = "Dapr-Api-Token"
+
+// An answer is the answer to a call.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+var noContent = answer{status: http.StatusNoContent}
+
+func jsonAnswer(status int, body []byte) answer {
+	return answer{status, http.Header{"Content-Type": {"application/json"}}, body}
+}
+
+func refuse(status int, errorCode, message string) answer {
+	return jsonAnswer(status, []byte(errorBody(errorCode, message)))
+}
+
+// carryOut does what a call asks for. Like a sidecar, it takes a "+" in the path for a
+// space.
+func (s *Sidecar) carryOut(r Request) answer {
+	segments := strings.Split(strings.TrimPrefix(r.Path, "/v1.0/"), "/")
+	for i, segment := range segments {
+		if text, err := url.QueryUnescape(segment); err == nil {
+			segments[i] = text
+		}
+	}
+	is := func(method string, path ...string) bool {
+		return r.Method == method && slices.EqualFunc(path, segments, func(want, got string) bool { return want == "*" || want == got })
+	}
+	switch {
+	case is("GET", "state", "*", "*"):
+		return s.getState(segments[1], segments[2])
+	case is("DELETE", "state", "*", "*"):
+		return s.deleteState(segments[1], segments[2], r)
+	case is("POST", "state", "*"):
+		return s.saveState(segments[1], r)
+	case is("POST", "state", "*", "bulk"):
+		return s.getBulkState(segments[1], r)
+	case is("POST", "state", "*", "transaction"):
+		return s.stateTransaction(segments[1], r)
+	case r.Method == "POST" && segments[0] == "publish" && len(segments) > 2:
+		return s.publish(segments[1], strings.Join(segments[2:], "/"), r)
+	case is("GET", "metadata"):
+		return s.metadata()
+	case is("GET", "healthz"), is("GET", "healthz", "outbound"):
+		return noContent
+	}
+	return refuse(http.StatusNotImplemented, "ERR_DAPRTEST", "package daprtest has no "+r.Method+" "+r.Path)
+}
+
+// metadata tells what the sidecar is.
+func (s *Sidecar) metadata() answer {
+	connection := map[string]any{"protocol": "http", "channelAddress": "127.0.0.1"}
+	if s.MaxConcurrency != 0 {
+		connection["maxConcurrency"] = s.MaxConcurrency
+	}
+	return jsonAnswer(http.StatusOK, encode(map[string]any{"id": s.appID(), "appConnectionProperties": connection}))
+}
+
+func (s *Sidecar) appID() string { return cmp.Or(s.AppID, "app") }
+
+// has reports whether the sidecar has a component.
+func (s *Sidecar) has(component string) bool {
+	return s.Components == nil || slices.Contains(s.Components, component)
+}
+
+// metadataOf returns the metadata in the query of a call.
+func metadataOf(r Request) map[string]string {
+	metadata := make(map[string]string)
+	for name, values := range r.Query {
+		if name, ok := strings.CutPrefix(name, "metadata."); ok {
+			metadata[name] = values[0]
+		}
+	}
+	return metadata
+}
+
+// encode returns the JSON of a value that has one.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// transport carries the requests of a client to a sidecar.
+type transport struct{ sidecar *Sidecar }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	defer r.Body.Close()
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	w, answered := serve(t.sidecar, r)
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	if !answered {
+		return nil, io.ErrUnexpectedEOF // as when a connection breaks
+	}
+	return w.Result(), nil
+}
+
+// serve calls a handler. It returns false if the handler aborts, as net/http lets it.
+func serve(h http.Handler, r *http.Request) (w *httptest.ResponseRecorder, answered bool) {
+	defer func() {
+		if e := recover(); e != nil && e != http.ErrAbortHandler {
+			panic(e)
+		}
+	}()
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w, true
+}

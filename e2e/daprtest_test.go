@@ -1,0 +1,320 @@
+package e2e
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"example.com/dapr-orders/daprhttp/daprtest"
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// The sidecar in memory that unit tests use answers like a real one.
+func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
+	t.Parallel()
+	for _, backend := range stack.Backends {
+		if backend.Name != "Redis" && backend.Name != "Redis + SQLite" {
+			continue
+		}
+		t.Run(backend.Name, func(t *testing.T) {
+			s := startSystem(t, systemOptions{tokens: true, backend: backend, prepare: admitAll(t)})
+			memory := httptest.NewServer(&daprtest.Sidecar{AppID: "inventory-service", APIToken: s.daprToken, Components: []string{"statestore", "pubsub"}})
+			t.Cleanup(memory.Close)
+			real, fake := talk{t: t, url: s.inventory[0].DaprURL(""), token: s.daprToken}, talk{t: t, url: memory.URL, token: s.daprToken}
+			calls := slices.Concat(stateCalls, sqliteCalls)
+			if backend.Name == "Redis" {
+				calls = slices.Concat(stateCalls, redisCalls, otherCalls)
+			}
+			for _, call := range calls {
+				want, got := real.send(call), fake.send(call)
+				if diff := gocmp.Diff(want, got); diff != "" {
+					t.Errorf("%s (-real +in memory):\n%s", call, diff)
+				}
+			}
+			for _, side := range []*talk{&real, &fake} {
+				side.send(`POST statestore [{"key":"short","value":1,"metadata":{"ttlInSeconds":"1"}}]`)
+				waitFor(t, time.Minute, func() error {
+					if a := side.send("GET statestore/short"); a.Status != http.StatusNoContent {
+						return fmt.Errorf("%s: the value is still there: %+v", side.url, a)
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
+// A call is a method, a path below /v1.0/state/ or below /v1.0/, the headers If-Match and
+// Content-Type in parentheses, and a body. ETAG stands for the ETag of the last answer that
+// had one.
+var stateCalls = []string{
+	`GET statestore/absent`,
+	`POST statestore [{"key":"a/b+c d%","value":{"n":9007199254740993}},{"key":"b","value":"text"},{"key":"c","value":[1,2.5,null,true]},{"key":"d"}]`,
+	`GET statestore/a%2Fb%2Bc%20d%25`,
+	`GET statestore/b`, `GET statestore/c`, `GET statestore/d`,
+	`POST statestore/bulk {"keys":["b","absent","a/b+c d%",".."],"parallelism":2}`,
+	`POST statestore/bulk {"keys":[]}`,
+	`POST statestore []`,
+
+	`POST statestore [{"key":"e","value":1,"options":{"concurrency":"first-write"}}]`,
+	`GET statestore/e`,
+	`POST statestore [{"key":"e","value":2,"etag":"ETAG","options":{"concurrency":"first-write"}}]`,
+	`POST statestore [{"key":"e","value":3,"etag":"ETAG","options":{"concurrency":"first-write"}}]`, // which is old
+	`DELETE statestore/e (ETAG)`,
+	`GET statestore/e`,
+	`DELETE statestore/e?concurrency=first-write (ETAG)`,
+	`GET statestore/e`,
+	`DELETE statestore/e`,
+	`POST statestore [{"key":"f","value":1}]`,
+	`POST statestore [{"key":"f","value":2}]`, // whoever is last wins
+	`GET statestore/f`,
+
+	`POST statestore/transaction {"operations":[{"operation":"upsert","request":{"key":"g","value":1}},{"operation":"delete","request":{"key":"f"}}]}`,
+	`GET statestore/f`, `GET statestore/g`,
+	`POST statestore/transaction {"operations":[]}`,
+	`POST statestore/transaction {"operations":[{"operation":"read","request":{"key":"g"}}]}`,
+
+	`GET no-such-store/a`, `POST no-such-store []`, `DELETE no-such-store/a`, `POST no-such-store/bulk {}`, `POST no-such-store/transaction {}`,
+	`GET statestore/a||b`, `DELETE statestore/a||b`, `POST statestore [{"key":"a||b"}]`, `POST statestore/bulk {"keys":["a||b"]}`,
+	`POST statestore [{"value":1}]`,
+	`POST statestore {`, `POST statestore {}`, `POST statestore/bulk {`, `POST statestore/transaction {`,
+	`POST statestore [{"key":"h","value":1,"metadata":{"ttlInSeconds":"-1"}}]`,
+	`GET statestore/h`,
+}
+
+// Redis takes the ETag of a key that does not exist, and first-write for a key that was
+// saved without, less strictly than the reference says.
+var sqliteCalls = []string{
+	`POST statestore [{"key":"i","value":1,"etag":"4711","options":{"concurrency":"first-write"}}]`, // there is no such key
+	`GET statestore/i`,
+	`POST statestore [{"key":"i","value":1}]`,
+	`DELETE statestore/i (4711)`,
+}
+
+// What SQLite answers to these is a matter of that store.
+var redisCalls = []string{
+	`POST statestore [{"key":"b","value":"<&>"}]`,
+	`GET statestore/b`,
+	`POST statestore [{"key":"b","value":3,"etag":"4711","options":{"concurrency":"last-write"}}]`,
+	`GET statestore/b`,
+	`POST statestore [{"key":"j","value":1,"options":{"concurrency":"first-write"}}]`,
+	`POST statestore [{"key":"j","value":2,"options":{"concurrency":"first-write"}}]`, // it exists
+	`POST statestore [{"key":"j","value":3,"etag":"4711"},{"key":"k","value":1}]`,
+	`GET statestore/j`, `GET statestore/k`,
+	`POST statestore/transaction {"operations":[{"operation":"upsert","request":{"key":"j","value":4,"etag":"4711"}},{"operation":"upsert","request":{"key":"k","value":2}}]}`,
+	`GET statestore/j`, `GET statestore/k`,
+}
+
+var otherCalls = []string{
+	`POST /publish/pubsub/free (application/json) {"a":1}`,
+	`POST /publish/pubsub/free (application/json) {`,
+	`POST /publish/pubsub/free?metadata.rawPayload=true {`,
+	`POST /publish/pubsub/free (application/cloudevents+json) {`,
+	`POST /publish/no-such-pubsub/free {}`,
+	`GET /healthz`,
+	`GET /metadata`,
+}
+
+// talk is the calls to one sidecar.
+type talk struct {
+	t          *testing.T
+	url, token string
+	etag       string // of the last answer that had one
+}
+
+// An apiAnswer is the answer to a call, as far as it is the same from every sidecar.
+type apiAnswer struct {
+	Status      int
+	ContentType string
+	HasETag     bool
+	ErrorCode   string
+	Body        any
+}
+
+var callForm = regexp.MustCompile(`^(\S+) (.*?)(?: \((.*?)\))?(?: ([\[{].*))?$`)
+
+func (s *talk) send(call string) apiAnswer {
+	s.t.Helper()
+	part := callForm.FindStringSubmatch(strings.ReplaceAll(call, "ETAG", s.etag))
+	path, found := strings.CutPrefix(part[2], "/")
+	if !found {
+		path = "state/" + path
+	}
+	r, err := http.NewRequestWithContext(s.t.Context(), part[1], s.url+"/v1.0/"+path, strings.NewReader(part[4]))
+	must(s.t, err)
+	r.Header.Set("dapr-api-token", s.token)
+	switch {
+	case part[3] == "":
+	case strings.Contains(part[3], "/"):
+		r.Header.Set("Content-Type", part[3])
+	default:
+		r.Header.Set("If-Match", part[3])
+	}
+	resp, err := client.Do(r)
+	must(s.t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(s.t, err)
+	if etag := resp.Header.Get("ETag"); etag != "" {
+		s.etag = etag
+	}
+	a := apiAnswer{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), HasETag: resp.Header.Get("ETag") != ""}
+	a.Body = string(text)
+	if resp.StatusCode > 299 || path == "metadata" || strings.HasSuffix(path, "/bulk") {
+		a.Body = nil
+		var failed struct{ ErrorCode string }
+		_ = json.Unmarshal(text, &failed)
+		a.ErrorCode = failed.ErrorCode
+	}
+	switch {
+	case path == "metadata":
+		var m struct {
+			ID         string
+			Connection struct{ Protocol, ChannelAddress string } `json:"appConnectionProperties"`
+		}
+		must(s.t, json.Unmarshal(text, &m))
+		a.Body = m
+	case strings.HasSuffix(path, "/bulk") && resp.StatusCode == http.StatusOK:
+		var values []map[string]any
+		must(s.t, json.Unmarshal(text, &values))
+		for _, v := range values {
+			if v["etag"] != nil {
+				v["etag"] = "some"
+			}
+		}
+		slices.SortFunc(values, func(a, b map[string]any) int { return cmp.Compare(a["key"].(string), b["key"].(string)) })
+		a.Body = values
+	}
+	return a
+}
+
+// What it delivers, how often, and what becomes of that, is what a real sidecar does.
+func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, systemOptions{tokens: true})
+	real, fake := &deliveries{}, &deliveries{}
+	app := s.serve("reader", real)
+	memory := &daprtest.Sidecar{
+		AppID: "reader", App: fake, AppAPIToken: s.appAPIToken, APIToken: s.daprToken, Redeliveries: -1,
+		AppHeader: http.Header{"Dapr-Filter": {"answered"}},
+	}
+	server := httptest.NewServer(memory)
+	t.Cleanup(server.Close)
+	messages := []string{
+		`(application/json) {"answer":"SUCCESS","n":9007199254740993,"html":"<&>"}`,
+		`?metadata.cloudevent.id=1&metadata.cloudevent.type=T&metadata.partitionKey=p&metadata.origin=o&metadata.connection=c (application/json) {"answer":"nothing"}`,
+		`(application/json) no JSON {"answer":"no JSON"}`,
+		`(text/plain; charset=utf-8) a "text" {"answer":"RETRY"}`,
+		`(application/octet-stream) bytes`,
+		`(application/cloudevents+json) {"id":"e1","source":"elsewhere","data":{"answer":"DROP"},"own":1}`,
+		`(application/cloudevents+json) {"id":"e2","data":{"answer":"UNKNOWN"},"traceparent":"00-11111111111111111111111111111111-b7ad6b7169203331-01"}`,
+		`?metadata.rawPayload=true (application/json) {"id":"raw","data":{"answer":"404"}}`,
+		`?metadata.rawPayload=true (application/json) no JSON`,
+		`(application/json) {"answer":"500"}`,
+		`(application/json) {"answer":"abort"}`,
+		`() {"answer":"201"}`,
+	}
+	for _, message := range messages {
+		part := regexp.MustCompile(`^(\S*?) ?\((.*?)\) (.*)$`).FindStringSubmatch(message)
+		for _, endpoint := range []string{app.DaprURL(""), server.URL} {
+			a := s.send("POST", endpoint+"/v1.0/publish/pubsub/letters"+part[1], part[3], http.Header{
+				"Content-Type": {part[2]}, "Dapr-Api-Token": {s.daprToken},
+				"Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+			})
+			if a.status != http.StatusNoContent {
+				t.Fatalf("%s: got %+v", message, a)
+			}
+		}
+	}
+	for i := 0; i < len(memory.Published()); i++ {
+		if _, err := memory.Deliver(t.Context(), memory.Published()[i]); err != nil {
+			t.Error(err)
+		}
+	}
+	want := fake.all()
+	waitFor(t, time.Minute, func() error {
+		if diff := gocmp.Diff(want, real.all()); diff != "" {
+			return fmt.Errorf("deliveries (-in memory +real):\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// deliveries is a program that keeps what a sidecar sends it. What it answers is in the
+// data of an event, for the first delivery. Later ones are answered 200.
+type deliveries struct {
+	mu    sync.Mutex
+	times map[string]int // deliveries of an event
+	got   []string
+}
+
+func (d *deliveries) all() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(slices.Values(d.got))
+}
+
+var (
+	now     = regexp.MustCompile(`"time":"[^"]*"`)
+	span    = regexp.MustCompile(`("trace(?:id|parent)":"00-.{32})-[^"]*"`)
+	random  = regexp.MustCompile(`"id":"[0-9a-f]{8}-[^"]*"`)
+	wanted  = regexp.MustCompile(`answer\\?":\\?"([\w ]*)`)
+)
+
+func (d *deliveries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	header := maps.Clone(r.Header)
+	for _, name := range []string{"User-Agent", "Accept-Encoding", "Content-Length"} {
+		delete(header, name)
+	}
+	if trace := header.Get("Traceparent"); len(trace) > 35 {
+		header.Set("Traceparent", trace[:35]) // the span is another
+	} else {
+		delete(header, "Traceparent")
+	}
+	text := now.ReplaceAllString(span.ReplaceAllString(string(body), `$1"`), `"time":""`)
+	text = random.ReplaceAllString(text, `"id":""`)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.times == nil {
+		d.times = make(map[string]int)
+	}
+	key := r.URL.Path + text
+	d.times[key]++
+	if r.Method == http.MethodPost || r.Header.Get("dapr-app-id") != "" && r.URL.Path == "/dapr/subscribe" {
+		d.got = append(d.got, fmt.Sprintf("%s %s, time %d: %s\n%v", r.Method, r.URL.Path, d.times[key], text, header))
+	}
+	if r.URL.Path == "/dapr/subscribe" {
+		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"letters","route":"letters","deadLetterTopic":"dead"},`+
+			`{"pubsubname":"pubsub","topic":"dead","route":"/dead","metadata":{"rawPayload":"true"}}]`)
+		return
+	}
+	answer := ""
+	if m := wanted.FindStringSubmatch(text); m != nil && r.URL.Path == "/letters" && d.times[key] == 1 {
+		answer = m[1]
+	}
+	var status int
+	switch n, _ := fmt.Sscanf(answer, "%d", &status); {
+	case answer == "" || answer == "nothing":
+	case answer == "abort":
+		panic(http.ErrAbortHandler)
+	case answer == "no JSON":
+		_, _ = io.WriteString(w, answer)
+	case n == 1:
+		w.WriteHeader(status)
+	default:
+		fmt.Fprintf(w, `{"status":%q}`, answer)
+	}
+}
