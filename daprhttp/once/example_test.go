@@ -2,22 +2,17 @@ package once_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"strconv"
-	"sync"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/daprtest"
 	"example.com/dapr-orders/daprhttp/once"
 )
 
 // An event that is delivered again changes nothing.
 func ExampleInbox_Apply() {
-	sidecar, stop := startSidecar()
-	defer stop()
+	sidecar := &daprhttp.Client{HTTPClient: new(daprtest.Sidecar).Client()} // in memory
 	sold := once.New[int](sidecar, "statestore", once.Options{})
 
 	sale := func(eventID string, pieces int) once.Change[int] {
@@ -43,8 +38,7 @@ func ExampleInbox_Apply() {
 // A value may be of any type that encodes as JSON. An error of the Apply function is
 // final: delivering the event again would not help.
 func ExampleErrFinal() {
-	sidecar, stop := startSidecar()
-	defer stop()
+	sidecar := &daprhttp.Client{HTTPClient: new(daprtest.Sidecar).Client()} // in memory
 	type seats struct {
 		Free  int      `json:"free"`
 		Names []string `json:"names"`
@@ -81,46 +75,4 @@ func ExampleEventID() {
 	c := once.EventID("another-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
 	fmt.Println(a == b, a == c)
 	// Output: true false
-}
-
-// startSidecar starts a sidecar in memory, with a state store.
-func startSidecar() (*daprhttp.Client, func()) {
-	type value struct {
-		Key   string          `json:"key"`
-		Value json.RawMessage `json:"value"`
-		ETag  string          `json:"etag"`
-	}
-	var mu sync.Mutex
-	values := make(map[string]value)
-	version := 0
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1.0/state/statestore/{key}", func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		v, ok := values[r.PathValue("key")]
-		if !ok {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		w.Header().Set("ETag", v.ETag)
-		_, _ = w.Write(v.Value)
-	})
-	mux.HandleFunc("POST /v1.0/state/statestore", func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		var items []value
-		_ = json.NewDecoder(r.Body).Decode(&items)
-		for _, item := range items {
-			if item.ETag != values[item.Key].ETag {
-				w.WriteHeader(http.StatusConflict)
-				return
-			}
-			version++
-			item.ETag = strconv.Itoa(version)
-			values[item.Key] = item
-		}
-		w.WriteHeader(http.StatusNoContent)
-	})
-	server := httptest.NewServer(mux)
-	return &daprhttp.Client{Endpoint: server.URL}, server.Close
 }

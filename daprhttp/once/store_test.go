@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strconv"
 	"sync"
@@ -17,6 +15,7 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
 // memoryStore is a state store in memory. Like some real ones, it fails with the same
@@ -149,29 +148,22 @@ func TestWhatIsAskedOfTheStateStore(t *testing.T) {
 		{Options{MarkerTTL: time.Minute, DefaultConsistency: true}, "", "60"},
 	} {
 		is := is.New(t)
-		var mu sync.Mutex
-		var saves []string
-		var reads []string
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			mu.Lock()
-			defer mu.Unlock()
-			if r.Method == http.MethodGet {
-				reads = append(reads, r.URL.RequestURI())
-				w.Header().Set("ETag", "7")
-				_, _ = io.WriteString(w, "100")
-				return
-			}
-			body, _ := io.ReadAll(r.Body)
-			saves = append(saves, string(body))
-			w.WriteHeader(http.StatusNoContent)
-		}))
-		in := New[int64](&daprhttp.Client{Endpoint: server.URL}, "statestore", tt.options)
+		sidecar := new(daprtest.Sidecar)
+		sidecar.SetState("statestore", "apple", "100")
+		in := New[int64](&daprhttp.Client{HTTPClient: sidecar.Client()}, "statestore", tt.options)
 		in.author.name = "A"
 		in.tuning.keep = func(int, int) int { return 0 }
 		is.Equal(must(t, in, event("e1", "apple")), Result[int64]{Before: 100, After: 99})
 		in.settle()
-		server.Close()
-		query, options := "", `"concurrency":"first-write"`
+		var reads, saves []string
+		for _, r := range sidecar.Requests() {
+			if r.Method == http.MethodGet {
+				reads = append(reads, r.Path+"?"+r.Query.Encode())
+			} else {
+				saves = append(saves, r.Body)
+			}
+		}
+		query, options := "?", `"concurrency":"first-write"`
 		markerOptions := ""
 		if tt.consistency != "" {
 			query = "?consistency=" + tt.consistency
@@ -181,7 +173,7 @@ func TestWhatIsAskedOfTheStateStore(t *testing.T) {
 		id := string(EventID("test", "e1"))
 		is.Equal(reads[0], "/v1.0/state/statestore/apple"+query)
 		is.Equal(saves[:2], []string{
-			`[{"key":"apple","value":{"once":2,"value":99,"ids":"` + id + `","by":"A.1"},"etag":"7","options":{` + options + `}}]`,
+			`[{"key":"apple","value":{"once":2,"value":99,"ids":"` + id + `","by":"A.1"},"etag":"1","options":{` + options + `}}]`,
 			`[{"key":"` + markerKey("apple", ID(id)) + `","value":"` + id + `","metadata":{"ttlInSeconds":"` + tt.ttl + `"}` + markerOptions + `}]`,
 		})
 	}
