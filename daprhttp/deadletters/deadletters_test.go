@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,42 +16,50 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/daprtest"
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// A fixture is the program beside a sidecar that is none.
+// A fixture is the program beside a sidecar in memory.
 type fixture struct {
 	*service
-	dir       string
-	url       string
-	published []string
-	answer    int
-	meanwhile func() // while something is published
+	daprd *daprtest.Sidecar
+	dir   string
+	url   string
 }
 
 func newFixture(t *testing.T) *fixture {
-	f := &fixture{dir: t.TempDir(), answer: http.StatusNoContent}
-	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		f.published = append(f.published, r.URL.String()+" "+r.Header.Get("Content-Type")+" "+string(body))
-		if f.meanwhile != nil {
-			f.meanwhile()
-		}
-		w.WriteHeader(f.answer)
-	}))
-	t.Cleanup(sidecar.Close)
+	f := &fixture{dir: t.TempDir(), daprd: new(daprtest.Sidecar)}
 	kept, err := openFolder(f.dir)
 	must(t, err)
 	f.service = &service{
-		kept: kept, sidecar: &daprhttp.Client{Endpoint: sidecar.URL}, pubsubName: "pubsub",
-		deadLetterTopic: "orders-dead", subscription: map[string]string{daprhttp.MetadataRawPayload: "true"}, topic: "orders", log: web.NewLogger(io.Discard, "text"),
+		kept: kept, sidecar: &daprhttp.Client{HTTPClient: f.daprd.Client()}, pubsubName: "pubsub",
+		deadLetterTopic: "orders-dead", subscription: map[string]string{daprhttp.MetadataRawPayload: "true"},
+		topic: "orders", log: web.NewLogger(io.Discard, "text"),
 	}
-	h, err := f.handler()
+	f.daprd.App, err = f.handler()
 	must(t, err)
-	server := httptest.NewServer(h)
+	server := httptest.NewServer(f.daprd.App)
 	t.Cleanup(server.Close)
 	f.url = server.URL
 	return f
+}
+
+// answer lets each publishing fail with a status, or not if that is 0, after what happens
+// meanwhile.
+func (f *fixture) answer(status int, meanwhile func()) {
+	f.daprd.Fault = func(daprtest.Request) daprtest.Fault {
+		meanwhile()
+		return daprtest.Fault{Status: status}
+	}
+}
+
+// published returns the topics, and what the broker got.
+func (f *fixture) published() (all []string) {
+	for _, m := range f.daprd.Published() {
+		all = append(all, m.PubsubName+" "+m.Topic+" "+string(m.Event))
+	}
+	return all
 }
 
 func must(t *testing.T, err error) {
@@ -62,16 +69,13 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// deliver delivers a letter as a sidecar does.
+// deliver delivers a letter.
 func (f *fixture) deliver(t *testing.T, letter string) {
 	t.Helper()
-	event := `{"specversion":"1.0","id":"random","source":"Dapr","type":"com.dapr.event.sent","datacontenttype":"application/octet-stream","data_base64":"` +
-		base64.StdEncoding.EncodeToString([]byte(letter)) + `"}`
-	resp, err := http.Post(f.url+"/letters/deliver", "application/cloudevents+json", strings.NewReader(event))
+	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{Topic: "orders-dead", Event: []byte(letter)})
 	must(t, err)
-	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Fatalf("delivery was answered %s", resp.Status)
+	if d.Status != "SUCCESS" {
+		t.Fatalf("delivery was answered %v", d.Answers)
 	}
 }
 
@@ -121,7 +125,7 @@ func TestLetterIsSentAgainAsItWas(t *testing.T) {
 	out, err = f.command("send", id)
 	is.NoErr(err)
 	is.Equal(out, id+" sent again\n")
-	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders?metadata.rawPayload=true application/json " + event})
+	is.Equal(f.published(), []string{"pubsub orders " + event})
 	is.Equal(len(f.ids(t)), 0)
 	out, err = f.command("list")
 	is.NoErr(err)
@@ -135,24 +139,17 @@ func TestLetterIsSentAgainAsItWas(t *testing.T) {
 func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
-	const delivery = `{"specversion":"1.0","id":"random","source":"Dapr","data_base64":"eyJuIjoxfQ=="}`
-	r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(delivery))
-	for name, value := range map[string]string{
-		"content-type": "application/cloudevents+json", "ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawpayload": "true",
-	} {
-		r.Header.Set(name, value)
-	}
-	h, err := f.handler()
+	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{Topic: "orders-dead", Event: []byte(`{"n":1}`), Metadata: map[string]string{
+		"ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawPayload": "true",
+	}})
 	must(t, err)
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	is.Equal(w.Code, 200)
+	is.Equal(d.Status, "SUCCESS")
 	out, err := f.command("list")
 	is.NoErr(err)
 	is.True(strings.Contains(out, " b1 "))
 	_, err = f.command("send", "all")
 	is.NoErr(err)
-	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders?metadata.rawPayload=true application/json " +
+	is.Equal(f.published(), []string{"pubsub orders " +
 		`{"data":{"n":1},"ext":"kept","id":"b1","source":"pos","specversion":"1.0"}`})
 }
 
@@ -187,7 +184,7 @@ func TestAllAreDropped(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(strings.Count(out, "dropped\n"), 4)
 	is.Equal(len(f.ids(t)), 0)
-	is.Equal(len(f.published), 0)
+	is.Equal(len(f.published()), 0)
 }
 
 func TestWhatIsNoEventIsSentAsItIs(t *testing.T) {
@@ -200,7 +197,7 @@ func TestWhatIsNoEventIsSentAsItIs(t *testing.T) {
 	is.True(!strings.Contains(out, "\x00"))
 	_, err = f.command("send", "all")
 	is.NoErr(err)
-	is.Equal(f.published, []string{"/v1.0/publish/pubsub/orders?metadata.rawPayload=true application/json \x00 no event"})
+	is.Equal(f.published(), []string{"pubsub orders \x00 no event"})
 }
 
 // A letter that was not sent is still there.
@@ -208,13 +205,13 @@ func TestLetterThatIsNotSentIsKept(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
 	f.deliver(t, event)
-	f.answer = 500
+	f.answer(500, func() {})
 	_, err := f.command("send", "all")
 	is.True(strings.Contains(err.Error(), "sidecar answered 500"))
 	is.Equal(len(f.ids(t)), 1)
 	// Of this one there is only the beginning.
 	f.deliver(t, `{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
-	f.answer = 204
+	f.answer(0, func() {})
 	out, err := f.command("send", "all")
 	is.True(strings.Contains(err.Error(), "only the beginning of it is kept, of 5000000 bytes"))
 	is.Equal(strings.Count(out, "sent again"), 1)
@@ -226,11 +223,12 @@ func TestLetterThatComesBackAtOnceIsKept(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
 	f.deliver(t, event)
-	f.meanwhile = func() { f.deliver(t, event) }
+	again := func() { f.deliver(t, event) }
+	f.answer(0, again)
 	_, err := f.command("send", "all")
 	is.NoErr(err)
 	is.Equal(len(f.ids(t)), 1)
-	f.answer = 500
+	f.answer(500, again)
 	_, err = f.command("send", "all")
 	is.True(err != nil)
 	is.Equal(len(f.ids(t)), 1)
@@ -260,14 +258,9 @@ func TestLetterThatCannotBeKeptComesAgain(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
 	must(t, os.RemoveAll(f.dir))
-	r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(`{"specversion":"1.0","id":"x","source":"s","data_base64":"e30="}`))
-	r.Header.Set("Content-Type", "application/cloudevents+json")
-	w := httptest.NewRecorder()
-	h, err := f.handler()
+	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{Topic: "orders-dead", Event: []byte(event)})
 	must(t, err)
-	h.ServeHTTP(w, r)
-	is.Equal(w.Code, 500)
-	is.True(strings.Contains(w.Body.String(), `"RETRY"`))
+	is.Equal(d.Status, "RETRY")
 }
 
 func TestStrangersAreRefused(t *testing.T) {
@@ -296,7 +289,7 @@ func TestStrangersAreRefused(t *testing.T) {
 			}
 		}
 	}
-	if len(f.ids(t)) != 1 || len(f.published) > 0 {
+	if len(f.ids(t)) != 1 || len(f.published()) > 0 {
 		t.Error("a stranger has done something")
 	}
 }
@@ -341,11 +334,11 @@ func TestMetricsDoNotReadTheFolder(t *testing.T) {
 	f.deliver(t, event)
 	f.deliver(t, other)
 	is.Equal(f.figure(t), "2")
-	f.answer = 500
+	f.answer(500, func() {})
 	_, err := f.command("send", "all")
 	is.True(err != nil)
 	is.Equal(f.figure(t), "2")
-	f.answer, f.meanwhile = 204, func() { f.deliver(t, event); f.deliver(t, other) }
+	f.answer(0, func() { f.deliver(t, event); f.deliver(t, other) })
 	_, err = f.command("send", f.ids(t)[0])
 	is.NoErr(err)
 	is.Equal(f.figure(t), "2")
