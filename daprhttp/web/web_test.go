@@ -65,12 +65,44 @@ func TestObject(t *testing.T) {
 
 func anyText(string) error { return nil }
 
-func TestTextIsChecked(t *testing.T) {
-	is := is.New(t)
-	o, err := DecodeObject([]byte(`{"key":"a"}`))
-	is.NoErr(err)
-	_, err = o.Text("key", func(text string) error { return errors.New("must not be " + text) })
-	is.Equal(err.Error(), "key must not be a")
+// What breaks a rule is refused in words that name the field and the rule.
+func TestObjectRefusesWhatBreaksARule(t *testing.T) {
+	const text, number = `{"text":%s}`, `{"number":%s}`
+	for _, tt := range []struct {
+		form, wantError string
+		values          []string
+	}{
+		{"%s", "the body is not valid JSON", []string{
+			``, ` `, `{`, `{"text":"a"`, `{"text":"a"}{}`, `{"text":"a"} x`, `{'text':'a'}`, `text=a&number=1`, `<text/>`, "{\"text\":\"a\nb\"}",
+		}},
+		{number, "the body is not valid JSON", []string{`01`, `+1`, `NaN`, `0x10`}},
+		{"%s", "the body must be a JSON object", []string{`null`, `[]`, `[{"text":"a"}]`, `"text"`, `10`, `true`}},
+		{text, "the body is not valid UTF-8", []string{"\"\xff\"", "\"\xed\xa0\x80\""}},
+		{text, "text must be a string", []string{`1`, `["a"]`, `{"a":"b"}`, `false`}},
+		{text, "text must be valid Unicode", []string{`"\ud800"`, `"\udc00\ud800"`, `"\\\ud83d!"`}},
+		{text, "text must not be checked", []string{`"checked"`, `"\u0063hecked"`}},
+		{number, "number must be a number", []string{`"10"`, `true`, `[1]`, `{}`}},
+		{number, "number must not be negative", []string{`-1`, `-9223372036854775809`}},
+		{number, "number must be an integer", []string{`1.5`, `1e2`, `1.0`, `-0.5`}},
+		{number, "number must not be greater than 9007199254740991", []string{`9007199254740992`, `9223372036854775808`, `1` + strings.Repeat("0", 400)}},
+	} {
+		for _, value := range tt.values {
+			o, err := DecodeObject([]byte(strings.ReplaceAll(tt.form, "%s", value)))
+			if err == nil {
+				_, err1 := o.Text("text", func(text string) error {
+					if text == "checked" {
+						return errors.New("must not be checked")
+					}
+					return nil
+				})
+				_, err2 := o.Integer("number", 1<<53-1)
+				err = errors.Join(err1, err2)
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), tt.wantError) {
+				t.Errorf("%.80s: got %v, want %s", value, err, tt.wantError)
+			}
+		}
+	}
 }
 
 // An answer leaves the program in one write: Dapr takes an answer that breaks off for
