@@ -48,7 +48,7 @@ func FuzzDelivery(f *testing.F) {
 		switch {
 		case status == 200 && answer.Status == daprhttp.StatusSuccess && counted &&
 			answer.OrderedQuantity > 0 && answer.PreviousQuantity-answer.OrderedQuantity == answer.RemainingQuantity:
-		case status == 200 && answer.Status == daprhttp.StatusSuccess && isEvent && !counted && answer.Error != "" && len(s.published) == 1: // a dead letter
+		case status == 200 && answer.Status == daprhttp.StatusSuccess && isEvent && !counted && answer.Error != "" && len(s.published()) == 1: // a dead letter
 		case status == 400 && !isEvent && !counted && answer.Error != "":
 		default:
 			t.Errorf("%q: answered %d %s", body, status, text)

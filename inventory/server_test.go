@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,31 +11,60 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
 
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/daprhttp/daprtest"
+	"example.com/dapr-orders/daprhttp/once"
 	"example.com/dapr-orders/daprhttp/web"
 )
 
 const eventType = "application/cloudevents+json"
 
-// A serviceTest is the inventory service beside a sidecar that is none.
+// A serviceTest is the inventory service beside a sidecar in memory.
 type serviceTest struct {
 	t *testing.T
-	*fakeSidecar
 	*service
-	logs bytes.Buffer
+	daprd *daprtest.Sidecar
+	logs  bytes.Buffer
 }
 
 func newServiceTest(t *testing.T) *serviceTest {
-	s := &serviceTest{t: t, fakeSidecar: newFakeSidecar(t)}
-	stocks := s.newStocks()
+	s := &serviceTest{t: t, daprd: &daprtest.Sidecar{AppID: "inventory-service", AppHeader: http.Header{"Dapr-Filter": {"answered"}}}}
+	sidecar := &daprhttp.Client{HTTPClient: s.daprd.Client()}
+	stocks := once.New[stock](sidecar, "statestore", once.Options{})
 	s.service = &service{
-		stocks: stocks, sidecar: s.client(), appID: "inventory-service", log: web.NewLogger(&s.logs, "text"), metrics: newMetrics(stocks),
+		stocks: stocks, sidecar: sidecar, appID: "inventory-service", log: web.NewLogger(&s.logs, "text"), metrics: newMetrics(stocks),
 	}
 	return s
+}
+
+// put stores a value as another program would.
+func (s *serviceTest) put(key, value string) { s.daprd.SetState("statestore", key, value) }
+
+// written reports whether anything is stored.
+func (s *serviceTest) written() bool { return len(s.daprd.State("statestore")) > 0 }
+
+// published returns what was published: the component, the topic and the event.
+func (s *serviceTest) published() (all []string) {
+	for _, m := range s.daprd.Published() {
+		all = append(all, m.PubsubName+" "+m.Topic+" "+string(m.Event))
+	}
+	return all
+}
+
+// fail lets calls of the sidecar fail whose path begins so.
+func (s *serviceTest) fail(path string) {
+	s.daprd.Fault = func(r daprtest.Request) daprtest.Fault {
+		if strings.HasPrefix(r.Path, path) {
+			return daprtest.Fault{Status: http.StatusInternalServerError}
+		}
+		return daprtest.Fault{}
+	}
 }
 
 // lines returns the log without the times.
@@ -44,6 +72,8 @@ func (s *serviceTest) lines() string {
 	return regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `).ReplaceAllString(s.logs.String(), "")
 }
 
+// do makes a request by hand, or, with the content type of events, what a sidecar that
+// delivers whatever is in the broker would send.
 func (s *serviceTest) do(method, path, contentType, body string) (int, string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if contentType != "" {
@@ -54,32 +84,48 @@ func (s *serviceTest) do(method, path, contentType, body string) (int, string) {
 }
 
 func (s *serviceTest) serve(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	s.program().ServeHTTP(w, r)
+	return w
+}
+
+func (s *serviceTest) program() http.Handler {
 	h, err := s.handler()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
+	return h
 }
 
-// deliver delivers a body as a sidecar does, and wants an answer.
-func (s *serviceTest) deliver(body, want string) {
+// deliver has the sidecar deliver a message one time, and returns what becomes of it and
+// the answer.
+func (s *serviceTest) deliver(m daprtest.Message) (status, answer string) {
 	s.t.Helper()
-	if status, got := s.do("POST", "/orders", eventType, body); status != 200 || got != want {
-		s.t.Errorf("POST /orders %s:\ngot  %d %s\nwant 200 %s", body, status, got, want)
+	s.daprd.App = s.program()
+	if m.Topic == "" {
+		m.Topic = topic
 	}
+	d, err := s.daprd.Deliver(s.t.Context(), m)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return d.Status, strings.TrimSpace(d.Answers[0].Body)
 }
 
 func TestEventLowersTheStock(t *testing.T) {
 	is := is.New(t)
 	s := newServiceTest(t)
 	s.put("item1", `100`)
-	event := `{"specversion":"1.0","id":"e1","source":"order-service","type":"OrderPlaced","datacontenttype":"application/json",
-		"data":{"orderId":"order-1001","itemId":"item1","quantity":10}}`
-	s.deliver(event, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"order-1001","itemId":"item1",`+
+	event := daprtest.Message{
+		Data: []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`), Metadata: map[string]string{"cloudevent.id": "e1"},
+	}
+	result, answer := s.deliver(event)
+	is.Equal(result, "SUCCESS")
+	is.Equal(answer, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"order-1001","itemId":"item1",`+
 		`"previousQuantity":100,"orderedQuantity":10,"remainingQuantity":90}`)
-	s.deliver(event, `{"status":"SUCCESS","message":"OrderPlaced event had been processed already","orderId":"order-1001","itemId":"item1","orderedQuantity":10}`)
+	result, answer = s.deliver(event)
+	is.Equal(result, "SUCCESS")
+	is.Equal(answer, `{"status":"SUCCESS","message":"OrderPlaced event had been processed already","orderId":"order-1001","itemId":"item1","orderedQuantity":10}`)
 	status, body := s.do("GET", "/inventory/item1", "", "")
 	is.Equal(status, 200)
 	is.Equal(body, `{"itemId":"item1","quantity":90}`)
@@ -107,8 +153,9 @@ func TestLogSaysWhichOrderWasRefused(t *testing.T) {
 			t.Errorf("%.100s:\ngot  %s\nwant %s", tt.body, line, tt.want)
 		}
 		id := strings.Split(tt.want, `"`)[1]
-		if len(s.published) != 1 || !strings.Contains(s.published[0], `"id":"`+id+`"`) || !strings.Contains(s.published[0], `"deadletterreason":"`) {
-			t.Errorf("%.100s: published %.300s", tt.body, s.published)
+		published := s.published()
+		if len(published) != 1 || !strings.Contains(published[0], `"id":"`+id+`"`) || !strings.Contains(published[0], `"deadletterreason":"`) {
+			t.Errorf("%.100s: published %.300s", tt.body, published)
 		}
 	}
 }
@@ -131,49 +178,46 @@ func TestOrderMayHaveOtherMembers(t *testing.T) {
 // Dapr's own metadata of the subscription is not for the retry topic: what is moved there has
 // its envelope already.
 func TestRawPayloadsAreAppliedAndMovedOnce(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	s.subscription = map[string]string{"rawPayload": "true", "queueType": "quorum"}
-	_, subscriptions := s.do("GET", "/dapr/subscribe", "", "")
-	is.True(strings.Contains(subscriptions, `"topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter","metadata":{"queueType":"quorum","rawPayload":"true"}`))
-	is.True(strings.Contains(subscriptions, `"route":"orders/retry","metadata":{"queueType":"quorum"}`))
+	synctest.Test(t, func(t *testing.T) {
+		s := newServiceTest(t)
+		s.subscription = map[string]string{"rawPayload": "true", "queueType": "quorum"}
+		_, subscriptions := s.do("GET", "/dapr/subscribe", "", "")
+		is := is.New(t)
+		is.True(strings.Contains(subscriptions, `"topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter","metadata":{"queueType":"quorum","rawPayload":"true"}`))
+		is.True(strings.Contains(subscriptions, `"route":"orders/retry","metadata":{"queueType":"quorum"}`))
 
-	const order = `{"orderId":"o","itemId":"item1","quantity":1}`
-	deliver := func(path, event, want string) {
-		t.Helper()
-		if status, got := s.do("POST", path, eventType, event); status != 200 || !strings.Contains(got, want) {
-			t.Errorf("%s to %s: got %d %s, want %s", event, path, status, got, want)
+		const order = `{"orderId":"o","itemId":"item1","quantity":1}`
+		deliver := func(m daprtest.Message, want string) {
+			t.Helper()
+			if status, got := s.deliver(m); status != "SUCCESS" || !strings.Contains(got, want) {
+				t.Errorf("%+v: got %s, want %s", m, got, want)
+			}
 		}
-	}
-	wrapped := func(message string) string {
-		return `{"specversion":"1.0","id":"random","source":"Dapr","data_base64":"` + base64.StdEncoding.EncodeToString([]byte(message)) + `"}`
-	}
-	s.broken = true
-	deliver("/orders", wrapped(order), `{"status":"SUCCESS","error":`)
-	_, moved, _ := strings.Cut(s.published[0], " ")
-	s.broken = false
-	deliver("/orders/retry", moved, `"remainingQuantity":-1`)
-	deliver("/orders/retry", moved, `processed already`)
-	deliver("/orders", wrapped(moved), `processed already`) // sent again by hand
-	event := `{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`
-	deliver("/orders", wrapped(event), `"remainingQuantity":-2`)
-	deliver("/orders", strings.Replace(wrapped(event), "random", "another", 1), `processed already`)
+		s.fail("/v1.0/state/")
+		deliver(daprtest.Message{Event: []byte(order)}, `{"status":"SUCCESS","error":`)
+		moved := s.daprd.Published()[0]
+		s.fail("nothing")
+		deliver(moved, `"remainingQuantity":-1`)
+		deliver(moved, `processed already`)
+		deliver(daprtest.Message{Event: moved.Event}, `processed already`) // sent again by hand
+		event := daprtest.Message{Event: []byte(`{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`)}
+		deliver(event, `"remainingQuantity":-2`)
+		deliver(event, `processed already`) // in another envelope
+		time.Sleep(time.Hour)               // until nothing is tried any more
+	})
 }
 
 func TestDataOfAnEventComesInThreeForms(t *testing.T) {
-	const order = `{"orderId":"o","itemId":"item1","quantity":1}`
-	for i, data := range []string{
-		`"data":` + order,
-		`"datacontenttype":"text/plain","data":` + strings.ReplaceAll(fmt.Sprintf("%q", order), "`", ""),
-		`"datacontenttype":"application/octet-stream","data_base64":"` + base64.StdEncoding.EncodeToString([]byte(order)) + `"`,
-	} {
+	for _, contentType := range []string{"application/json", "text/plain", "application/octet-stream"} {
+		is := is.New(t)
 		s := newServiceTest(t)
-		event := fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"s","type":"t",%s}`, i, data)
-		s.deliver(event, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"o","itemId":"item1",`+
+		_, answer := s.deliver(daprtest.Message{ContentType: contentType, Data: []byte(`{"orderId":"o","itemId":"item1","quantity":1}`)})
+		is.Equal(answer, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"o","itemId":"item1",`+
 			`"previousQuantity":0,"orderedQuantity":1,"remainingQuantity":-1}`)
 	}
 }
 
+// The rules for JSON, keys, integers and events are tested in packages web and daprhttp.
 func TestBadEventsAreDroppedAndBadRequestsRefused(t *testing.T) {
 	// data returns the event around a good order but for one field.
 	order := func(field, value string) string {
@@ -185,54 +229,25 @@ func TestBadEventsAreDroppedAndBadRequestsRefused(t *testing.T) {
 	tests := []struct{ body, wantError string }{
 		{`{"orderId":"o","quantity":1}`, "OrderPlaced event is missing itemId"},
 		{order("itemId", `""`), "OrderPlaced event is missing itemId"},
-		{order("itemId", `null`), "OrderPlaced event is missing itemId"},
 		{`{}`, "OrderPlaced event is missing itemId"},
 		{`{"ITEMID":"i","quantity":1}`, "OrderPlaced event is missing itemId"},
 		{order("quantity", `0`), "OrderPlaced event is missing quantity"},
 		{order("quantity", `null`), "OrderPlaced event is missing quantity"},
-		{`{"orderId":"o","itemId":"i"}`, "OrderPlaced event is missing quantity"},
 		{order("quantity", `-1`), "quantity must not be negative"},
-		{order("quantity", `1.5`), "quantity must be an integer"},
-		{order("quantity", `1e3`), "quantity must be an integer"},
-		{order("quantity", `"1"`), "quantity must be a number"},
-		{order("quantity", `true`), "quantity must be a number"},
-		{order("quantity", `[]`), "quantity must be a number"},
 		{order("quantity", `9007199254740992`), "quantity must not be greater than 9007199254740991"},
-		{order("quantity", `1`+strings.Repeat("0", 999)), "quantity must not be greater than 9007199254740991"},
 		{order("orderId", `1`), "orderId must be a string"},
-		{order("orderId", `{}`), "orderId must be a string"},
 		{order("orderId", `"a||b"`), `orderId must not contain "||"`},
-		{order("orderId", `"a\u0000b"`), "orderId must not contain control characters"},
 		{order("itemId", `1`), "itemId must be a string"},
-		{order("itemId", `["i"]`), "itemId must be a string"},
 		{order("itemId", `"a||b"`), `itemId must not contain "||"`},
-		{order("itemId", `"."`), `itemId must not be "." or ".."`},
-		{order("itemId", `".."`), `itemId must not be "." or ".."`},
-		{order("itemId", `"a\tb"`), "itemId must not contain control characters"},
-		{order("itemId", `"`+strings.Repeat("x", 257)+`"`), "itemId must not be longer than 256 bytes"},
-		{order("itemId", `"\ud800"`), "itemId must be valid Unicode"},
-		{order("itemId", "\"\xff\""), "not valid UTF-8"},
-		{``, ""},
-		{`{`, ""},
 		{`null`, ""},
-		{`[]`, ""},
-		{`"order"`, ""},
-		{`1`, ""},
-		{order("orderId", `"o"`) + `{}`, ""},
 		{`not JSON`, ""},
 	}
 	events := []struct{ body, wantError string }{ // these are no bare orders, whatever their content type
 		{`{"specversion":"1.0","source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "id is missing"},
-		{`{"specversion":"1.0","id":"","source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "id is missing"},
-		{`{"specversion":"1.0","id":1,"source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "not a CloudEvent"},
 		{event(`"subject":"no data"`), "the event's data is no order"},
 		{event(`"data":null`), "the event's data is no order"},
-		{event(`"data":"text"`), "the event's data is no order"},
-		{event(`"data":["array"]`), "the event's data is no order"},
 		{event(`"datacontenttype":"text/plain","data":"text"`), "the event's data is no order"},
 		{event(`"data_base64":"!"`), "data_base64"},
-		{event(`"data_base64":"bm90IEpTT04="`), "the event's data is no order"},
-		{event(`"data_base64":"e30=","data":{}`), "both data and data_base64"},
 	}
 	for _, tt := range tests {
 		if tt.wantError != "" {
@@ -270,8 +285,9 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 	if contentType == eventType {
 		letters = 1
 	}
-	if len(s.published) != letters || letters == 1 && !strings.Contains(s.published[0], `"deadletterreason":"`) {
-		t.Errorf("%.80q as %q: published %.200q", body, contentType, s.published)
+	published := s.published()
+	if len(published) != letters || letters == 1 && !strings.Contains(published[0], `"deadletterreason":"`) {
+		t.Errorf("%.80q as %q: published %.200q", body, contentType, published)
 	}
 }
 
@@ -280,11 +296,11 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 	s := newServiceTest(t)
 	s.put("item1", `"a dozen"`)
 	const data = `{"orderId":"o","itemId":"item1","quantity":1}`
-	status, body := s.do("POST", "/orders", eventType, `{"specversion":"1.0","id":"e1","source":"s","data":`+data+`}`)
-	is.Equal(status, 200)
-	is.True(strings.Contains(body, `"status":"SUCCESS","error":`))
-	is.Equal(len(s.published), 1) // the dead letter
-	status, body = s.do("POST", "/orders", "", data)
+	result, answer := s.deliver(daprtest.Message{Data: []byte(data)})
+	is.Equal(result, "SUCCESS")
+	is.True(strings.Contains(answer, `"status":"SUCCESS","error":`))
+	is.Equal(len(s.published()), 1) // the dead letter
+	status, body := s.do("POST", "/orders", "", data)
 	is.Equal(status, 500)
 	is.True(strings.Contains(body, "the stored stock must be an integer"))
 	status, _ = s.do("GET", "/inventory/item1", "", "")
@@ -294,37 +310,28 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 // An order that can't be applied now goes to the retry topic, and stays with the sidecar
 // when that can't be reached either.
 func TestStoreThatFails(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	s.broken = true
-	const event = `{"specversion":"1.0","id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`
-	status, body := s.do("POST", "/orders", eventType, event)
-	is.Equal(status, 200)
-	is.True(strings.HasPrefix(body, `{"status":"SUCCESS","error":`))
-	is.Equal(s.published, []string{"/v1.0/publish/pubsub-retry/OrderPlaced-retry?metadata.rawPayload=true " + event})
-	s.publishStatus = http.StatusInternalServerError
-	status, body = s.do("POST", "/orders", eventType, event)
-	is.Equal(status, 500)
-	is.True(strings.Contains(body, `"status":"RETRY"`))
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := newServiceTest(t)
+		s.fail("/v1.0/state/")
+		const event = `{"specversion":"1.0","id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`
+		result, answer := s.deliver(daprtest.Message{Event: []byte(event)})
+		is.Equal(result, "SUCCESS")
+		is.True(strings.HasPrefix(answer, `{"status":"SUCCESS","error":`))
+		is.Equal(s.published(), []string{"pubsub-retry OrderPlaced-retry " + event})
+		s.fail("/") // and nothing can be published
+		result, _ = s.deliver(daprtest.Message{Event: []byte(event)})
+		is.Equal(result, "RETRY")
 
-	status, body = s.do("GET", "/inventory/item1", "", "")
-	is.Equal(status, 500)
-	is.Equal(body, `{"error":"Failed to read inventory quantity"}`)
-	status, body = s.do("POST", "/inventory/item1", "", `{"quantity":1}`)
-	is.Equal(status, 500)
-	is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
-	is.True(strings.Count(s.logs.String(), "sidecar answered 500") >= 4) // the log says why
-}
-
-// A delivery that breaks off is no reason to drop the event.
-func TestBodyThatBreaksOffMeansRetry(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	r := httptest.NewRequest("POST", "/orders", io.MultiReader(strings.NewReader(`{"specversion":"1.0",`), iotest.ErrReader(io.ErrUnexpectedEOF)))
-	r.Header.Set("Content-Type", eventType)
-	w := s.serve(r)
-	is.Equal(w.Code, 500)
-	is.True(strings.Contains(w.Body.String(), `"status":"RETRY"`))
+		status, body := s.do("GET", "/inventory/item1", "", "")
+		is.Equal(status, 500)
+		is.Equal(body, `{"error":"Failed to read inventory quantity"}`)
+		status, body = s.do("POST", "/inventory/item1", "", `{"quantity":1}`)
+		is.Equal(status, 500)
+		is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
+		is.True(strings.Count(s.logs.String(), "sidecar answered 500") >= 4) // the log says why
+		time.Sleep(time.Hour)                                                // until nothing is tried any more
+	})
 }
 
 func TestStockIsSetAndRead(t *testing.T) {
@@ -351,36 +358,19 @@ func TestBadStockRequestsAreRefused(t *testing.T) {
 		want       int
 		wantError  string
 	}{
-		{"/inventory/item1", ``, 400, "not valid JSON"},
-		{"/inventory/item1", `{`, 400, "not valid JSON"},
-		{"/inventory/item1", good + `x`, 400, "not valid JSON"},
 		{"/inventory/item1", `quantity=1`, 400, "not valid JSON"},
 		{"/inventory/item1", `100`, 400, "must be a JSON object"},
-		{"/inventory/item1", `[100]`, 400, "must be a JSON object"},
-		{"/inventory/item1", `null`, 400, "must be a JSON object"},
 		{"/inventory/item1", `{}`, 400, "quantity is required"},
 		{"/inventory/item1", `{"quantity":null}`, 400, "quantity is required"},
 		{"/inventory/item1", `{"Quantity":1}`, 400, "quantity is required"},
 		{"/inventory/item1", `{"quantity":"1"}`, 400, "quantity must be a number"},
-		{"/inventory/item1", `{"quantity":true}`, 400, "quantity must be a number"},
-		{"/inventory/item1", `{"quantity":[1]}`, 400, "quantity must be a number"},
-		{"/inventory/item1", `{"quantity":-1}`, 400, "quantity must not be negative"},
-		{"/inventory/item1", `{"quantity":0.5}`, 400, "quantity must be an integer"},
-		{"/inventory/item1", `{"quantity":1e2}`, 400, "quantity must be an integer"},
 		{"/inventory/item1", `{"quantity":9007199254740992}`, 400, "quantity must not be greater than"},
-		{"/inventory/item1", "{\"quantity\":1,\"x\":\"\xff\"}", 400, "not valid UTF-8"},
 		{"/inventory/item1", `{"quantity":1,"x":"` + strings.Repeat("x", maxBodyBytes) + `"}`, 413, "must not be longer than"},
 		{"/inventory/", good, 400, "itemId must not be empty"},
-		{"/inventory/%2E", good, 400, `itemId must not be "."`},
 		{"/inventory/%2E%2E", good, 400, `itemId must not be "."`},
 		{"/inventory/a||b", good, 400, `itemId must not contain "||"`},
-		{"/inventory/a%7C%7Cb", good, 400, `itemId must not contain "||"`},
 		{"/inventory/a%00b", good, 400, "itemId must not contain control characters"},
-		{"/inventory/a%0Ab", good, 400, "itemId must not contain control characters"},
-		{"/inventory/a%C2%85b", good, 400, "itemId must not contain control characters"},
 		{"/inventory/%FF", good, 400, "itemId must be valid UTF-8"},
-		{"/inventory/%ED%A0%80", good, 400, "itemId must be valid UTF-8"},
-		{"/inventory/" + strings.Repeat("x", 257), good, 400, "itemId must not be longer than 256 bytes"},
 		{"/inventory/" + strings.Repeat("%C3%A9", 129), good, 400, "itemId must not be longer than 256 bytes"},
 	}
 	for _, tt := range tests {
@@ -412,23 +402,30 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 
 func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
 	for _, tt := range []struct {
-		metadata, filter string
-		want             bool
+		maxConcurrency int
+		header         http.Header
+		fault          daprtest.Fault
+		want           bool
 	}{
-		{`{"appConnectionProperties":{"port":5001}}`, "", true},
-		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":-1}}`, "", true},
-		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":2}}`, "", true},
-		{`{"appConnectionProperties":{"port":5001,"maxConcurrency":1}}`, "", false},
-		{`{"appConnectionProperties":{"port":5001}}`, "answered", false},
-		{``, "", true}, // the sidecar does not say
+		{want: true},
+		{maxConcurrency: -1, want: true},
+		{maxConcurrency: 2, want: true},
+		{maxConcurrency: 1, want: false},
+		{header: http.Header{"Dapr-Filter": {"answered"}}, want: false},
+		{maxConcurrency: 1, fault: daprtest.Fault{Status: 500}, want: true}, // the sidecar does not say
 	} {
 		s := newServiceTest(t)
-		s.metadata = tt.metadata
-		r := httptest.NewRequest("GET", "/dapr/subscribe", nil)
-		r.Header.Set("dapr-app-id", "inventory-service") // as a sidecar does
-		r.Header.Set("dapr-filter", tt.filter)
-		s.serve(r)
+		s.daprd.MaxConcurrency, s.daprd.AppHeader = tt.maxConcurrency, tt.header
+		s.daprd.Fault = func(r daprtest.Request) daprtest.Fault {
+			if r.Path == "/v1.0/metadata" {
+				return tt.fault
+			}
+			return daprtest.Fault{}
+		}
 		s.do("GET", "/dapr/subscribe", "", "") // by hand, which says nothing about the sidecar
+		for range 2 {
+			s.deliver(daprtest.Message{Data: []byte(`{"itemId":"item1","quantity":1}`)})
+		}
 		if got := strings.Count(s.logs.String(), "--app-max-concurrency 1") == 1; got != tt.want {
 			t.Errorf("%+v: warned %t", tt, got)
 		}
@@ -481,7 +478,6 @@ func TestPagesOfOtherSitesMayOnlyRead(t *testing.T) {
 		{"dapr-caller-app-id", "stranger", []int{200, 200, 200, 200, 200, 200}}, // this header tells nothing
 	} {
 		s := newServiceTest(t)
-		s.metadata = `{}`
 		for i, request := range requests {
 			r := httptest.NewRequest(request.method, request.path, strings.NewReader(request.body))
 			r.Header.Set("Content-Type", request.contentType)
