@@ -139,8 +139,8 @@ func TestMovedEventIsTheEventThatItWas(t *testing.T) {
 					is.Equal(s.serve(r).Code, 200)
 				}
 				deliver(tt.raw, tt.header, tt.body)
-				is.Equal(len(s.published), 1)
-				topic, moved, _ := strings.Cut(s.published[0], " ")
+				is.Equal(len(s.published()), 1)
+				topic, moved, _ := strings.Cut(s.published()[0], " ")
 				if topic == "pubsub/dead" {
 					letter, err := DecodeDeadLetter([]byte(moved))
 					is.NoErr(err)

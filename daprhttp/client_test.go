@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
 // recorded is what a sidecar got.
@@ -27,31 +29,16 @@ type recorded struct {
 	Body   string
 }
 
-// sidecar starts a server that records requests and gives one answer to all.
-func sidecar(t *testing.T, status int, header http.Header, body string) (*Client, *[]recorded) {
-	t.Helper()
-	var got []recorded
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, name := range []string{"User-Agent", "Accept-Encoding", "Content-Length"} {
-			r.Header.Del(name)
-		}
-		got = append(got, recorded{r.Method + " " + r.URL.EscapedPath(), r.URL.Query(), r.Header, string(text)})
-		for name := range header {
-			w.Header().Set(name, header.Get(name))
-		}
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body)
-	}))
-	t.Cleanup(server.Close)
-	return &Client{Endpoint: server.URL}, &got
+// sidecar returns a client of a sidecar that gives one answer to all calls.
+func sidecar(status int, header http.Header, body string) (*Client, *daprtest.Sidecar) {
+	s := &daprtest.Sidecar{Fault: func(daprtest.Request) daprtest.Fault {
+		return daprtest.Fault{Status: status, Header: header, Body: body}
+	}}
+	return &Client{HTTPClient: s.Client()}, s
 }
 
 // check compares the one request that was made with the one that was wanted.
-func check(t *testing.T, got *[]recorded, want recorded) {
+func check(t *testing.T, got *daprtest.Sidecar, want recorded) {
 	t.Helper()
 	if want.Query == nil {
 		want.Query = url.Values{}
@@ -62,18 +49,23 @@ func check(t *testing.T, got *[]recorded, want recorded) {
 	if want.Body != "" && want.Header.Get("Content-Type") == "" {
 		want.Header.Set("Content-Type", "application/json")
 	}
-	if diff := cmp.Diff([]recorded{want}, *got); diff != "" {
+	var all []recorded
+	for _, r := range got.Requests() {
+		r.Header.Del("Accept-Encoding")
+		all = append(all, recorded{r.Method + " " + r.Path, r.Query, r.Header, r.Body})
+	}
+	if diff := cmp.Diff([]recorded{want}, all); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
 
 func TestPublish(t *testing.T) {
 	is := is.New(t)
-	c, got := sidecar(t, 204, nil, "")
+	c, got := sidecar(204, nil, "")
 	is.NoErr(c.Publish(t.Context(), "pubsub", "topic", Message{Data: []byte(`{"a":1}`)}))
 	check(t, got, recorded{Line: "POST /v1.0/publish/pubsub/topic", Body: `{"a":1}`})
 
-	c, got = sidecar(t, 204, nil, "")
+	c, got = sidecar(204, nil, "")
 	is.NoErr(c.Publish(t.Context(), "a pubsub", "a/topic+", Message{
 		Data: []byte("text"), ContentType: "text/plain",
 		ID:       "an id&",
@@ -90,7 +82,7 @@ func TestPublish(t *testing.T) {
 
 func TestGetState(t *testing.T) {
 	is := is.New(t)
-	c, got := sidecar(t, 200, http.Header{"Etag": {"7"}}, `{"a":1}`)
+	c, got := sidecar(200, http.Header{"Etag": {"7"}}, `{"a":1}`)
 	v, err := c.GetState(t.Context(), "statestore", "a/b+c d%", GetStateOptions{Consistency: Strong, Metadata: map[string]string{"partitionKey": "p"}})
 	is.NoErr(err)
 	is.Equal(string(v.Value), `{"a":1}`)
@@ -101,7 +93,7 @@ func TestGetState(t *testing.T) {
 		Query: url.Values{"consistency": {"strong"}, "metadata.partitionKey": {"p"}},
 	})
 
-	c, _ = sidecar(t, 204, nil, "")
+	c, _ = sidecar(204, nil, "")
 	v, err = c.GetState(t.Context(), "statestore", "key", GetStateOptions{})
 	is.NoErr(err)
 	is.True(v.Value == nil) // there is no such key
@@ -116,7 +108,7 @@ func TestGetState(t *testing.T) {
 
 func TestGetBulkState(t *testing.T) {
 	is := is.New(t)
-	c, got := sidecar(t, 200, nil, `[{"key":"a","data":{"x":1},"etag":"7"},{"key":"b"},{"key":"c","error":"unreadable"}]`)
+	c, got := sidecar(200, nil, `[{"key":"a","data":{"x":1},"etag":"7"},{"key":"b"},{"key":"c","error":"unreadable"}]`)
 	values, err := c.GetBulkState(t.Context(), "statestore", []string{"a", "b", "c"}, GetBulkStateOptions{Parallelism: 5, Metadata: map[string]string{"m": "n"}})
 	is.NoErr(err)
 	want := []StateValue{
@@ -133,14 +125,14 @@ func TestGetBulkState(t *testing.T) {
 		Body:  `{"keys":["a","b","c"],"parallelism":5}`,
 	})
 
-	c, _ = sidecar(t, 200, nil, "") // what Dapr answers when one of the values is no JSON
+	c, _ = sidecar(200, nil, "") // what Dapr answers when one of the values is no JSON
 	_, err = c.GetBulkState(t.Context(), "statestore", []string{"a", "b"}, GetBulkStateOptions{})
 	is.True(err != nil)
 }
 
 func TestSaveState(t *testing.T) {
 	is := is.New(t)
-	c, got := sidecar(t, 204, nil, "")
+	c, got := sidecar(204, nil, "")
 	is.NoErr(c.SaveState(t.Context(), "statestore",
 		StateItem{Key: "a", Value: map[string]int{"x": 1}, ETag: "7", Options: StateOptions{Concurrency: FirstWrite, Consistency: Strong}},
 		StateItem{Key: "b", Value: true, Metadata: TTL(60)},
@@ -151,12 +143,12 @@ func TestSaveState(t *testing.T) {
 			`{"key":"b","value":true,"metadata":{"ttlInSeconds":"60"}}]`,
 	})
 	is.True(c.SaveState(t.Context(), "statestore", StateItem{Key: "c", Value: func() {}}) != nil) // no JSON
-	is.Equal(len(*got), 1)
+	is.Equal(len(got.Requests()), 1)
 }
 
 func TestDeleteState(t *testing.T) {
 	is := is.New(t)
-	c, got := sidecar(t, 204, nil, "")
+	c, got := sidecar(204, nil, "")
 	is.NoErr(c.DeleteState(t.Context(), "statestore", StateItem{
 		Key: "key", ETag: "7", Options: StateOptions{FirstWrite, Eventual}, Metadata: map[string]string{"m": "n"},
 	}))
@@ -169,7 +161,7 @@ func TestDeleteState(t *testing.T) {
 
 func TestStateTransaction(t *testing.T) {
 	is := is.New(t)
-	c, got := sidecar(t, 204, nil, "")
+	c, got := sidecar(204, nil, "")
 	is.NoErr(c.StateTransaction(t.Context(), "statestore", []StateOperation{
 		{"upsert", StateItem{Key: "a", Value: 1}},
 		{"delete", StateItem{Key: "b", ETag: "7", Options: StateOptions{Concurrency: FirstWrite}}},
@@ -212,14 +204,16 @@ func TestErrorIsFoundInEveryCall(t *testing.T) {
 	}
 	for name, call := range calls {
 		for _, a := range answers {
-			c, _ := sidecar(t, a.status, http.Header{"Location": {"/elsewhere"}}, a.body)
-			err := call(t.Context(), c)
+			_, s := sidecar(a.status, http.Header{"Location": {"/elsewhere"}}, a.body)
+			server := httptest.NewServer(s)
+			err := call(t.Context(), &Client{Endpoint: server.URL})
+			server.Close()
 			var e *Error
 			if !errors.As(err, &e) || *e != a.want || !strings.HasSuffix(err.Error(), a.text) {
 				t.Errorf("%s, %d: got %v, want %v", name, a.status, err, a.text)
 			}
 		}
-		c, _ := sidecar(t, 204, nil, "")
+		c, _ := sidecar(204, nil, "")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := call(ctx, c); !errors.Is(err, context.Canceled) {
@@ -245,7 +239,7 @@ func TestCallIsBoundedInTime(t *testing.T) {
 
 func TestAnswerIsBoundedInSize(t *testing.T) {
 	is := is.New(t)
-	c, _ := sidecar(t, 200, nil, `"12345678"`)
+	c, _ := sidecar(200, nil, `"12345678"`)
 	c.MaxResponseBytes = 10
 	_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
 	is.NoErr(err)
@@ -257,7 +251,7 @@ func TestAnswerIsBoundedInSize(t *testing.T) {
 
 func TestTokenAndTraceArePassedOn(t *testing.T) {
 	is := is.New(t)
-	c, got := sidecar(t, 204, nil, "")
+	c, got := sidecar(204, nil, "")
 	c.APIToken = "secret"
 	incoming := http.Header{}
 	incoming.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -269,7 +263,7 @@ func TestTokenAndTraceArePassedOn(t *testing.T) {
 		"Tracestate":     {"a=b"},
 	}})
 
-	c, got = sidecar(t, 204, nil, "")
+	c, got = sidecar(204, nil, "")
 	is.NoErr(c.DeleteState(ContextWithTrace(t.Context(), http.Header{"Tracestate": {"a=b"}}), "s", StateItem{Key: "k"}))
 	check(t, got, recorded{Line: "DELETE /v1.0/state/s/k"}) // a state without a trace means nothing
 }
@@ -301,7 +295,7 @@ func TestListsOfATraceArePassedOn(t *testing.T) {
 		{"a trace that is none", http.Header{"Traceparent": {strings.Repeat("x", 1<<15)}, "Tracestate": {"a=1"}}, nil},
 		{"a trace that is too long", http.Header{"Traceparent": {parent + strings.Repeat("x", 1<<15)}}, nil},
 	} {
-		c, got := sidecar(t, 204, nil, "")
+		c, got := sidecar(204, nil, "")
 		if err := c.DeleteState(ContextWithTrace(t.Context(), tt.incoming), "s", StateItem{Key: "k"}); err != nil {
 			t.Error(tt.what, err)
 		}

@@ -1,7 +1,6 @@
 package daprhttp
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,24 +8,17 @@ import (
 	"time"
 
 	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp/daprtest"
 )
-
-// A queue is a topic in memory, and the sidecar that publishes to it.
-type queue []string
-
-func (q *queue) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(r.Body)
-	*q = append(*q, string(body))
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody}, err
-}
 
 // An event that is published twice, and goes round in the retry topic for as long as it is
 // refused, stays two events there.
 func TestRetryTopicDoesNotGrow(t *testing.T) {
 	is := is.New(t)
-	var waiting queue
+	sidecar := new(daprtest.Sidecar)
 	later := Topic{
-		Sidecar:    &Client{HTTPClient: &http.Client{Transport: &waiting}, PublishTwice: true},
+		Sidecar:    &Client{HTTPClient: sidecar.Client(), PublishTwice: true},
 		PubsubName: "pubsub-retry", Name: "later",
 	}
 	retries, err := Retries(later, time.Microsecond)
@@ -46,12 +38,11 @@ func TestRetryTopicDoesNotGrow(t *testing.T) {
 	}
 	body := strings.Replace(event("e1", "again"), "{", `{"pubsubname":"pubsub","topic":"topic",`, 1)
 	deliver("/events", body)
-	is.Equal(len(waiting), 2) // the move to another topic is worth two
-	for range 200 {
-		next := waiting[0]
-		waiting = waiting[1:]
-		is.Equal(next, body)
-		deliver("/later", next)
+	is.Equal(len(sidecar.Published()), 2) // the move to another topic is worth two
+	for i := range 200 {
+		next := sidecar.Published()[i]
+		is.Equal(string(next.Event), body)
+		deliver("/later", string(next.Event))
 	}
-	is.Equal(len(waiting), 2)
+	is.Equal(len(sidecar.Published()), 202)
 }

@@ -1,6 +1,7 @@
 package daprhttp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,44 +18,41 @@ import (
 	"time"
 
 	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
 // A subscriber has a handler to which each event says what becomes of it, and a sidecar
-// that keeps what is published.
+// in memory.
 type subscriber struct {
 	Subscription
-	mu        sync.Mutex
-	handled   []string                       // IDs
-	moved     []string                       // what Moved was told
-	published []string                       // topic and body
-	publish   func(topic, body string) error // nil: all succeeds
+	daprd   daprtest.Sidecar
+	mu      sync.Mutex
+	handled []string // IDs
+	moved   []string // what Moved was told
 }
 
-// RoundTrip is the sidecar.
-func (s *subscriber) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	topic := strings.TrimPrefix(r.URL.Path, "/v1.0/publish/")
-	if r.URL.RawQuery != "metadata.rawPayload=true" {
-		topic += "?" + r.URL.RawQuery
-	}
-	if err := r.Context().Err(); err != nil {
-		return nil, err
-	}
-	if s.publish != nil {
-		if err := s.publish(topic, string(body)); err != nil {
-			if answer, ok := err.(*Error); ok {
-				return &http.Response{StatusCode: answer.StatusCode, Body: http.NoBody}, nil
-			}
-			return nil, err
+// published returns the component, the topic and the event of each message that was
+// published as it is, and notes the others.
+func (s *subscriber) published() (all []string) {
+	for _, m := range s.daprd.Published() {
+		text := m.PubsubName + "/" + m.Topic + " " + string(m.Data)
+		if !bytes.Equal(m.Data, m.Event) {
+			text = "not raw: " + text
 		}
+		all = append(all, text)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.published = append(s.published, topic+" "+string(body))
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody}, nil
+	return all
+}
+
+// refuse lets the sidecar refuse what is longer than limit.
+func (s *subscriber) refuse(status, limit int) {
+	s.daprd.Fault = func(r daprtest.Request) daprtest.Fault {
+		if len(r.Body) > limit {
+			return daprtest.Fault{Status: status}
+		}
+		return daprtest.Fault{}
+	}
 }
 
 func newSubscriber() *subscriber {
@@ -83,7 +81,7 @@ func newSubscriber() *subscriber {
 // to returns the topic to which a wrapper moves events.
 func (s *subscriber) to(topic string) Topic {
 	return Topic{
-		Sidecar: &Client{HTTPClient: &http.Client{Transport: s}}, PubsubName: "pubsub", Name: topic,
+		Sidecar: &Client{HTTPClient: s.daprd.Client()}, PubsubName: "pubsub", Name: topic,
 		Moved: func(_ context.Context, e Event, err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -203,8 +201,8 @@ func TestBodyThatBreaksOffIsDeliveredAgain(t *testing.T) {
 		r := httptest.NewRequest("POST", "/events", io.MultiReader(strings.NewReader(beginning), iotest.ErrReader(io.ErrUnexpectedEOF)))
 		r.Header.Set("Content-Type", eventContentType)
 		w := s.serve(r)
-		if w.Code != 500 || !strings.Contains(w.Body.String(), `"status":"RETRY"`) || len(s.published)+len(s.handled) > 0 {
-			t.Errorf("got %d %s, published %v, handled %v", w.Code, w.Body, s.published, s.handled)
+		if w.Code != 500 || !strings.Contains(w.Body.String(), `"status":"RETRY"`) || len(s.published())+len(s.handled) > 0 {
+			t.Errorf("got %d %s, published %v, handled %v", w.Code, w.Body, s.published(), s.handled)
 		}
 	}
 }
@@ -271,8 +269,8 @@ func TestDroppedEventBecomesOneDeadLetterThatSaysWhy(t *testing.T) {
 			status, got := s.post(eventContentType, tt.body)
 			is.Equal(status, 200)
 			is.Equal(got, fmt.Sprintf(`{"status":"SUCCESS","error":%q}`, tt.wantAnswer))
-			is.Equal(len(s.published), 1)
-			written, found := strings.CutPrefix(s.published[0], "pubsub/dead ")
+			is.Equal(len(s.published()), 1)
+			written, found := strings.CutPrefix(s.published()[0], "pubsub/dead ")
 			is.True(found)
 			if tt.wantLetter != "" {
 				is.Equal(written, tt.wantLetter)
@@ -290,7 +288,7 @@ func TestDroppedEventBecomesOneDeadLetterThatSaysWhy(t *testing.T) {
 				is.Equal(letter.ID, "e")
 			}
 			s.post(eventContentType, tt.body) // redelivered, it is the same letter
-			is.Equal(s.published[0], s.published[1])
+			is.Equal(s.published()[0], s.published()[1])
 		})
 	}
 }
@@ -319,18 +317,13 @@ func TestDeadLetterThatIsNotTaken(t *testing.T) {
 			is := is.New(t)
 			s := newSubscriber()
 			s.wrap(t, time.Second)
-			s.publish = func(_, body string) error {
-				if len(body) > tt.limit {
-					return &Error{StatusCode: tt.code}
-				}
-				return nil
-			}
+			s.refuse(tt.code, tt.limit)
 			_, got := s.post(eventContentType, event("e1", tt.data))
 			is.True(strings.HasPrefix(got, `{"status":"`+tt.want+`"`))
-			is.Equal(len(s.published), tt.times)
+			is.Equal(len(s.published()), tt.times)
 			is.Equal(len(s.moved), 1)
 			if tt.times > 0 {
-				letter, err := DecodeDeadLetter([]byte(strings.TrimPrefix(s.published[0], "pubsub/dead ")))
+				letter, err := DecodeDeadLetter([]byte(strings.TrimPrefix(s.published()[0], "pubsub/dead ")))
 				is.NoErr(err)
 				is.Equal(letter.ID, "e1")
 				is.Equal(letter.Source, "s")
@@ -353,7 +346,7 @@ func TestEventThatCannotBeHandledNowIsMovedToTheRetryTopic(t *testing.T) {
 		is.Equal(got, `{"status":"SUCCESS","error":"not now"}`)
 		is.Equal(time.Since(start), 5*time.Second)
 		is.True(len(s.handled) > 5 && len(s.handled) < 15) // tried again, and not without pause
-		is.Equal(s.published, []string{"pubsub/later " + event("e1", "again")})
+		is.Equal(s.published(), []string{"pubsub/later " + event("e1", "again")})
 		is.Equal(s.moved, []string{"e1 to later: <nil>"})
 	})
 }
@@ -373,7 +366,7 @@ func TestEventIsHandledAtTheFirstTryThatSucceeds(t *testing.T) {
 		_, got := s.post(eventContentType, event("e1", ""))
 		is.Equal(got, `{"status":"SUCCESS"}`)
 		is.True(time.Since(start) < 5*time.Second)
-		is.Equal(len(s.published), 0)
+		is.Equal(len(s.published()), 0)
 	})
 }
 
@@ -401,7 +394,7 @@ func TestEventStaysWhenTheRetryTopicCannotBeReached(t *testing.T) {
 		is := is.New(t)
 		s := newSubscriber()
 		s.wrap(t, 5*time.Second)
-		s.publish = func(string, string) error { return &Error{StatusCode: 500} }
+		s.refuse(500, 0)
 		status, got := s.post(eventContentType, event("e1", "again"))
 		is.Equal(status, 500)
 		is.Equal(got, `{"status":"RETRY","error":"not now"}`)
@@ -418,7 +411,7 @@ func TestNothingThatAPersonSentIsMoved(t *testing.T) {
 		is.Equal(status, 500)
 		status, _ = s.post("application/json", event("e1", "never"))
 		is.Equal(status, 400)
-		is.Equal(len(s.published), 0)
+		is.Equal(len(s.published()), 0)
 	})
 }
 
@@ -431,8 +424,8 @@ func TestMovedEventsArePublishedTwice(t *testing.T) {
 	is.NoErr(err)
 	s.Wrap = dead
 	s.post(eventContentType, event("e1", "never"))
-	is.Equal(len(s.published), 2)
-	is.Equal(s.published[0], s.published[1])
+	is.Equal(len(s.published()), 2)
+	is.Equal(s.published()[0], s.published()[1])
 }
 
 // The documentation says how much memory a delivery takes. Here it is measured while the

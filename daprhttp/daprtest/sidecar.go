@@ -271,7 +271,9 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !answered {
 		return nil, io.ErrUnexpectedEOF // as when a connection breaks
 	}
-	return w.Result(), nil
+	resp := w.Result()
+	resp.Request = r
+	return resp, nil
 }
 
 // serve calls a handler. It returns false if the handler aborts, as net/http lets it.
