@@ -10,5 +10,6 @@
 //
 // Package [example.com/dapr-orders/daprhttp/once] applies each event to a value in a state
 // store once. Package [example.com/dapr-orders/daprhttp/web] has what every small HTTP
-// service needs and is not Dapr's.
+// service needs and is not Dapr's. Package [example.com/dapr-orders/daprhttp/daprtest] is a
+// sidecar in memory, for unit tests.
 package daprhttp
