@@ -222,6 +222,7 @@ func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 		`(application/cloudevents+json) {"id":"e2","data":{"answer":"UNKNOWN"},"traceparent":"00-11111111111111111111111111111111-b7ad6b7169203331-01"}`,
 		`?metadata.rawPayload=true (application/json) {"id":"raw","data":{"answer":"404"}}`,
 		`?metadata.rawPayload=true (application/json) no JSON`,
+		`(application/json) {"answer":"no status"}`,
 		`(application/json) {"answer":"500"}`,
 		`(application/json) {"answer":"abort"}`,
 		`() {"answer":"201"}`,
@@ -267,10 +268,10 @@ func (d *deliveries) all() []string {
 }
 
 var (
-	now     = regexp.MustCompile(`"time":"[^"]*"`)
-	span    = regexp.MustCompile(`("trace(?:id|parent)":"00-.{32})-[^"]*"`)
-	random  = regexp.MustCompile(`"id":"[0-9a-f]{8}-[^"]*"`)
-	wanted  = regexp.MustCompile(`answer\\?":\\?"([\w ]*)`)
+	now    = regexp.MustCompile(`"time":"[^"]*"`)
+	span   = regexp.MustCompile(`("trace(?:id|parent)":"00-.{32})-[^"]*"`)
+	random = regexp.MustCompile(`"id":"[0-9a-f]{8}-[^"]*"`)
+	wanted = regexp.MustCompile(`answer\\?":\\?"([\w ]*)`)
 )
 
 func (d *deliveries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -312,6 +313,8 @@ func (d *deliveries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case answer == "no JSON":
 		_, _ = io.WriteString(w, answer)
+	case answer == "no status":
+		_, _ = io.WriteString(w, "{}")
 	case n == 1:
 		w.WriteHeader(status)
 	default:

@@ -1,7 +1,6 @@
 package daprtest
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -42,7 +41,10 @@ type stateValue struct {
 // value returns what is stored under a key and has not expired.
 func (s *Sidecar) value(storeName, key string) (stateValue, bool) {
 	v, ok := s.stores[storeName][key]
-	return v, ok && (v.expires.IsZero() || time.Now().Before(v.expires))
+	if !ok || !v.expires.IsZero() && !time.Now().Before(v.expires) {
+		return stateValue{}, false
+	}
+	return v, true
 }
 
 // set stores a value under the next ETag.
@@ -88,7 +90,7 @@ func (s *Sidecar) check(storeName string, item stateItem) error {
 	current, exists := s.value(storeName, item.Key)
 	switch {
 	case item.Options.Concurrency == "last-write":
-	case item.ETag != "" && item.ETag != current.etag, item.ETag != "" && !exists:
+	case item.ETag != "" && item.ETag != current.etag:
 		return conflict{item.Key, http.StatusConflict}
 	case item.ETag == "" && item.Options.Concurrency == "first-write" && exists:
 		return conflict{item.Key, http.StatusInternalServerError}
@@ -179,10 +181,7 @@ func (s *Sidecar) getBulkState(storeName string, r Request) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range request.Keys {
-		v, ok := s.value(storeName, key)
-		if !ok {
-			v = stateValue{}
-		}
+		v, _ := s.value(storeName, key)
 		values = append(values, value{key, v.json, v.etag})
 	}
 	return jsonAnswer(http.StatusOK, encode(values))
@@ -254,7 +253,7 @@ func (s *Sidecar) stateTransaction(storeName string, r Request) answer {
 	if a := s.refuseState(storeName); a != nil {
 		return *a
 	}
-	if err := json.NewDecoder(bytes.NewReader([]byte(r.Body))).Decode(&request); err != nil {
+	if err := json.NewDecoder(strings.NewReader(r.Body)).Decode(&request); err != nil {
 		return malformed(err)
 	}
 	for _, o := range request.Operations {
