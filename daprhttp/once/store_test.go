@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -176,6 +177,20 @@ func TestWhatIsAskedOfTheStateStore(t *testing.T) {
 			`[{"key":"apple","value":{"once":2,"value":99,"ids":"` + id + `","by":"A.1"},"etag":"1","options":{` + options + `}}]`,
 			`[{"key":"` + markerKey("apple", ID(id)) + `","value":"` + id + `","metadata":{"ttlInSeconds":"` + tt.ttl + `"}` + markerOptions + `}]`,
 		})
+	}
+}
+
+// Markers expire. The records of keys that look like markers do not.
+func TestMarkersExpireAndRecordsDoNot(t *testing.T) {
+	is := is.New(t)
+	sidecar := new(daprtest.Sidecar)
+	s := &daprStore{sidecar: &daprhttp.Client{HTTPClient: sidecar.Client()}, name: "statestore", markerTTL: time.Minute}
+	keys := []string{sharedKey("apple", 1), recordKey("apple"), recordKey("~apple"), recordKey("a/b"), recordKey(markerKey("apple", event("e1", "apple").ID))}
+	for _, key := range keys {
+		is.NoErr(s.save(t.Context(), key, "", 1))
+	}
+	for i, r := range sidecar.Requests() {
+		is.Equal(strings.Contains(r.Body, "ttlInSeconds"), i == 0) // only the marker expires
 	}
 }
 
