@@ -39,13 +39,19 @@ test:
 		echo "== make $$part took $$(($$(date +%s) - started)) s"; \
 	done
 
-# Formatting, vet, and builds as users make them: without the workspace, and for
-# other systems.
+# Formatting, vet, staticcheck, the workflows, and builds as users make them: without the
+# workspace, and for other systems. The tools come through the Go module proxy.
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT  := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 check:
 	@command -v go >/dev/null || { echo "Go is not installed: see https://go.dev/dl/"; exit 1; }
 	@unformatted=$$(gofmt -l $(MODULES)); test -z "$$unformatted" || { echo "gofmt -w is needed for: $$unformatted"; exit 1; }
 	go vet $(PACKAGES)
 	go vet -tags soak,faults ./e2e
+	$(STATICCHECK) $(PACKAGES)
+	$(STATICCHECK) -tags soak,faults ./e2e
+	cd e2e/bench/sdk && GOWORK=off $(STATICCHECK) ./...
+	$(ACTIONLINT) -shellcheck= -pyflakes= .github/workflows/*.yml
 	for module in $(MODULES) e2e/bench/sdk; do (cd $$module && GOWORK=off go build -o /dev/null ./...) || exit 1; done
 	for os in windows darwin; do for program in ./order ./inventory ./daprhttp/deadletters ./e2e/launch; do GOOS=$$os go build -o /dev/null $$program || exit 1; done; done
 

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,9 +109,6 @@ func (l *load) place() {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
-
-// itemOf returns the item that an order is for.
-func (l *load) itemOf(orderID string) string { return orderID[:strings.LastIndex(orderID, "-")] }
 
 // goesOn waits until so many more orders have been accepted, and so many more
 // have been counted, than when it was called.

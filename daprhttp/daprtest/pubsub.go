@@ -221,7 +221,7 @@ func (s *Sidecar) subscription(ctx context.Context, m Message) (subscription, er
 			return sub, nil
 		}
 	}
-	return subscription{}, fmt.Errorf("App has no subscription for topic %q of %q", m.Topic, m.PubsubName)
+	return subscription{}, fmt.Errorf("the app has no subscription for topic %q of %q", m.Topic, m.PubsubName)
 }
 
 // subscribe asks App for its subscriptions.
@@ -233,7 +233,7 @@ func (s *Sidecar) subscribe(ctx context.Context) (all []subscription, err error)
 		"Content-Type": {"application/json"}, "Dapr-App-Id": {s.appID()},
 	}))
 	if !answered || w.Code != http.StatusOK {
-		return nil, errors.New("App does not answer GET /dapr/subscribe with 200")
+		return nil, errors.New("the app does not answer GET /dapr/subscribe with 200")
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil {
 		return nil, fmt.Errorf("GET /dapr/subscribe: %w", err)

@@ -106,7 +106,7 @@ func TestStateExpires(t *testing.T) {
 		is.NoErr(err)
 		time.Sleep(time.Minute - 1)
 		is.Equal(s.State("store"), map[string]string{"k": "1"})
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		is.Equal(s.State("store"), map[string]string{})
 		s.SetState("store", "k", `{"a":1}`)
 		time.Sleep(time.Hour)

@@ -28,8 +28,9 @@ func TestCommitsNameTheRivals(t *testing.T) {
 		is.Equal(c.rivals(author{name: "A"}) == 0, i >= maxCommits-1)
 	}
 	is.Equal(c, commits("A.29"))
-	a := newAuthor()
-	is.True(a.next() != a.next() && newAuthor().next() != newAuthor().next())
+	a, b := newAuthor(), newAuthor()
+	first, second := a.next(), a.next()
+	is.True(first != second && first != b.next())
 }
 
 // lateStore returns a store that takes half a commit for each call, give or take a half.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
 )
 
@@ -21,12 +20,17 @@ const maxHeaderBytes = 5 << 20
 // has no such address, or another program has the port.
 func Listen(addr string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
-	switch {
-	case err == nil:
+	if err == nil {
 		return ln, nil
-	case errors.As(err, new(*net.DNSError)) || errors.Is(err, syscall.EADDRNOTAVAIL):
+	}
+	// Systems have different codes for these errors. Another port of the same host tells
+	// them apart.
+	host, _, _ := net.SplitHostPort(addr)
+	other, hostErr := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if hostErr != nil {
 		return nil, fmt.Errorf("%w (set APP_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0)", err)
 	}
+	other.Close()
 	return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
 }
 
