@@ -466,7 +466,10 @@ func TestNoBackendIsNamedInTheServices(t *testing.T) {
 	for _, folder := range []string{"order", "inventory", "daprhttp"} {
 		files := 0
 		must(t, filepath.WalkDir(filepath.Join(project.Root, folder), func(file string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() {
+			switch {
+			case err == nil && entry.Name() == "daprtest": // says whose answers it gives
+				return filepath.SkipDir
+			case err != nil || filepath.Ext(file) != ".go":
 				return err
 			}
 			files++

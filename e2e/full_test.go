@@ -42,6 +42,7 @@ func TestRedisWithoutMemory(t *testing.T) {
 		"both":        func(s *system) []*stack.Redis { return []*stack.Redis{s.redis(), s.State.(*stack.Redis)} },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := startSystem(t, systemOptions{replicas: 2, separateState: true})
 			full := func(bytes string) {
 				for _, r := range servers(s) {
@@ -77,6 +78,7 @@ func TestRedisWithoutRoomOnTheDisk(t *testing.T) {
 		"state store": func(s *system) *stack.Redis { return s.State.(*stack.Redis) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := startSystem(t, systemOptions{replicas: 2, separateState: true})
 			l := s.startLoad("item1", 100, nil)
 			l.goesOn(t, 50)
