@@ -41,7 +41,7 @@ func promiseOrdersAtTheSameTime(t *testing.T, b stack.Backend) string {
 			t.Errorf("%s is in the logs %d times", orderID, len(times))
 		}
 	}
-	return fmt.Sprintf("%d of %d counted", len(s.processed), orders)
+	return fmt.Sprintf("%d of %d applied", len(s.processed), orders)
 }
 
 func promiseEventDeliveredAgain(t *testing.T, b stack.Backend) string {
@@ -74,7 +74,7 @@ func promiseEventDeliveredAgain(t *testing.T, b stack.Backend) string {
 		}
 	}
 	s.waitForStock("item1", 90)
-	return fmt.Sprintf("%d deliveries, counted once", 2*times+len(s.inventory))
+	return fmt.Sprintf("%d deliveries, applied once", 2*times+len(s.inventory))
 }
 
 func TestIdempotencyKeyMakesARepeatedRequestCountOnce(t *testing.T) {

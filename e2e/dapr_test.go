@@ -21,7 +21,7 @@ import (
 // sidecar that is used. One that is gone fails: what was done about it may go, too.
 func TestFaultsOfDapr(t *testing.T) {
 	for _, fault := range []struct {
-		name  string // in components/README.md
+		name  string // in components/dapr-issues.md
 		shown func(t *testing.T) bool
 	}{
 		{"an event on Redis whose handler fails once is lost", eventIsLost},
@@ -35,8 +35,8 @@ func TestFaultsOfDapr(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(fault.name, ",", ""), func(t *testing.T) {
 			t.Parallel()
-			if !strings.Contains(document(t, "components/README.md"), "| "+fault.name+" |") {
-				t.Errorf("components/README.md does not name the fault: %s", fault.name)
+			if !strings.Contains(document(t, "components/dapr-issues.md"), "| "+fault.name+" |") {
+				t.Errorf("components/dapr-issues.md does not name the fault: %s", fault.name)
 			}
 			if !fault.shown(t) {
 				t.Errorf("the fault is gone: %s", fault.name)

@@ -16,12 +16,12 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// promiseDeadLetters types the commands for dead letters that components/README.md has.
+// promiseDeadLetters types the commands for dead letters that components/operations.md has.
 func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	is := is.New(t)
-	commands := strings.Split(strings.TrimSpace(strings.Join(blocks(t, "components/README.md", "shell"), "")), "\n")
+	commands := strings.Split(strings.TrimSpace(strings.Join(blocks(t, "components/operations.md", "shell"), "")), "\n")
 	if len(commands) != 3 {
-		t.Fatalf("components/README.md has %d commands for dead letters: serve, list and send are 3", len(commands))
+		t.Fatalf("components/operations.md has %d commands for dead letters: serve, list and send are 3", len(commands))
 	}
 	const goRun = "go run ./deadletters "
 	flags, args, _ := strings.Cut(commands[0], goRun)

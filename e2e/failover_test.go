@@ -198,7 +198,7 @@ func TestRedisFailoverLosesWhatItAcknowledged(t *testing.T) {
 			must(t, err)
 			t.Logf("| Redis whose replica takes over, min-replicas-to-write %s | %d writes acknowledged | %d of them lost |", minReplicas, acknowledged, acknowledged-kept)
 			if acknowledged == kept {
-				t.Error("nothing was lost: components/README.md says otherwise")
+				t.Error("nothing was lost: components/operations.md says otherwise")
 			}
 		})
 	}

@@ -52,7 +52,7 @@ func askComponents(t *testing.T, folder string) (table string, kept bool) {
 	must(t, err)
 	run := fmt.Sprintf("run%d-", time.Now().UnixMilli())
 	var b strings.Builder
-	fmt.Fprintf(&b, "| | %s |\n| --- | --- |\n", filepath.Base(folder))
+	fmt.Fprintf(&b, "| test | %s |\n| --- | --- |\n", filepath.Base(folder))
 	kept = true
 	for _, p := range promises {
 		backend, err := stack.GivenBackend(folder, run)
@@ -175,10 +175,10 @@ func TestComponentsOfDaprInit(t *testing.T) {
 	}
 	t.Run("asked", func(t *testing.T) {
 		for name, want := range map[string]*regexp.Regexp{
-			"OrdersAtTheSameTime": regexp.MustCompile(`^2000 of 2000 counted$`),
-			"EventDeliveredAgain": regexp.MustCompile(`^52 deliveries, counted once$`),
+			"OrdersAtTheSameTime": regexp.MustCompile(`^2000 of 2000 applied$`),
+			"EventDeliveredAgain": regexp.MustCompile(`^52 deliveries, applied once$`),
 			"UnusualIDs":          regexp.MustCompile(`^24 of 24$`),
-			"StateStoreAway":      regexp.MustCompile(`^NOT KEPT: .* set aside`),
+			"StateStoreAway":      regexp.MustCompile(`^NOT KEPT: .* in the dead-letter topic`),
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

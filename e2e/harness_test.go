@@ -82,7 +82,7 @@ type systemOptions struct {
 	// prepare may change the component files, which are in a folder.
 	prepare func(resources string)
 
-	// unfiltered starts sidecars without the filter: see components/README.md.
+	// unfiltered starts sidecars without the filter: see components/dapr-issues.md.
 	unfiltered bool
 
 	// admit is a subscriber beside the inventory service, as components/redis/pubsub.yaml

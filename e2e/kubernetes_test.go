@@ -45,7 +45,7 @@ func TestKubernetesFilesFitTogether(t *testing.T) {
 func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 	t.Parallel()
 	k := newKubernetes(t)
-	const readme = "../README.md"
+	const readme = "README.md"
 	for _, wrong := range []struct{ file, old, new, want string }{
 		// Not what Kubernetes, kustomize or Dapr take.
 		{"inventory.yaml", "  replicas: 3", "  replica: 3", "replica"},
@@ -140,7 +140,7 @@ func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 
 // kubernetes has the files of components/kubernetes, and what they have to fit.
 type kubernetes struct {
-	files       map[string]string // and ../README.md
+	files       map[string]string // and the README
 	components  map[string]componentSchema
 	resources   map[string]resourceSchema // Dapr's, by kind
 	annotations []string                  // that Dapr knows
@@ -163,7 +163,7 @@ func newKubernetes(t *testing.T) *kubernetes {
 	components := filepath.Join(project.Root, "components")
 	dapr := daprModule(t, "github.com/dapr/dapr")
 	k := &kubernetes{
-		files:      map[string]string{"../README.md": read(components, "README.md")},
+		files:      make(map[string]string),
 		components: readSchemas(t),
 		resources: map[string]resourceSchema{
 			"Component":     readResourceSchema(t, "components.yaml"),
@@ -253,7 +253,7 @@ func (k *kubernetes) decode() (cluster, error) {
 // manifests returns the names of the files but kustomization.yaml.
 func (k *kubernetes) manifests() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(k.files)), func(file string) bool {
-		return file == "kustomization.yaml" || file == "../README.md"
+		return file == "kustomization.yaml" || file == "README.md"
 	})
 }
 
@@ -387,7 +387,7 @@ func (k *kubernetes) checkKustomization(c cluster, wrong *faults) {
 		named = append(named, image.Name)
 		wrong.same("the new name of an image", image.Name, path.Base(image.NewName))
 	}
-	readme := k.files["../README.md"]
+	readme := k.files["README.md"]
 	for _, folders := range regexp.MustCompile(`ko build --base-import-paths (.*)`).FindAllStringSubmatch(readme, -1) {
 		for _, folder := range strings.Fields(folders[1]) {
 			built = append(built, path.Base(folder))
@@ -524,7 +524,7 @@ func (k *kubernetes) checkApp(d *appsv1.Deployment, c cluster, wrong *faults) {
 	wrong.same("APP_HOST", "0.0.0.0", env["APP_HOST"].Value)
 	for annotation, variable := range map[string]string{"dapr.io/app-token-secret": "APP_API_TOKEN", "dapr.io/api-token-secret": "DAPR_API_TOKEN"} {
 		secret := pod.Annotations[annotation]
-		wrong.unless(regexp.MustCompile(`kubectl create secret generic `+secret+` --from-literal=token=`).MatchString(k.files["../README.md"]), "the README makes no secret %s with a token", secret)
+		wrong.unless(regexp.MustCompile(`kubectl create secret generic `+secret+` --from-literal=token=`).MatchString(k.files["README.md"]), "the README makes no secret %s with a token", secret)
 		want := &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Key: "token"}}
 		wrong.same(variable, want, env[variable].ValueFrom)
 	}

@@ -143,7 +143,7 @@ func (l *load) endsExact(t *testing.T) string {
 		if t.Failed() { // where to look
 			n, err := l.s.Broker.Len(deadLetterTopic, "dead-letters")
 			stock, _ := l.s.stock(l.itemID)
-			verdicts.Store(t.Name(), fmt.Sprintf("%d of %d counted, %d set aside in the dead-letter topic", l.stock-stock, accepted, n))
+			verdicts.Store(t.Name(), fmt.Sprintf("%d of %d applied, %d in the dead-letter topic", l.stock-stock, accepted, n))
 			t.Logf("%d orders accepted, %d in the dead-letter topic (%v); not drained: %v", accepted, n, err, l.s.Broker.Drained("OrderPlaced", "inventory-service"))
 			t.Logf("no log says that these were counted: %v", l.uncounted())
 		}
@@ -161,7 +161,7 @@ func (l *load) endsExact(t *testing.T) string {
 		t.Errorf("%d orders are in the dead-letter topic, though nothing was wrong with them", n)
 	}
 	t.Logf("%d orders accepted and counted; %d answers were refusals", accepted, l.refused.Load())
-	return fmt.Sprintf("%d of %d counted", accepted, accepted)
+	return fmt.Sprintf("%d of %d applied", accepted, accepted)
 }
 
 // uncounted returns the orders that were accepted and of which no log says that they

@@ -30,16 +30,16 @@ type promise struct {
 // The promises, in the order in which e2e/README.md has them.
 var promises = []promise{
 	{"Walkthrough", "the walkthrough, word for word", true, promiseWalkthrough},
-	{"OrdersAtTheSameTime", "orders at the same time, over three replicas", true, promiseOrdersAtTheSameTime},
-	{"EventDeliveredAgain", "one event delivered again and again, and after restarts", false, promiseEventDeliveredAgain},
+	{"OrdersAtTheSameTime", "concurrent orders, with three replicas", true, promiseOrdersAtTheSameTime},
+	{"EventDeliveredAgain", "one event redelivered many times, and after restarts", false, promiseEventDeliveredAgain},
 	{"UnusualIDs", "items with unusual IDs", false, promiseUnusualIDs},
-	{"CountingProtocol", "the tests of the counting protocol, over this store", false, promiseCountingProtocol},
-	{"Poison", "what can't be counted goes to the dead-letter topic", false, promisePoison},
-	{"DeadLetters", "dead letters are kept over a kill -9, listed, sent again, and counted once", true, promiseDeadLetters},
-	{"ItemRefused", "an item that the state store refuses for a minute, others under load", false, promiseItemRefused},
-	{"StateStoreAway", "the state store away for 10 s, under load", false, promiseStateStoreAway},
-	{"BrokerKilled", "the broker killed with -9 and started again, under load", false, promiseBrokerKilled},
-	{"ProcessesKilled", "services and sidecars killed with -9, under load", true, promiseProcessesKilled},
+	{"CountingProtocol", "the tests of package `once`, over this store", false, promiseCountingProtocol},
+	{"Poison", "invalid events are moved to the dead-letter topic", false, promisePoison},
+	{"DeadLetters", "dead letters survive `kill -9`, are listed, resent and applied once", true, promiseDeadLetters},
+	{"ItemRefused", "the state store refuses one item for a minute, under load", false, promiseItemRefused},
+	{"StateStoreAway", "the state store unavailable for 10 s, under load", false, promiseStateStoreAway},
+	{"BrokerKilled", "the broker killed with `kill -9` and restarted, under load", false, promiseBrokerKilled},
+	{"ProcessesKilled", "services and sidecars killed with `kill -9`, under load", true, promiseProcessesKilled},
 	{"RollingRestart", "three replicas restarted one after another, under load", false, promiseRollingRestart},
 }
 
@@ -78,7 +78,7 @@ func promisesTable() string {
 	kept.Lock()
 	defer kept.Unlock()
 	var b strings.Builder
-	fmt.Fprint(&b, "| |")
+	fmt.Fprint(&b, "| test |")
 	for _, backend := range stack.Backends {
 		fmt.Fprintf(&b, " %s |", backend.Name)
 	}

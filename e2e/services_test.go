@@ -50,7 +50,7 @@ func TestReadmeStartsTheSameServices(t *testing.T) {
 func TestDocumentsStartSidecarsWithTheFilter(t *testing.T) {
 	t.Parallel()
 	commands := 0
-	for _, page := range []string{"README.md", "components/README.md", "daprhttp/subscriber.md", "inventory/shortest.md"} {
+	for _, page := range []string{"README.md", "components/operations.md", "daprhttp/subscriber.md", "inventory/shortest.md"} {
 		text := regexp.MustCompile("(?: \\\\| `)\n *").ReplaceAllString(document(t, page), " ")
 		for _, command := range regexp.MustCompile(`(?m)^ *dapr run .*--resources-path.*$`).FindAllString(text, -1) {
 			commands++

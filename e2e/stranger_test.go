@@ -168,7 +168,7 @@ func TestOtherSitesInABrowserAreRefused(t *testing.T) {
 	}
 	s.drained("inventory-service")
 	s.waitForStock("item1", 100)
-	// A sidecar without a token takes them, as components/README.md says.
+	// A sidecar without a token takes them, as components/security.md says.
 	page := http.Header{"Origin": {"https://example.com"}, "Content-Type": {"text/plain"}}
 	if a := s.send("POST", s.inventory[0].DaprURL("/v1.0/state/statestore"), `[{"key":"page","value":1}]`, page); a.status != 204 {
 		t.Errorf("a page writes the state store: got %d %s", a.status, a.body)

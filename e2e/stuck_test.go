@@ -177,5 +177,5 @@ func stuckItem(t *testing.T, b stack.Backend, long time.Duration, refuse func(t 
 		t.Logf("%d orders for the item that was refused, %d moved to the retry topic; of the others, the latest was counted %v after it was accepted",
 			ordered, s.moved.Load(), late.Round(time.Millisecond))
 	}
-	return fmt.Sprintf("%s of others, %d of %d of the item", figures, ordered, ordered)
+	return fmt.Sprintf("%s of other items, %d of %d of this item", figures, ordered, ordered)
 }

@@ -15,11 +15,11 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// TestTroubleshooting makes each mistake that components/README.md explains, and looks
+// TestTroubleshooting makes each mistake that components/troubleshooting.md explains, and looks
 // for what that says one sees.
 func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
-	const page = "components/README.md"
+	const page = "components/troubleshooting.md"
 	const order = `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	// placeOrder returns what the order service answers.
 	placeOrder := func(s *system, app *stack.App) string {

@@ -147,8 +147,8 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 	is.Equal(got["inventory_waiting_orders"], "0")
 	is.True(got["inventory_commits_total"] != "0")
 
-	// components/README.md names these of the sidecar's.
-	text := document(t, "components/README.md")
+	// components/operations.md names these of the sidecar's.
+	text := document(t, "components/operations.md")
 	var names []string
 	for name := range metrics(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", s.inventory[0].MetricsPort)) {
 		name, _, _ = strings.Cut(name, "{")

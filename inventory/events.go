@@ -65,7 +65,7 @@ func (s *service) warned(next http.Handler) http.Handler {
 		if r.URL.Path == "/dapr/subscribe" && fromSidecar && r.Header.Get("dapr-filter") == "" {
 			if m, err := s.sidecar.Metadata(r.Context()); err != nil || m.AppConnection.MaxConcurrency != 1 {
 				s.log.Warn("WARNING: this sidecar may lose events when a delivery fails. Start it with --config ../components/config.yaml" +
-					" and --resources-path ../components/redis, or with --app-max-concurrency 1. See components/lost-events.md.")
+					" and --resources-path ../components/redis, or with --app-max-concurrency 1. See components/dapr-issues.md.")
 			}
 		}
 		next.ServeHTTP(w, r)

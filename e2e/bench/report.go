@@ -50,7 +50,7 @@ func (b *bench) table() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds.\nThe interval in brackets has the true median with a confidence of 95 %%. A ratio is bold where the two intervals do not overlap.\n\n",
 		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.project.Daprd), "daprd-"), b.rounds)
-	t.WriteString("| | this project | compared with | ratio |\n| --- | --- | --- | --- |\n")
+	t.WriteString("| measurement | this project | compared with | ratio |\n| --- | --- | --- | --- |\n")
 	for _, c := range b.comparisons {
 		name := c.name
 		if c.note != "" {
@@ -62,7 +62,7 @@ func (b *bench) table() string {
 		}
 		fmt.Fprintf(&t, "| %s | %s | %s | %s |\n", name, c.figures(c.ours), c.figures(c.theirs), ratio)
 	}
-	t.WriteString("\n| | |\n| --- | --- |\n")
+	t.WriteString("\n### Cost\n\n| measurement | cost |\n| --- | --- |\n")
 	for _, f := range b.facts {
 		fmt.Fprintf(&t, "| %s | %s |\n", f[0], f[1])
 	}

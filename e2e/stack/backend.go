@@ -122,7 +122,7 @@ var Backends = []Backend{
 		State:   func(ctx context.Context, _ string) (Server, error) { return StartPostgreSQL(ctx) },
 		Forgets: true,
 		Cannot: map[string]string{
-			"BrokerKilled": "Mosquitto writes to its disk once a second, and acknowledges before",
+			"BrokerKilled": "Mosquitto acknowledges an event up to a second before it writes it to disk",
 		},
 	},
 }
