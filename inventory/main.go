@@ -11,17 +11,17 @@
 //
 // It reads these environment variables:
 //
-//	PORT, or APP_PORT                       the port on which it listens (5001)
-//	APP_HOST                                the interface on which it listens (127.0.0.1)
-//	DAPR_HTTP_ENDPOINT, or DAPR_HTTP_PORT   its sidecar (3500)
-//	DAPR_API_TOKEN                          the token that it sends to the sidecar
-//	APP_API_TOKEN                           the token that the sidecar must send
-//	APP_ID                                  its Dapr app ID (inventory-service)
-//	MARKER_TTL                              how long a redelivered event is recognised (24h)
-//	STATE_CONSISTENCY                       of state calls: strong, or the store's default (strong)
-//	PUBLISH_TWICE                           true: publish moved events twice
-//	SUBSCRIPTION_METADATA                   metadata of its subscriptions: name=value,…
-//	LOG_FORMAT                              text, or json (text)
+//	PORT, or else APP_PORT                       the port on which it listens (5001)
+//	APP_HOST                                     the interface on which it listens (127.0.0.1)
+//	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3500)
+//	DAPR_API_TOKEN                               the token that it sends to the sidecar
+//	APP_API_TOKEN                                the token that the sidecar must send
+//	APP_ID                                       its Dapr app ID (inventory-service)
+//	MARKER_TTL                                   how long a redelivered event is recognised (24h)
+//	STATE_CONSISTENCY                            of state calls: strong, or the store's default (strong)
+//	PUBLISH_TWICE                                true: publish moved events twice
+//	SUBSCRIPTION_METADATA                        metadata of its subscriptions: name=value,…
+//	LOG_FORMAT                                   text, or json (text)
 package main
 
 import (

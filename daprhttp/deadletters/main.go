@@ -25,16 +25,16 @@
 //
 // It reads these environment variables:
 //
-//	PORT, or APP_PORT                       the port on which it listens (5004)
-//	APP_HOST                                the interface on which it listens (127.0.0.1)
-//	DAPR_HTTP_ENDPOINT, or DAPR_HTTP_PORT   its sidecar (3504)
-//	DAPR_API_TOKEN                          the token that it sends to the sidecar
-//	APP_API_TOKEN                           the token that every request must have
-//	PUBSUB_NAME                             the pub/sub component (pubsub)
-//	SUBSCRIPTION_METADATA                   metadata of its subscription: name=value,…
-//	DEAD_LETTERS_DIR                        the folder of the files (dead-letters)
-//	PUBLISH_TWICE                           true: publish each letter twice
-//	LOG_FORMAT                              text, or json (text)
+//	PORT, or else APP_PORT                       the port on which it listens (5004)
+//	APP_HOST                                     the interface on which it listens (127.0.0.1)
+//	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3504)
+//	DAPR_API_TOKEN                               the token that it sends to the sidecar
+//	APP_API_TOKEN                                the token that every request must have
+//	PUBSUB_NAME                                  the pub/sub component (pubsub)
+//	SUBSCRIPTION_METADATA                        metadata of its subscription: name=value,…
+//	DEAD_LETTERS_DIR                             the folder of the files (dead-letters)
+//	PUBLISH_TWICE                                true: publish each letter twice
+//	LOG_FORMAT                                   text, or json (text)
 package main
 
 import (
@@ -107,7 +107,7 @@ func serve(ctx context.Context, env *web.Env, addr, token, deadLetterTopic, topi
 	if err != nil {
 		return err
 	}
-	s.log.Info(fmt.Sprintf("dead-letters listens on http://%s and keeps the letters of %s in %s", ln.Addr(), deadLetterTopic, s.kept.dir))
+	s.log.Info(fmt.Sprintf("dead-letters listens on http://%s and keeps what comes to %s in %s", ln.Addr(), deadLetterTopic, s.kept.dir))
 	defer s.log.Info("dead-letters has stopped")
 	return web.Serve(ctx, ln, handler, 20*time.Second)
 }
