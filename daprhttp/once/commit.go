@@ -56,7 +56,7 @@ func (w *worker[V]) commit() time.Duration {
 		return 0
 	}
 	w.conclude(&r, p)
-	return min(time.Duration(p.next.Commits.rivals(in.author))*time.Since(began), maxRest)
+	return min(time.Duration(p.next.Commits.rivals(in.author.name))*time.Since(began), maxRest)
 }
 
 var errNoETag = errors.New("the answer has no ETag, which once needs: the state store gives none, or a gateway before the sidecar removes it")
@@ -77,7 +77,7 @@ func (w *worker[V]) storeFault(etag string, r *record[V]) error {
 	switch {
 	case lost == nil:
 		return nil
-	case etag == lost.etag || r.damaged != nil || r.Commits.newestBy(w.in.author):
+	case etag == lost.etag || r.damaged != nil || r.Commits.newestBy(w.in.author.name):
 		return lost.err
 	}
 	w.in.conflicts.Add(1)

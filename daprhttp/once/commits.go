@@ -44,15 +44,15 @@ func (c commits) has(commit string) bool {
 func (c commits) with(commit string) commits {
 	names := append([]string{commit}, strings.Fields(string(c))...)
 	all := commits(strings.Join(names[:min(len(names), maxCommits)], " "))
-	if all.rivals(author{name: authorOf(commit)}) == 0 {
+	if all.rivals(authorOf(commit)) == 0 {
 		return commits(commit)
 	}
 	return all
 }
 
-// rivals returns how many authors besides a made these commits.
-func (c commits) rivals(a author) int {
-	seen := []string{a.name}
+// rivals returns how many authors besides this one made these commits.
+func (c commits) rivals(author string) int {
+	seen := []string{author}
 	for _, commit := range strings.Fields(string(c)) {
 		if name := authorOf(commit); !slices.Contains(seen, name) {
 			seen = append(seen, name)
@@ -62,4 +62,4 @@ func (c commits) rivals(a author) int {
 }
 
 // newestBy tells whether an author made the newest commit.
-func (c commits) newestBy(a author) bool { return c != "" && authorOf(string(c)) == a.name }
+func (c commits) newestBy(author string) bool { return c != "" && authorOf(string(c)) == author }

@@ -42,7 +42,7 @@ func (in *Inbox[V]) leaving(ids idSet, keep int, now time.Time) idSet {
 // every replica does, because the first one may have died.
 func (w *worker[V]) mark(r *record[V], p *plan[V]) {
 	now := time.Now()
-	keep := w.in.tuning.keep(p.applied, 1+p.next.Commits.rivals(w.in.author))
+	keep := w.in.tuning.keep(p.applied, 1+p.next.Commits.rivals(w.in.author.name))
 	was, is := w.in.leaving(r.IDs, keep, now), w.in.leaving(p.next.IDs, keep, now)
 	crossed := is.len() > keep && (was.len() <= keep || p.left > 0)
 	if !crossed && is.len() <= 3*keep && !w.full || w.writing != nil || now.Before(w.markAfter) || is == "" {

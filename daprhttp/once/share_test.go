@@ -16,16 +16,16 @@ import (
 func TestCommitsNameTheRivals(t *testing.T) {
 	is := is.New(t)
 	c := commits("C.9 A.2 C.8 B.1 A.1")
-	is.Equal(c.rivals(author{name: "C"}), 2)
-	is.Equal(c.rivals(author{name: "D"}), 3)
-	is.Equal(commits("").rivals(author{name: "A"}), 0)
+	is.Equal(c.rivals("C"), 2)
+	is.Equal(c.rivals("D"), 3)
+	is.Equal(commits("").rivals("A"), 0)
 	is.True(c.has("B.1") && !c.has("B.2") && !c.has("C") && !c.has(""))
-	is.True(c.newestBy(author{name: "C"}) && !c.newestBy(author{name: "A"}) && !commits("").newestBy(author{}))
+	is.True(c.newestBy("C") && !c.newestBy("A") && !commits("").newestBy(""))
 	is.Equal(c.with("B.2"), commits("B.2 C.9 A.2 C.8 B.1 A.1"))
 
 	for i := range 30 { // if one author made all commits, only the newest is named
 		c = c.with(fmt.Sprint("A.", i))
-		is.Equal(c.rivals(author{name: "A"}) == 0, i >= maxCommits-1)
+		is.Equal(c.rivals("A") == 0, i >= maxCommits-1)
 	}
 	is.Equal(c, commits("A.29"))
 	a, b := newAuthor(), newAuthor()
