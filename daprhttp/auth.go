@@ -8,14 +8,14 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// tokenHeader carries both tokens: the program's to the sidecar, and the
-// sidecar's to the program.
+// tokenHeader carries the program's token to the sidecar, and the sidecar's to the
+// program.
 const tokenHeader = "dapr-api-token"
 
-// RequireAppToken returns a handler that lets a request through to next only if
-// its header "dapr-api-token" holds token, and answers 401 otherwise. A program
-// passes it APP_API_TOKEN, which the sidecar knows too and sends with every
-// request. An empty token lets everything through.
+// RequireAppToken returns a handler that passes a request to next if its header
+// "dapr-api-token" holds token, and answers 401 otherwise. The token is that in
+// APP_API_TOKEN, which the sidecar sends with every request. An empty token passes
+// every request.
 //
 // The token keeps out programs that call the service directly. It does not keep out other
 // apps that have a sidecar: the program's own sidecar puts the token on each service
@@ -29,8 +29,8 @@ func RequireAppToken(token string, next http.Handler) http.Handler {
 	}
 	want := sha256.Sum256([]byte(token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Hashes have one length, so that the time of the comparison tells
-		// nothing, not even how long the token is.
+		// Hashes have the same length, so that the time of the comparison does
+		// not tell the length of the token.
 		got := sha256.Sum256([]byte(r.Header.Get(tokenHeader)))
 		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 			web.WriteError(w, http.StatusUnauthorized, "the header dapr-api-token must hold the token in APP_API_TOKEN")

@@ -14,8 +14,9 @@ import (
 )
 
 // decodeMessage reads an event in either mode of CloudEvents. In structured mode the body is
-// the event. In binary mode the body is the data, and the headers are the attributes: ce_id
-// and so on from a broker, whose metadata a sidecar delivers as headers, and ce-id over HTTP.
+// the event. In binary mode the body is the data, and the headers are the attributes. A
+// sidecar delivers the metadata of a broker's message as headers: ce_id and so on. Over HTTP
+// they are ce-id and so on.
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#31-binary-content-mode
 // and the bindings of the brokers beside it.
@@ -31,10 +32,10 @@ func isBinary(h http.Header) bool {
 	return cmp.Or(h.Get("ce-id"), h.Get("ce_id"), h.Get("ce-specversion"), h.Get("ce_specversion")) != ""
 }
 
-// structured returns an event in the JSON format that came in binary mode.
+// structured returns an event of the binary mode in the JSON format.
 func structured(h http.Header, data []byte) []byte {
 	event := make(map[string]any)
-	for _, prefix := range []string{"ce_", "ce-"} { // the second wins
+	for _, prefix := range []string{"ce_", "ce-"} { // the second overrides the first
 		for name := range h {
 			attribute, found := strings.CutPrefix(strings.ToLower(name), prefix)
 			value := h.Get(name)
@@ -59,6 +60,6 @@ func structured(h http.Header, data []byte) []byte {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(event) // strings, bytes and valid JSON always have a JSON
+	_ = encoder.Encode(event) // strings, bytes and valid JSON can always be encoded
 	return bytes.TrimSuffix(body.Bytes(), []byte{'\n'})
 }

@@ -21,7 +21,7 @@ func wrapped(id, message string) string {
 	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"Dapr","type":"t","datacontenttype":"application/octet-stream","data_base64":%q}`, id, message)
 }
 
-// Events in binary mode are told by their headers, whoever delivers them.
+// Headers identify an event in binary mode, from a sidecar and by hand.
 func TestBinaryEvents(t *testing.T) {
 	broker := map[string]string{"ce_specversion": "1.0", "ce_id": "e1", "ce_source": "/pos", "ce_type": "t", "ce_time": "now"}
 	hand := map[string]string{"ce-specversion": "1.0", "ce-id": "e1", "ce-source": "/pos", "ce-type": "t"}
@@ -51,21 +51,21 @@ func TestBinaryEvents(t *testing.T) {
 		"not percent-encoded in a broker":   {eventContentType, with(broker, "ce_id", "a%20"), order, "a%20 /pos " + order},
 		"a percent that encodes nothing":    {plain, with(hand, "ce-id", "100%"), order, "100% /pos " + order},
 		"text":                              {eventContentType, broker, `"text"`, `e1 /pos "text"`},
-		"text that says so":                 {"text/plain", hand, `"text"`, `e1 /pos "text"`},
+		"text/plain":                        {"text/plain", hand, `"text"`, `e1 /pos "text"`},
 		"bytes":                             {eventContentType, broker, "\x00\xff", "e1 /pos \x00\xff"},
 		"an array":                          {eventContentType, broker, ` [1]`, "e1 /pos [1]"},
 		"nothing":                           {eventContentType, broker, "", "e1 /pos "},
 		"data with members of an event":     {eventContentType, broker, `{"data":1,"id":"x"}`, `e1 /pos {"data":1,"id":"x"}`},
-		"a header that is called data":      {eventContentType, with(broker, "ce_data", "x"), order, "e1 /pos " + order},
-		"a header that is called so too":    {eventContentType, with(broker, "ce_data_base64", "eA=="), order, "e1 /pos " + order},
-		"attributes beside a whole event":   {eventContentType, broker, event("e9", "done"), `e9 s "done"`},
+		"a header called data":              {eventContentType, with(broker, "ce_data", "x"), order, "e1 /pos " + order},
+		"a header called data_base64":       {eventContentType, with(broker, "ce_data_base64", "eA=="), order, "e1 /pos " + order},
+		"attributes and a structured event": {eventContentType, broker, event("e9", "done"), `e9 s "done"`},
 		"without an id":                     {eventContentType, with(broker, "ce_id", ""), order, none},
 		"without a source":                  {plain, with(hand, "ce-source", ""), order, none},
 		"without specversion":               {plain, with(hand, "ce-specversion", ""), order, none},
 		"an id that is not UTF-8":           {eventContentType, with(broker, "ce_id", "\xff"), order, none},
-		"an id that decodes to such a one":  {plain, with(hand, "ce-id", "%FF"), order, none},
+		"an id that decodes to such an id":  {plain, with(hand, "ce-id", "%FF"), order, none},
 		"another version of CloudEvents":    {eventContentType, with(broker, "ce_specversion", "0.3"), order, none},
-		"an extension alone is bare data":   {plain, map[string]string{"ce-x": "1"}, order, "new  " + order},
+		"bare data with an extension":       {plain, map[string]string{"ce-x": "1"}, order, "new  " + order},
 		"a bare order by hand":              {plain, nil, order, "new  " + order},
 		"a bare order that a sidecar sends": {eventContentType, nil, order, none},
 	} {
@@ -86,7 +86,7 @@ func TestBinaryEvents(t *testing.T) {
 				r.Header.Set(name, value)
 			}
 			w := s.serve(r)
-			// JSON without the blanks between its tokens is the same data.
+			// JSON with and without blanks between its tokens is the same data.
 			if diff := cmp.Diff(strings.ReplaceAll(tt.want, `"n": `, `"n":`), strings.ReplaceAll(got, `"n": `, `"n":`)); diff != "" {
 				t.Errorf("answered %d %s; event (-want +got):\n%s", w.Code, w.Body, diff)
 			}
@@ -94,15 +94,15 @@ func TestBinaryEvents(t *testing.T) {
 	}
 }
 
-// What is moved, or is a dead letter that a person sends again, is the event that it was:
-// with its ID, its source and its data, whatever form it had.
-func TestMovedEventIsTheEventThatItWas(t *testing.T) {
+// A moved event, and a dead letter that a person sends again, keeps its ID, its source and
+// its data, in every form.
+func TestMovedEventIsTheSameEvent(t *testing.T) {
 	binary := http.Header{"Ce_specversion": {"1.0"}, "Ce_id": {"b"}, "Ce_source": {"s"}, "Ce_ext": {"kept"}}
 	for name, tt := range map[string]struct {
 		raw    bool // the subscription
 		header http.Header
 		body   string
-		wantID string // empty: it is no event, and its ID is made of its body
+		wantID string // empty: the body is not an event, and its hash is the ID
 	}{
 		"an event":                       {false, nil, event("e", "never"), "e"},
 		"with extensions":                {false, nil, `{"specversion":"1.0","id":"e","source":"s","ext":"kept","n":{"x":"<"},"data":"never"}`, "e"},
@@ -113,8 +113,8 @@ func TestMovedEventIsTheEventThatItWas(t *testing.T) {
 		"an event in a raw payload":      {true, nil, wrapped("random", "eyJzcGVjdmVyc2lvbiI6IjEuMCIsImlkIjoiaW5uZXIiLCJzb3VyY2UiOiJzIn0="), "inner"},
 		"in binary mode, and raw":        {true, binary, wrapped("random", "eyJuIjoxfQ=="), "b"},
 		"without an id":                  {false, nil, `{"data":1}`, ""},
-		"no JSON":                        {false, nil, "\x00\xff", ""},
-		"no JSON, and longer than short": {false, nil, strings.Repeat("\xff", 50<<10), ""},
+		"not JSON":                       {false, nil, "\x00\xff", ""},
+		"not JSON, and long":             {false, nil, strings.Repeat("\xff", 50<<10), ""},
 		"too long":                       {false, nil, event("e", strings.Repeat("x", 100<<10)), "e"},
 		"with the attributes of letters": {false, nil, `{"specversion":"1.0","id":"e","source":"s","deadletterreason":"x","deadlettersize":1}`, "e"},
 	} {
@@ -145,7 +145,7 @@ func TestMovedEventIsTheEventThatItWas(t *testing.T) {
 					letter, err := DecodeDeadLetter([]byte(moved))
 					is.NoErr(err)
 					is.True(letter.Reason != "")
-					is.Equal(letter.Size, len(letter.Body)) // whole
+					is.Equal(letter.Size, len(letter.Body)) // the letter has the whole body
 					moved = string(letter.Body)
 				}
 				deliver(false, nil, moved)

@@ -16,7 +16,7 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// defaultEndpoint is where a sidecar listens by default.
+// defaultEndpoint is the URL of a sidecar with Dapr's default port.
 const defaultEndpoint = "http://127.0.0.1:3500"
 
 // A Client calls the Dapr HTTP API of one sidecar. The zero value calls the
@@ -24,8 +24,8 @@ const defaultEndpoint = "http://127.0.0.1:3500"
 // once; its fields must not change after the first call.
 //
 // Every method returns an error that wraps an [*Error] when the sidecar
-// answered with a status other than 2xx, and the error of the connection
-// otherwise. A call that failed may still have taken effect.
+// answers with a status other than 2xx. Otherwise it wraps the error of the
+// connection. A call that failed may still have taken effect.
 type Client struct {
 	// Endpoint is the URL of the sidecar's HTTP API, without "/v1.0".
 	// Empty means http://127.0.0.1:3500.
@@ -43,21 +43,20 @@ type Client struct {
 	// Zero means 16 MiB.
 	MaxResponseBytes int64
 
-	// PublishTwice lets Publish publish each message two times, one after the other,
-	// for a broker whose word that it has a message can't be relied on. Subscribers
-	// must tell a repeated event from a new one.
+	// PublishTwice lets Publish publish each message two times, one after the other.
+	// It is for a broker that may lose a message after it acknowledged it.
+	// Subscribers must recognise duplicates.
 	PublishTwice bool
 
-	// HTTPClient carries the calls. Nil means a client shared by all Clients,
+	// HTTPClient sends the requests. Nil means a client that all Clients share,
 	// which keeps connections open for reuse.
 	HTTPClient *http.Client
 }
 
-// sharedHTTPClient differs from http.DefaultClient in three ways: it keeps as
-// many idle connections to the one sidecar as a busy service has calls under
-// way, where the default keeps two; it never uses a proxy, because the sidecar
-// is a neighbour and not a site on the web; and it follows no redirect, which
-// would carry the token to where it does not belong.
+// sharedHTTPClient differs from http.DefaultClient in three ways. It keeps as many
+// idle connections to the sidecar as a busy service has calls under way; the
+// default keeps two. It uses no proxy, because the sidecar runs on the same
+// machine. It follows no redirect, which would send the token to another server.
 var sharedHTTPClient = &http.Client{
 	Transport: &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -68,13 +67,13 @@ var sharedHTTPClient = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// ClientFromEnv returns a Client for the sidecar that the environment names:
-// the URL in DAPR_HTTP_ENDPOINT, or else the port in DAPR_HTTP_PORT (which
-// `dapr run` sets) on the loopback interface, or else defaultPort there. The
-// token is read from DAPR_API_TOKEN. getenv is usually [os.Getenv].
+// ClientFromEnv returns a Client for the sidecar that the environment names. Its
+// URL is that in DAPR_HTTP_ENDPOINT. If that is not set, it is 127.0.0.1 with the
+// port in DAPR_HTTP_PORT, which `dapr run` sets, or with defaultPort. The token
+// comes from DAPR_API_TOKEN. getenv is usually [os.Getenv].
 //
-// The error says which variables are wrong and what they may hold. It shows neither the
-// token nor a password in the URL.
+// The error names the wrong variables and the values that they may have. It shows
+// neither the token nor a password in the URL.
 func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error) {
 	env := web.NewEnv(getenv)
 	c := &Client{APIToken: env.Secret("DAPR_API_TOKEN"), Endpoint: env.URL("DAPR_HTTP_ENDPOINT", defaultEndpoint)}
@@ -84,14 +83,13 @@ func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error)
 	return c, env.Err()
 }
 
-// An Error is the sidecar's answer to a call that it did not carry out. Find it
-// with [errors.As].
+// An Error is the sidecar's answer to a call that failed. Find it with [errors.As].
 //
 // See https://docs.dapr.io/reference/api/error_codes/.
 type Error struct {
 	StatusCode int    // HTTP status
 	ErrorCode  string // such as "ERR_PUBSUB_NOT_FOUND"; empty when the answer was not Dapr's JSON
-	Message    string // what Dapr says of it, or the start of the answer's body
+	Message    string // Dapr's message, or the beginning of the answer's body
 }
 
 // Error returns the three fields on one line.
@@ -106,8 +104,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// newError reads Dapr's error JSON, {"errorCode":…,"message":…}. Anything else,
-// such as a proxy's page, is kept as text.
+// newError reads Dapr's error JSON, {"errorCode":…,"message":…}. It keeps another
+// body, such as a proxy's page, as text.
 func newError(status int, body []byte) *Error {
 	e := &Error{StatusCode: status}
 	var answer struct {
@@ -134,14 +132,14 @@ type request struct {
 	body        []byte
 }
 
-// An answer is what a sidecar returned with a status of 2xx.
+// An answer is the sidecar's answer with a status of 2xx.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// do carries out one call.
+// do makes one call.
 func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 10*time.Second))
 	defer cancel()
@@ -163,7 +161,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if c.APIToken != "" {
 		req.Header.Set(tokenHeader, c.APIToken)
 	}
-	// A gateway that compresses an answer takes its ETag away.
+	// A gateway that compresses an answer removes its ETag.
 	req.Header.Set("Accept-Encoding", "identity")
 	setTrace(ctx, req.Header)
 
@@ -173,7 +171,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	}
 	defer resp.Body.Close()
 	if encoding := strings.Join(resp.Header.Values("Content-Encoding"), ", "); encoding != "" && encoding != "identity" {
-		return answer{}, fmt.Errorf("daprhttp: %s %s: something before the sidecar has encoded the answer with %q, although identity was asked for", r.method, r.path, encoding)
+		return answer{}, fmt.Errorf("daprhttp: %s %s: a gateway before the sidecar has encoded the answer with %q, although the request accepts only identity", r.method, r.path, encoding)
 	}
 	most := cmp.Or(c.MaxResponseBytes, 16<<20)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
@@ -189,7 +187,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	return answer{resp.StatusCode, resp.Header, body}, nil
 }
 
-// doJSON carries out a call whose body is v as JSON.
+// doJSON makes a call whose body is v as JSON.
 func (c *Client) doJSON(ctx context.Context, r request, v any) (answer, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -199,8 +197,7 @@ func (c *Client) doJSON(ctx context.Context, r request, v any) (answer, error) {
 	return c.do(ctx, r)
 }
 
-// metadataQuery returns metadata in the form in which URLs carry it,
-// "metadata.<name>=<value>".
+// metadataQuery returns metadata as query parameters, "metadata.<name>=<value>".
 func metadataQuery(metadata map[string]string) url.Values {
 	query := make(url.Values, len(metadata))
 	for name, value := range metadata {
@@ -209,8 +206,8 @@ func metadataQuery(metadata map[string]string) url.Values {
 	return query
 }
 
-// segment returns text as one segment of a URL's path. A sidecar takes "+" for a
-// space, there too.
+// segment returns text as one segment of a URL's path. A sidecar decodes "+" as a
+// space, even in a path.
 func segment(text string) string {
 	return strings.ReplaceAll(url.PathEscape(text), "+", "%2B")
 }

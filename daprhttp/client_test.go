@@ -21,15 +21,15 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// recorded is what a sidecar got.
+// recorded is a request that a sidecar got.
 type recorded struct {
 	Line   string // method and escaped path
 	Query  url.Values
-	Header http.Header // without what every request has
+	Header http.Header // without the headers of every request
 	Body   string
 }
 
-// sidecar returns a client of a sidecar that gives one answer to all calls.
+// sidecar returns a client of a sidecar that gives the same answer to every call.
 func sidecar(status int, header http.Header, body string) (*Client, *daprtest.Sidecar) {
 	s := &daprtest.Sidecar{Fault: func(daprtest.Request) daprtest.Fault {
 		return daprtest.Fault{Status: status, Header: header, Body: body}
@@ -37,7 +37,7 @@ func sidecar(status int, header http.Header, body string) (*Client, *daprtest.Si
 	return &Client{HTTPClient: s.Client()}, s
 }
 
-// check compares the one request that was made with the one that was wanted.
+// check fails the test unless the sidecar got one request, and that is want.
 func check(t *testing.T, got *daprtest.Sidecar, want recorded) {
 	t.Helper()
 	if want.Query == nil {
@@ -96,7 +96,7 @@ func TestGetState(t *testing.T) {
 	c, _ = sidecar(204, nil, "")
 	v, err = c.GetState(t.Context(), "statestore", "key", GetStateOptions{})
 	is.NoErr(err)
-	is.True(v.Value == nil) // there is no such key
+	is.True(v.Value == nil) // the store does not have the key
 	is.Equal(v.ETag, "")
 
 	for _, key := range []string{"", ".", ".."} {
@@ -125,7 +125,7 @@ func TestGetBulkState(t *testing.T) {
 		Body:  `{"keys":["a","b","c"],"parallelism":5}`,
 	})
 
-	c, _ = sidecar(200, nil, "") // what Dapr answers when one of the values is no JSON
+	c, _ = sidecar(200, nil, "") // as Dapr answers when a value is not JSON
 	_, err = c.GetBulkState(t.Context(), "statestore", []string{"a", "b"}, GetBulkStateOptions{})
 	is.True(err != nil)
 }
@@ -142,7 +142,7 @@ func TestSaveState(t *testing.T) {
 		Body: `[{"key":"a","value":{"x":1},"etag":"7","options":{"concurrency":"first-write","consistency":"strong"}},` +
 			`{"key":"b","value":true,"metadata":{"ttlInSeconds":"60"}}]`,
 	})
-	is.True(c.SaveState(t.Context(), "statestore", StateItem{Key: "c", Value: func() {}}) != nil) // no JSON
+	is.True(c.SaveState(t.Context(), "statestore", StateItem{Key: "c", Value: func() {}}) != nil) // it can't be encoded
 	is.Equal(len(got.Requests()), 1)
 }
 
@@ -175,7 +175,7 @@ func TestStateTransaction(t *testing.T) {
 	})
 }
 
-func TestErrorIsFoundInEveryCall(t *testing.T) {
+func TestEveryCallReturnsTheSidecarsError(t *testing.T) {
 	calls := map[string]func(ctx context.Context, c *Client) error{
 		"Publish": func(ctx context.Context, c *Client) error { return c.Publish(ctx, "p", "t", Message{}) },
 		"GetState": func(ctx context.Context, c *Client) error {
@@ -227,7 +227,7 @@ func TestCallIsBoundedInTime(t *testing.T) {
 	wait := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(200)
-		w.(http.Flusher).Flush() // the header comes, the body does not
+		w.(http.Flusher).Flush() // the header arrives, the body does not
 		<-wait
 	}))
 	defer server.Close()
@@ -265,7 +265,7 @@ func TestTokenAndTraceArePassedOn(t *testing.T) {
 
 	c, got = sidecar(204, nil, "")
 	is.NoErr(c.DeleteState(ContextWithTrace(t.Context(), http.Header{"Tracestate": {"a=b"}}), "s", StateItem{Key: "k"}))
-	check(t, got, recorded{Line: "DELETE /v1.0/state/s/k"}) // a state without a trace means nothing
+	check(t, got, recorded{Line: "DELETE /v1.0/state/s/k"}) // tracestate without traceparent is ignored
 }
 
 // A header that is a list may be given several times.
@@ -288,11 +288,11 @@ func TestListsOfATraceArePassedOn(t *testing.T) {
 		{"more than a sidecar takes", http.Header{"Traceparent": {parent}, "Tracestate": long, "Baggage": long},
 			http.Header{"Traceparent": {parent}, "Tracestate": {strings.Join(long[:5], ",")}, "Baggage": {strings.Join(long[:20], ",")}}},
 		{"more members than a sidecar takes", http.Header{"Baggage": {strings.Join(short, ",")}}, http.Header{"Baggage": {strings.Join(short[:64], ",")}}},
-		{"a member that is longer than all may be", http.Header{"Baggage": {"a=" + strings.Repeat("x", 2046), "b=1"}}, http.Header{"Baggage": {"b=1"}}},
-		{"as long as all may be", http.Header{"Baggage": {"a=" + strings.Repeat("x", 2045)}}, http.Header{"Baggage": {"a=" + strings.Repeat("x", 2045)}}},
+		{"a member that is longer than the limit", http.Header{"Baggage": {"a=" + strings.Repeat("x", 2046), "b=1"}}, http.Header{"Baggage": {"b=1"}}},
+		{"a member that is as long as the limit", http.Header{"Baggage": {"a=" + strings.Repeat("x", 2045)}}, http.Header{"Baggage": {"a=" + strings.Repeat("x", 2045)}}},
 		{"a list of megabytes", http.Header{"Baggage": {"a=1", strings.Repeat("b,", 1<<20)}}, nil},
 		{"two traces", http.Header{"Traceparent": {parent, parent}, "Tracestate": {"a=1"}}, nil},
-		{"a trace that is none", http.Header{"Traceparent": {strings.Repeat("x", 1<<15)}, "Tracestate": {"a=1"}}, nil},
+		{"a malformed trace", http.Header{"Traceparent": {strings.Repeat("x", 1<<15)}, "Tracestate": {"a=1"}}, nil},
 		{"a trace that is too long", http.Header{"Traceparent": {parent + strings.Repeat("x", 1<<15)}}, nil},
 	} {
 		c, got := sidecar(204, nil, "")
@@ -304,8 +304,8 @@ func TestListsOfATraceArePassedOn(t *testing.T) {
 	}
 }
 
-// A gateway may compress what it is not asked to leave as it is, and takes the ETag away
-// then.
+// A gateway may compress an answer unless the request forbids it, and then removes the
+// ETag.
 func TestAnswersAreNotCompressed(t *testing.T) {
 	is := is.New(t)
 	obeys := true
@@ -329,7 +329,7 @@ func TestAnswersAreNotCompressed(t *testing.T) {
 	obeys = false
 	_, err = c.GetState(t.Context(), "s", "k", GetStateOptions{})
 	is.True(err != nil)
-	is.True(strings.Contains(err.Error(), `something before the sidecar has encoded the answer with "gzip"`))
+	is.True(strings.Contains(err.Error(), `a gateway before the sidecar has encoded the answer with "gzip"`))
 }
 
 func TestConnectionsAreReused(t *testing.T) {
@@ -386,7 +386,7 @@ func TestClientFromEnv(t *testing.T) {
 	}
 }
 
-// What would only fail at the first call fails at the start, and no secret is shown.
+// A wrong setting fails at the start and not at the first call. The error shows no secret.
 func TestClientFromEnvShowsNoSecret(t *testing.T) {
 	for _, tt := range []struct{ name, value string }{
 		{"DAPR_HTTP_ENDPOINT", "http://h:1?key=secret"}, {"DAPR_HTTP_ENDPOINT", "http://h:1?"},

@@ -12,21 +12,19 @@ import (
 	"strings"
 )
 
-// A DeadLetter is what [DeadLetters] publishes: an event that can never be handled, and
-// what is known about that. It travels as the event itself, with the CloudEvents
-// extension attributes deadletterreason, deadlettertopic and deadletterapp. A body that is
-// not an event, or too long with them, travels as the data of an event that stands in for it
-// and has the attribute deadlettersize too.
+// A DeadLetter is an event that can never be handled, with the reason. [DeadLetters]
+// publishes the event with the CloudEvents extension attributes deadletterreason,
+// deadlettertopic and deadletterapp. If the body is not an event, or too long with these
+// attributes, it publishes another event. That event has the body as its data, and the
+// attribute deadlettersize too.
 type DeadLetter struct {
-	Event         // what could be read of it
-	Reason string // why it can never be handled
-	From   string // the topic to which it was published first
-	AppID  string // the app that could not handle it
+	Event         // the attributes that could be read
+	Reason string // why the event can never be handled
+	From   string // the topic to which the event was published first
+	AppID  string // the app that could not handle the event
 
-	// Body is the body of the event as the app got it, or its beginning: Size is the
-	// length of the whole body in bytes.
-	Body []byte
-	Size int
+	Body []byte // the body of the event as the app got it, or its beginning
+	Size int    // the length of the whole body in bytes
 }
 
 const (
@@ -36,14 +34,13 @@ const (
 	sizeAttribute   = "deadlettersize"
 )
 
-// DeadLetters returns a wrapper whose handler publishes each event that the wrapped
-// handler drops to a dead-letter topic, with the reason. Then the event is done, and the
+// DeadLetters returns a wrapper. Its handler publishes each event that the wrapped handler
+// drops to a dead-letter topic, with the reason. The outcome is then StatusSuccess, and the
 // answer to the sidecar has the reason as "error". appID is the program's Dapr app ID.
 //
-// When the topic can't be reached, the outcome is StatusRetry. When the sidecar refuses
-// every letter for the topic, the outcome stays StatusDrop, so that the sidecar moves the
-// event to the DeadLetterTopic of its [Subscription] by itself. Events that a person sent
-// are not moved.
+// When the topic can't be reached, the outcome is StatusRetry. When the sidecar refuses to
+// publish to the topic, the outcome stays StatusDrop. The sidecar then moves the event to
+// the DeadLetterTopic of the [Subscription]. Events that a person sent are not moved.
 func DeadLetters(to Topic, appID string) (func(Handler) Handler, error) {
 	if err := to.check(); err != nil {
 		return nil, err
@@ -68,14 +65,14 @@ func DeadLetters(to Topic, appID string) (func(Handler) Handler, error) {
 }
 
 func newDeadLetter(e Event, appID string, why error) DeadLetter {
-	return DeadLetter{Event: e, Reason: cmp.Or(why, errors.New("the handler does not say why")).Error(), From: e.Topic, AppID: appID, Body: e.raw, Size: e.size}
+	return DeadLetter{Event: e, Reason: cmp.Or(why, errors.New("the handler gave no reason")).Error(), From: e.Topic, AppID: appID, Body: e.raw, Size: e.size}
 }
 
-// bury publishes a dead letter, and in its place one that is short when it is too long
-// for the sidecar or the broker. Sidecars answer 413 to a message that is too long; of
-// a broker that refuses one they only say 500.
+// bury publishes a dead letter. If the letter is too long for the sidecar or the broker, it
+// publishes only the beginning of the body. A sidecar answers 413 to a message that is too
+// long for it, and 500 if the broker refuses the message.
 func (t Topic) bury(ctx context.Context, l DeadLetter) error {
-	const short, beginning = 64 << 10, 1 << 10 // every broker takes a message that is short
+	const short, beginning = 64 << 10, 1 << 10 // every broker takes a short message
 	if len(l.Body) == l.Size {
 		body, ok := l.withAttributes()
 		if !ok {
@@ -89,8 +86,8 @@ func (t Topic) bury(ctx context.Context, l DeadLetter) error {
 	return t.publish(ctx, l.standIn(l.Body[:min(len(l.Body), beginning)]))
 }
 
-// isRefused reports whether a sidecar will never publish what it was given: because of
-// what that is, or because the app may not publish to the topic.
+// isRefused reports whether the sidecar will never publish the message: because of its
+// content, or because the app may not publish to the topic.
 func isRefused(err error) bool {
 	var refused *Error
 	if !errors.As(err, &refused) {
@@ -103,8 +100,8 @@ func isRefused(err error) bool {
 	return false
 }
 
-// withAttributes returns the event with the attributes of a letter behind its own. It
-// returns false when the body is not an event, or has one of these attributes.
+// withAttributes returns the event with the attributes of a letter at its end. It returns
+// false when the body is not an event, or has one of these attributes already.
 func (l DeadLetter) withAttributes() ([]byte, bool) {
 	var members map[string]json.RawMessage
 	if _, err := DecodeEvent(l.Body); err != nil || json.Unmarshal(l.Body, &members) != nil {
@@ -118,23 +115,23 @@ func (l DeadLetter) withAttributes() ([]byte, bool) {
 	return slices.Concat(bytes.TrimSuffix(bytes.TrimSpace(l.Body), []byte{'}'}), l.attributes()), true
 }
 
-// attributes returns the end of an event that is a letter.
+// attributes returns the attributes of a letter as the end of an event's JSON.
 func (l DeadLetter) attributes() []byte {
 	return fmt.Appendf(nil, ",%q:%s,%q:%s,%q:%s}",
 		reasonAttribute, quoted(l.Reason), topicAttribute, quoted(l.From), appAttribute, quoted(l.AppID))
 }
 
-// quoted returns text as JSON, the same again when it was decoded.
+// quoted returns text as a JSON string. A decoded string is encoded as the same bytes again.
 func quoted(text string) []byte {
 	b, err := json.Marshal(strings.ToValidUTF8(text, "\uFFFD"))
 	if err != nil {
-		panic(err) // a string always has a JSON
+		panic(err) // a string can always be encoded
 	}
 	return b
 }
 
-// standIn returns an event that stands in for another: it has what identifies that, the
-// attributes of a letter, and the body, or its beginning, as its data.
+// standIn returns an event that takes the place of the letter's event. It has the same id,
+// source and type, the attributes of a letter, and data.
 func (l DeadLetter) standIn(data []byte) []byte {
 	body, err := json.Marshal(map[string]any{
 		"specversion":     "1.0",
@@ -150,14 +147,14 @@ func (l DeadLetter) standIn(data []byte) []byte {
 		sizeAttribute:     l.Size,
 	})
 	if err != nil {
-		panic(err) // strings, bytes and an integer always have a JSON
+		panic(err) // strings, bytes and an integer can always be encoded
 	}
 	return body
 }
 
-// DecodeDeadLetter reads what was published to a dead-letter topic, by [DeadLetters] or
-// by a sidecar, which gives no reason. The error is that of [DecodeEvent]: a letter that
-// a sidecar moved need not be an event.
+// DecodeDeadLetter reads a dead letter that [DeadLetters] published, or that a sidecar
+// moved without a reason. The error is that of [DecodeEvent]: a letter that a sidecar moved
+// need not be an event.
 func DecodeDeadLetter(body []byte) (DeadLetter, error) {
 	e, err := DecodeEvent(body)
 	l := DeadLetter{Event: e, Body: body, Size: len(body)}

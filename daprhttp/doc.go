@@ -3,10 +3,10 @@
 // names of the Dapr HTTP reference, https://docs.dapr.io/reference/api/.
 //
 // A [Client] calls the sidecar (daprd) that runs beside the program. The sidecar calls the
-// program: [Subscribe] registers the routes on which it asks for subscriptions and
-// delivers events, one in each request and many at the same time. A [Handler] handles one
-// event. [DeadLetters] and [Retries] wrap a handler. [RequireAppToken] keeps out requests
-// that don't come through the program's sidecar.
+// program on the routes that [Subscribe] registers: it asks for the subscriptions, and
+// delivers many events at the same time, one in each request. A [Handler] handles one event.
+// [DeadLetters] and [Retries] wrap a handler. [RequireAppToken] refuses requests that don't
+// come through the program's sidecar.
 //
 // Package [example.com/dapr-orders/daprhttp/once] applies each event to a value in a state
 // store once. Package [example.com/dapr-orders/daprhttp/web] has what every small HTTP

@@ -24,34 +24,34 @@ const eventContentType = "application/cloudevents+json"
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and
 // https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-cloudevents/.
 type Event struct {
-	ID              string // with Source, tells two events apart
+	ID              string // identifies the event, together with Source
 	Source          string // Dapr: the app ID of the publisher
 	SpecVersion     string
 	Type            string
 	Subject         string
-	Time            string // RFC 3339: when the event was published
+	Time            string // when the event was published, in the format of RFC 3339
 	DataContentType string
 
 	PubsubName  string
-	Topic       string // where the event was published first
+	Topic       string // the topic to which the event was published first
 	TraceParent string
 	TraceState  string
 
-	// Data is the payload in its own format: JSON as it stood in the event, text
-	// without the quotes that JSON put around it, bytes out of base64.
+	// Data is the payload in its own format: JSON unchanged, text without the quotes
+	// of JSON, bytes decoded from base64.
 	Data []byte
 
 	deliveredBy [2]string // the pub/sub component and the topic
 
-	raw     []byte // the event in the JSON format as it was delivered, or its beginning
-	payload []byte // the message, when a subscription to raw payloads got one that is no event
-	size    int    // of the whole body, in bytes
+	raw     []byte // the event in the JSON format, or its beginning
+	payload []byte // the message, if a subscription to raw payloads got one that is not an event
+	size    int    // the length of the whole body in bytes
 	byHand  bool   // the request did not come from a sidecar
-	refused error  // why the event is not given to the program's handler
+	refused error  // why the program's handler does not get the event
 }
 
-// Message returns the message that brought the event, as it is in the broker. A message in
-// binary mode is returned in the JSON format, which has its attributes.
+// Message returns the message of the event, as it is in the broker. A message in binary mode
+// is returned in the JSON format, with its attributes.
 func (e Event) Message() []byte {
 	if e.payload != nil {
 		return e.payload
@@ -59,12 +59,12 @@ func (e Event) Message() []byte {
 	return e.raw
 }
 
-// DecodeEvent reads a CloudEvent in the JSON format. It checks what a subscriber needs: id
-// and source, by which a redelivery is recognised, specversion, and the data. Any other
-// attribute that is not a string is left empty.
+// DecodeEvent reads a CloudEvent in the JSON format. It checks id and source, which identify
+// a redelivery, specversion, and the data. Another attribute is left empty if it is not a
+// string.
 //
-// After an error the Event has the attributes that could be read. Without an id it has one
-// that is made of the body.
+// After an error the Event has the attributes that could be read. If it has no id, a hash of
+// the body is its ID.
 func DecodeEvent(body []byte) (Event, error) {
 	e := Event{raw: body, size: len(body)}
 	members, err := decodeMembers(body)
@@ -90,8 +90,8 @@ func DecodeEvent(body []byte) (Event, error) {
 	return e, err
 }
 
-// decodeMembers returns the members of a JSON object, and after an error those before the
-// mistake.
+// decodeMembers returns the members of a JSON object. After an error it returns the members
+// before the mistake.
 func decodeMembers(body []byte) (web.Object, error) {
 	var members web.Object
 	err := json.Unmarshal(body, &members)
@@ -104,13 +104,13 @@ func decodeMembers(body []byte) (web.Object, error) {
 	}
 	members = make(web.Object)
 	for d.More() {
+		token, _ := d.Token()
+		name, ok := token.(string)
 		var value json.RawMessage
-		name, _ := d.Token()
-		if text, ok := name.(string); !ok || d.Decode(&value) != nil {
+		if !ok || d.Decode(&value) != nil {
 			break
-		} else {
-			members[text] = value
 		}
+		members[name] = value
 	}
 	return members, err
 }
@@ -131,8 +131,8 @@ func checkAttributes(members web.Object) error {
 	return nil
 }
 
-// decodeText returns a string that has no replaced characters: two IDs that differ must not
-// become one.
+// decodeText returns a string of valid UTF-8. Replacing invalid bytes could make two IDs
+// equal.
 func decodeText(members web.Object, name string) (string, error) {
 	if !utf8.Valid(members[name]) {
 		return "", fmt.Errorf("%s must be valid UTF-8", name)
@@ -162,8 +162,7 @@ func decodeData(members web.Object, dataContentType string) ([]byte, error) {
 	return data, nil
 }
 
-// isJSONData reports whether the data of an event is JSON. It is so too when the event
-// does not say.
+// isJSONData reports whether the data of an event is JSON, which is the default.
 func isJSONData(dataContentType string) bool {
 	if dataContentType == "" {
 		return true

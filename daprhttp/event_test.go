@@ -29,7 +29,7 @@ func TestDecodeEvent(t *testing.T) {
 	}
 }
 
-// What a subscriber does not need can be anything.
+// Attributes that a subscriber does not need may have any value.
 func TestEventsThatAreAccepted(t *testing.T) {
 	for members, wantData := range map[string]string{
 		``:                                     "",
@@ -61,7 +61,7 @@ func TestEventsThatAreAccepted(t *testing.T) {
 	}
 }
 
-// After an error there still is what identifies the event.
+// After an error the Event still has its id and source.
 func TestEventsThatAreRefused(t *testing.T) {
 	const id = `{"id":"e1","source":"s","specversion":"1.0"`
 	for body, want := range map[string]struct{ err, id, source string }{
@@ -103,7 +103,7 @@ func TestEventsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestEventIDTellsItsTime(t *testing.T) {
+func TestEventTimeIsReadFromTheID(t *testing.T) {
 	const made = 0x017F22E279B0
 	for id, want := range map[string]int64{
 		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f":      made, // the example of RFC 9562
@@ -127,7 +127,6 @@ func TestEventIDTellsItsTime(t *testing.T) {
 	}
 }
 
-// Subscribers rely on the form: a UUID of version 7 tells when it was made.
 func TestNewEventIDsAreUUIDsThatBeginWithTheTime(t *testing.T) {
 	is := is.New(t)
 	form := regexp.MustCompile(`^([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
@@ -137,7 +136,7 @@ func TestNewEventIDsAreUUIDsThatBeginWithTheTime(t *testing.T) {
 		id := NewEventID()
 		parts := form.FindStringSubmatch(id)
 		if parts == nil {
-			t.Fatalf("%s is no UUID of version 7", id)
+			t.Fatalf("%s is not a UUID of version 7", id)
 		}
 		ms, err := strconv.ParseInt(parts[1]+parts[2], 16, 64)
 		is.NoErr(err)

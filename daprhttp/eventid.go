@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// NewEventID returns a new event id: a UUID of version 7, which begins with the time.
-// A subscriber that remembers many events knows by the time which ids are new.
+// NewEventID returns a new event id: a UUID of version 7, which begins with the time. The
+// time tells a subscriber that an event is newer than those that it has forgotten.
 //
 // See https://www.rfc-editor.org/rfc/rfc9562#section-5.7.
 func NewEventID() string {
@@ -23,8 +23,8 @@ func NewEventID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// EventTime returns when an event with this id was made, to the millisecond, and true
-// if the id tells: if it is a UUID of version 7, or begins with one and a full stop.
+// EventTime returns the time in an event id, to the millisecond. It returns false unless the
+// id is a UUID of version 7, or begins with such a UUID and a full stop.
 func EventTime(id string) (time.Time, bool) {
 	const length = 36
 	if len(id) < length || id[8] != '-' || id[13] != '-' || id[14] != '7' || len(id) > length && id[length] != '.' {

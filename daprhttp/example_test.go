@@ -12,7 +12,7 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// A program that `dapr run` has started finds its sidecar by itself.
+// `dapr run` tells a program the port of its sidecar.
 func ExampleClientFromEnv() {
 	client, err := daprhttp.ClientFromEnv(os.Getenv, 3500)
 	if err != nil {
@@ -23,7 +23,7 @@ func ExampleClientFromEnv() {
 	// Output: http://127.0.0.1:3500
 }
 
-// The ID makes the event the same however often it is published.
+// Messages with the same ID are the same event.
 func ExampleClient_Publish() {
 	sidecar := new(daprtest.Sidecar) // in memory
 	client := &daprhttp.Client{HTTPClient: sidecar.Client()}
@@ -64,8 +64,8 @@ func ExampleClient_GetBulkState() {
 	// <nil>
 }
 
-// With the ETag of what was read, a write that another writer was faster than fails, and
-// no change is lost.
+// With the ETag of the read, the write fails if another writer came first. No change is
+// lost.
 func ExampleClient_SaveState() {
 	sidecar := new(daprtest.Sidecar) // in memory
 	client := &daprhttp.Client{HTTPClient: sidecar.Client()}
@@ -104,8 +104,8 @@ func ExampleClient_StateTransaction() {
 	// Output: map[item1:80] <nil>
 }
 
-// A whole subscriber: Subscribe declares the subscription and registers its route, and the
-// handler says what becomes of each event.
+// Subscribe declares the subscription and registers its route. The handler returns the
+// outcome of each event.
 func ExampleSubscribe() {
 	mux := http.NewServeMux()
 	err := daprhttp.Subscribe(mux, daprhttp.Subscription{
@@ -127,7 +127,7 @@ func ExampleSubscribe() {
 	}
 	program := daprhttp.RequireAppToken(os.Getenv("APP_API_TOKEN"), mux)
 
-	// What a sidecar does, here one in memory:
+	// A sidecar in memory delivers two events:
 	sidecar := daprtest.Sidecar{AppID: "order-service", App: program, AppAPIToken: os.Getenv("APP_API_TOKEN")}
 	for _, data := range []string{`{"orderId":"order-1001"}`, `"?"`} {
 		d, err := sidecar.Deliver(context.Background(), daprtest.Message{Topic: "OrderPlaced", Data: []byte(data), Metadata: map[string]string{"cloudevent.id": "e1"}})

@@ -43,7 +43,7 @@ func FuzzDecodeEvent(f *testing.F) {
 	})
 }
 
-// A dead letter has all of the event that was buried, whatever it was.
+// A dead letter has the whole event that was dropped, whatever its body.
 func FuzzDeadLetter(f *testing.F) {
 	f.Add([]byte(`{"specversion":"1.0","id":"e1","source":"s","data":{"a":1}}`), "why", "topic")
 	f.Add([]byte(`{"id":"e1","deadletterreason":"x","deadlettersize":7}`), "", "")
@@ -51,7 +51,7 @@ func FuzzDeadLetter(f *testing.F) {
 	f.Add([]byte("\x00\xff"), "why", "topic")
 	f.Fuzz(func(t *testing.T, body []byte, reason, topic string) {
 		if !utf8.ValidString(reason) || !utf8.ValidString(topic) {
-			return // JSON can't hold it
+			return // JSON can't hold them
 		}
 		e, _ := DecodeEvent(body)
 		e.Topic = topic
@@ -63,7 +63,7 @@ func FuzzDeadLetter(f *testing.F) {
 		}
 		read, _ := DecodeDeadLetter(written)
 		if read.Reason != letter.Reason || read.From != topic || read.AppID != "app" {
-			t.Errorf("%q became %q, which says %q, %q, %q", body, written, read.Reason, read.From, read.AppID)
+			t.Errorf("%q became %q, with %q, %q, %q", body, written, read.Reason, read.From, read.AppID)
 		}
 		if !ok && string(read.Body) != string(body) {
 			t.Errorf("%q became %q, whose body is %q", body, written, read.Body)

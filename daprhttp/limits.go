@@ -17,8 +17,8 @@ const MaxInteger = 1<<53 - 1
 const maxKeyBytes = 256
 
 // CheckKey returns nil if key can be the key of a value in any state store and
-// a segment of a URL. Otherwise the error names the rule that it breaks, in
-// words that fit behind the key's name.
+// a segment of a URL. Otherwise the error names the broken rule, in words that
+// follow the key's name: "must not be empty".
 func CheckKey(key string) error {
 	switch {
 	case key == "":
@@ -29,7 +29,7 @@ func CheckKey(key string) error {
 		return errors.New("must be valid UTF-8")
 	case strings.ContainsFunc(key, unicode.IsControl):
 		return errors.New("must not contain control characters")
-	case strings.Contains(key, "||"): // what Dapr puts between its prefix and the key
+	case strings.Contains(key, "||"): // Dapr puts it between its prefix and the key
 		return errors.New(`must not contain "||"`)
 	case key == "." || key == "..":
 		return errors.New(`must not be "." or ".."`)

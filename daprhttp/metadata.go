@@ -7,13 +7,13 @@ import (
 	"net/http"
 )
 
-// Metadata is what a subscriber needs to know of its sidecar.
+// Metadata is the part of a sidecar's metadata that a subscriber needs.
 type Metadata struct {
 	AppID         string        `json:"id"`
 	AppConnection AppConnection `json:"appConnectionProperties"`
 }
 
-// An AppConnection says how a sidecar reaches the program beside it.
+// An AppConnection tells how a sidecar reaches its program.
 type AppConnection struct {
 	Port           int `json:"port"`
 	MaxConcurrency int `json:"maxConcurrency"` // requests at a time; zero or less: no limit
@@ -32,7 +32,7 @@ func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
 	}
 	var m Metadata
 	if err := json.Unmarshal(a.body, &m); err != nil {
-		return Metadata{}, fmt.Errorf("daprhttp: GET %s: the answer is not what the reference says: %w", path, err)
+		return Metadata{}, fmt.Errorf("daprhttp: GET %s: the answer is not the JSON that the Dapr reference describes: %w", path, err)
 	}
 	return m, nil
 }

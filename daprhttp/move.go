@@ -14,8 +14,8 @@ type Topic struct {
 	PubsubName string
 	Name       string
 
-	// Moved is told of each event that was published to the topic, or, with an error,
-	// was not. It may be nil.
+	// Moved is called after each attempt to publish an event to the topic. It may be
+	// nil.
 	Moved func(ctx context.Context, e Event, err error)
 }
 
@@ -29,20 +29,19 @@ func (t Topic) check() error {
 // moveTime bounds how long it takes to move an event.
 const moveTime = 10 * time.Second
 
-// publish publishes the body of an event to the topic as it is. It goes on when the
-// delivery that brought the event has been broken off.
+// publish publishes the body of an event unchanged. It goes on when the delivery of the
+// event is cancelled.
 func (t Topic) publish(ctx context.Context, body []byte) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTime)
 	defer cancel()
 	return t.Sidecar.Publish(ctx, t.PubsubName, t.Name, Message{Data: body, Raw: true})
 }
 
-// around returns the topic for events that it delivered itself. It publishes them once,
-// whatever PublishTwice says: twice, an event becomes one more each time that it goes round.
-// Once is enough here, because the sidecar publishes and acknowledges over one connection to
-// the broker. If that breaks before the broker has the new event, the broker gets no
-// acknowledgement either, and delivers the old event again.
-func (t Topic) around() Topic {
+// publishingOnce returns the topic for events that it delivered itself. With PublishTwice,
+// each of their rounds would add a copy. Once is enough, because the sidecar publishes and
+// acknowledges over one connection to the broker. If the connection breaks before the broker
+// has the new event, the broker gets no acknowledgement either, and redelivers the old event.
+func (t Topic) publishingOnce() Topic {
 	sidecar := *t.Sidecar
 	sidecar.PublishTwice = false
 	t.Sidecar = &sidecar
@@ -55,20 +54,20 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 	}
 }
 
-// Retries returns a wrapper whose handler tries each event for some time and then moves
-// it to the end of a retry topic, so that events which can't be handled now hold up no
-// others. The program subscribes to the retry topic with another such wrapper, which
-// tries longer. An event goes round there until it is handled, published once each time,
-// whatever [Client.PublishTwice] says.
+// Retries returns a wrapper. Its handler tries each event for tryFor and then moves it to
+// the end of a retry topic. Events that can't be handled now therefore delay no other event.
+// The program subscribes to the retry topic with another such wrapper, which tries longer.
+// An event that the retry topic delivered returns to its end until it is handled. It is
+// published once each time, even with [Client.PublishTwice].
 //
-// The wrapped handler is called again and again, with growing pauses of up to a second,
-// while it returns StatusRetry. The context of its calls ends after tryFor, and not when
-// the delivery is broken off: another replica would get the event much later. When the
-// event can't be moved, the outcome is the handler's, so that the sidecar delivers the
-// event again. Events that a person sent are tried and not moved.
+// The wrapped handler is called again while it returns StatusRetry, with growing pauses of
+// up to a second. Its context ends after tryFor. It does not end when the delivery is
+// cancelled: another replica would get the event much later. When the event can't be moved,
+// the outcome is the handler's, so that the sidecar delivers the event again. Events that a
+// person sent are tried and not moved.
 //
-// The retry topic is best one of a component of its own, since some components share
-// among their topics how many events are delivered at the same time.
+// The retry topic should have a component of its own: some components bound the events in
+// flight over all their topics.
 func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 	if err := to.check(); err != nil {
 		return nil, err
@@ -79,12 +78,12 @@ func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 	return func(next Handler) Handler {
 		return func(ctx context.Context, e Event) Outcome {
 			o := try(ctx, e, next, tryFor)
-			if !o.again() || e.byHand {
+			if !o.isRetry() || e.byHand {
 				return o
 			}
 			topic := to
 			if e.deliveredBy == [2]string{to.PubsubName, to.Name} {
-				topic = to.around()
+				topic = to.publishingOnce()
 			}
 			err := topic.publish(ctx, e.raw)
 			to.moved(ctx, e, err)
@@ -96,13 +95,13 @@ func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 	}, nil
 }
 
-// try calls a handler until the outcome is not StatusRetry, or the time is over.
+// try calls a handler until the outcome is not StatusRetry, or tryFor is over.
 func try(ctx context.Context, e Event, next Handler, tryFor time.Duration) Outcome {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryFor)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		o := next(ctx, e)
-		if !o.again() {
+		if !o.isRetry() {
 			return o
 		}
 		select {

@@ -12,8 +12,8 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// An event that is published twice, and goes round in the retry topic for as long as it is
-// refused, stays two events there.
+// An event that is published twice and retried again and again stays two events in the
+// retry topic.
 func TestRetryTopicDoesNotGrow(t *testing.T) {
 	is := is.New(t)
 	sidecar := new(daprtest.Sidecar)
@@ -38,7 +38,7 @@ func TestRetryTopicDoesNotGrow(t *testing.T) {
 	}
 	body := strings.Replace(event("e1", "again"), "{", `{"pubsubname":"pubsub","topic":"topic",`, 1)
 	deliver("/events", body)
-	is.Equal(len(sidecar.Published()), 2) // the move to another topic is worth two
+	is.Equal(len(sidecar.Published()), 2) // PublishTwice applies to the move to another topic
 	for i := range 200 {
 		next := sidecar.Published()[i]
 		is.Equal(string(next.Event), body)

@@ -7,51 +7,50 @@ import (
 	"net/http"
 )
 
-// MetadataRawPayload is the name of the metadata with which a subscription gets messages
-// as they are in the broker: its value is "true". The sidecar puts each into the data of
-// an event.
+// MetadataRawPayload is the name of a subscription's metadata. With the value "true" the
+// sidecar takes messages as they are in the broker, and puts each into the data of an
+// event.
 //
 // See https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-raw/.
 const MetadataRawPayload = "rawPayload"
 
-// BrokerMetadata returns the metadata of a subscription without Dapr's own: what is left is
-// for the broker.
+// BrokerMetadata returns the metadata of a subscription without Dapr's own. The rest is for
+// the broker.
 func BrokerMetadata(metadata map[string]string) map[string]string {
 	metadata = maps.Clone(metadata)
 	delete(metadata, MetadataRawPayload)
 	return metadata
 }
 
-// A Message is what is published to a topic.
+// A Message is published to a topic.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#metadata.
 type Message struct {
 	// Data is the payload. The sidecar puts it into the envelope of a
-	// CloudEvent, unless ContentType says that it is one already, or Raw is set.
+	// CloudEvent, unless ContentType says that Data is a CloudEvent, or Raw is set.
 	//
-	// The sidecar accepts malformed JSON without complaint: check the data
-	// before publishing it.
+	// The sidecar accepts malformed JSON: check the data before publishing it.
 	Data []byte
 
 	// ContentType is the media type of Data. Empty means "application/json".
 	ContentType string
 
 	// ID and Type are attributes of the CloudEvent. Empty leaves them to the sidecar.
-	// A message with the ID of another, published by the same app, is the same event.
+	// Two messages of the same app with the same ID are the same event.
 	ID, Type string
 
-	// PartitionKey keeps messages that have the same key in order, on a broker that
-	// has partitions.
+	// PartitionKey keeps messages with the same key in order, on a broker with
+	// partitions.
 	PartitionKey string
 
 	// Raw publishes Data as it is, without an envelope.
 	Raw bool
 
-	// Metadata tells the pub/sub component more of how to publish. A field above wins.
+	// Metadata holds options of the pub/sub component. The fields above override it.
 	Metadata map[string]string
 }
 
-// metadata returns the metadata that the fields of m stand for.
+// metadata returns the metadata of the request that publishes m.
 func (m Message) metadata() map[string]string {
 	metadata := make(map[string]string, len(m.Metadata)+3)
 	maps.Copy(metadata, m.Metadata)

@@ -13,21 +13,21 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// A Handler handles one event and returns what becomes of it. It may be called by many
+// A Handler handles one event and returns the outcome. It may be called by many
 // goroutines at once: a sidecar delivers many events at the same time.
 type Handler func(ctx context.Context, e Event) Outcome
 
-// An Outcome is what becomes of an event. The zero value is Retry(nil).
+// An Outcome is the result of handling an event. The zero value is Retry(nil).
 type Outcome struct {
-	// Status is what the sidecar is answered. Empty means StatusRetry.
+	// Status is the answer to the sidecar. Empty means StatusRetry.
 	Status Status
 
 	// Err says why the event was not handled, or why it is a dead letter.
 	Err error
 
-	// Answer, when it is not nil, is sent as the JSON of the answer. Its field
-	// "status" must be the Status. It must stay below 2 KiB: Dapr (1.18.2) takes an
-	// answer that breaks off for success.
+	// Answer, unless it is nil, is sent as the JSON of the answer. Its field "status"
+	// must be the Status. Its JSON must stay below 2 KiB: Dapr (1.18.2) takes an
+	// incomplete answer for success.
 	Answer any
 
 	// HTTPStatus is the status of the answer to a request that did not come from a
@@ -35,22 +35,21 @@ type Outcome struct {
 	HTTPStatus int
 }
 
-// again reports whether the event is to be delivered again.
-func (o Outcome) again() bool { return o.Status == StatusRetry || o.Status == "" }
+func (o Outcome) isRetry() bool { return o.Status == StatusRetry || o.Status == "" }
 
 // Success returns the outcome of an event that was handled.
 func Success() Outcome { return Outcome{Status: StatusSuccess} }
 
-// Retry returns the outcome of an event that can't be handled now: the sidecar is to
-// deliver it again.
+// Retry returns the outcome of an event that can't be handled now: the sidecar delivers
+// it again.
 func Retry(err error) Outcome { return Outcome{Status: StatusRetry, Err: err} }
 
 // Drop returns the outcome of an event that can never be handled.
 func Drop(err error) Outcome { return Outcome{Status: StatusDrop, Err: err} }
 
-// Status is what a subscriber answers to a delivery, in the field "status" of a JSON
-// object with HTTP status 200. Dapr takes any other answer with a 2xx for
-// StatusSuccess, a 404 for StatusDrop, and the rest for StatusRetry.
+// Status is a subscriber's answer to a delivery: the field "status" of a JSON object with
+// HTTP status 200. Dapr takes any other answer with a 2xx for StatusSuccess, a 404 for
+// StatusDrop, and the rest for StatusRetry.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#expected-http-response.
 type Status string
@@ -58,22 +57,22 @@ type Status string
 const (
 	StatusSuccess Status = "SUCCESS" // the event was handled
 	StatusRetry   Status = "RETRY"   // deliver it again, as the resiliency policy says
-	StatusDrop    Status = "DROP"    // move it to the dead-letter topic, where there is one
+	StatusDrop    Status = "DROP"    // move it to the dead-letter topic, if there is one
 )
 
 const (
-	maxLongEvent = 8 << 20 // of an event beyond its limit, what is read to make a dead letter
-	maxDiscarded = 8 << 20 // and what is read and thrown away after that
-	maxErrorText = 256     // of an error in an answer, in bytes
+	maxLongEvent = 8 << 20 // bytes of an event beyond its limit that are read for a dead letter
+	maxDiscarded = 8 << 20 // bytes after these that are read and discarded
+	maxErrorText = 256     // bytes of an error in an answer
 )
 
-// longEvents has an element for each event beyond its limit that is in memory.
+// longEvents has an element for each event in memory that is beyond its limit.
 var longEvents = make(chan struct{}, 2)
 
 // deliver answers the delivery of one event to a subscription.
 func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 	ctx := ContextWithTrace(r.Context(), r.Header)
-	byHand := !web.IsCloudEvent(r.Header) // only a sidecar delivers so
+	byHand := !web.IsCloudEvent(r.Header) // only a sidecar sends this content type
 	limit := cmp.Or(s.MaxEventBytes, 64<<10)
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
 	long := err == nil && len(body) > limit
@@ -89,18 +88,18 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 		rest, err = io.ReadAll(io.LimitReader(r.Body, int64(maxLongEvent-len(body))))
 		body = append(body, rest...)
 	}
-	if err != nil { // which says nothing about the event
+	if err != nil { // the next delivery may be whole
 		reply(w, byHand, Retry(fmt.Errorf("the body could not be read: %w", err)))
 		return
 	}
 	e, err := s.decode(r.Header, body, byHand)
 	e.byHand, e.refused = byHand, err
 	if long {
-		// The rest is read too: a sender that is cut off may not see the answer.
+		// Read the rest too: a sender that is cut off may not see the answer.
 		discarded, _ := io.Copy(io.Discard, io.LimitReader(r.Body, maxDiscarded))
 		e.size += int(discarded)
 	}
-	if long || len(e.raw) > limit { // in the JSON format, in which it may be moved
+	if long || len(e.raw) > limit { // an event in binary mode is longer in the JSON format
 		e.refused = tooLargeError(limit)
 	}
 	e.deliveredBy = [2]string{s.PubsubName, s.Topic}
@@ -108,7 +107,7 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 	reply(w, byHand, s.chain(ctx, e))
 }
 
-// tooLargeError is the error of an event that is longer than so many bytes.
+// A tooLargeError is the error of an event that is longer than this limit in bytes.
 type tooLargeError int
 
 func (limit tooLargeError) Error() string {
@@ -125,20 +124,21 @@ func (s *Subscription) decode(h http.Header, body []byte, byHand bool) (Event, e
 		return e, err
 	}
 	if message, err := decodeMessage(h, e.Data); err == nil {
-		return message, nil // an event without the envelope that the sidecar puts around it
+		return message, nil // the message is an event itself
 	}
 	e.payload = e.Data
 	return e, nil
 }
 
-// isBare reports whether a body has nothing of a CloudEvent.
+// isBare reports whether a body has no member of a CloudEvent.
 func isBare(body []byte) bool {
 	var members map[string]any
-	_ = json.Unmarshal(body, &members) // a body that is no object has nothing of it either
+	_ = json.Unmarshal(body, &members) // a body that is not an object has none
 	return members["specversion"] == nil && members["data"] == nil && members["data_base64"] == nil
 }
 
-// refuse is the handler of events that the program's handler is not given.
+// refuse returns a handler that drops the events which could not be decoded, and passes
+// the rest to next.
 func refuse(next Handler) Handler {
 	return func(ctx context.Context, e Event) Outcome {
 		if e.refused == nil {

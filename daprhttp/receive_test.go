@@ -22,18 +22,18 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// A subscriber has a handler to which each event says what becomes of it, and a sidecar
-// in memory.
+// A subscriber has a handler that returns the outcome in the event's data, and a sidecar in
+// memory.
 type subscriber struct {
 	Subscription
 	daprd   daprtest.Sidecar
 	mu      sync.Mutex
 	handled []string // IDs
-	moved   []string // what Moved was told
+	moved   []string // the calls of Moved
 }
 
-// published returns the component, the topic and the event of each message that was
-// published as it is, and notes the others.
+// published returns the component, the topic and the event of each message. It marks the
+// messages that were not published raw.
 func (s *subscriber) published() (all []string) {
 	for _, m := range s.daprd.Published() {
 		text := m.PubsubName + "/" + m.Topic + " " + string(m.Data)
@@ -45,7 +45,7 @@ func (s *subscriber) published() (all []string) {
 	return all
 }
 
-// refuse lets the sidecar refuse what is longer than limit.
+// refuse lets the sidecar refuse requests whose body is longer than limit.
 func (s *subscriber) refuse(status, limit int) {
 	s.daprd.Fault = func(r daprtest.Request) daprtest.Fault {
 		if len(r.Body) > limit {
@@ -122,7 +122,7 @@ func (s *subscriber) post(contentType, body string) (int, string) {
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
-// event returns an event that says what becomes of it.
+// event returns an event whose data is the outcome: see newSubscriber.
 func event(id, data string) string {
 	return fmt.Sprintf(`{"id":%q,"source":"s","specversion":"1.0","type":"t","data":%q}`, id, data)
 }
@@ -168,7 +168,7 @@ func TestDeliveryOfAnEvent(t *testing.T) {
 	}
 }
 
-func TestBareDataIsRefusedUnlessItIsWanted(t *testing.T) {
+func TestBareDataIsRefusedByDefault(t *testing.T) {
 	is := is.New(t)
 	s := newSubscriber()
 	status, _ := s.post("application/json", `{"bare":1}`)
@@ -176,7 +176,7 @@ func TestBareDataIsRefusedUnlessItIsWanted(t *testing.T) {
 	is.Equal(len(s.handled), 0)
 }
 
-func TestAnswerOfTheProgram(t *testing.T) {
+func TestAnswerOfTheHandler(t *testing.T) {
 	is := is.New(t)
 	s := newSubscriber()
 	s.Handler = func(context.Context, Event) Outcome {
@@ -187,14 +187,14 @@ func TestAnswerOfTheProgram(t *testing.T) {
 	is.Equal(got, `{"n":1}`)
 	status, _ = s.post("application/json", event("e", ""))
 	is.Equal(status, 409)
-	// Dapr takes an answer that breaks off for success, so that it must be short.
+	// Dapr takes an incomplete answer for success, so that the answer must be short.
 	s.Handler = func(context.Context, Event) Outcome { return Retry(errors.New(strings.Repeat("x", 10<<10))) }
 	_, got = s.post(eventContentType, event("e", ""))
 	is.True(len(got) < 2<<10)
 }
 
-// A body that breaks off says nothing about the event.
-func TestBodyThatBreaksOffIsDeliveredAgain(t *testing.T) {
+// The next delivery may have the whole body.
+func TestIncompleteBodyIsDeliveredAgain(t *testing.T) {
 	for _, beginning := range []string{`{"id":"e"`, event("e", strings.Repeat("x", 70<<10))[:66<<10]} {
 		s := newSubscriber()
 		s.wrap(t, time.Second)
@@ -247,19 +247,19 @@ func TestIncompleteSubscriptionsAndTopicsAreErrors(t *testing.T) {
 		}
 	}
 	if _, err := Retries(whole.to("topic"), 0); err == nil {
-		t.Error("no time to try: no error")
+		t.Error("tryFor is 0: no error")
 	}
 }
 
-func TestDroppedEventBecomesOneDeadLetterThatSaysWhy(t *testing.T) {
+func TestDroppedEventBecomesOneDeadLetterWithTheReason(t *testing.T) {
 	const attributes = `"deadlettertopic":"topic","deadletterapp":"app"`
 	for _, tt := range []struct{ name, body, wantAnswer, wantLetter string }{
 		{"refused by the program", `{"specversion":"1.0","id":"e","source":"s","data":"never"} `, "not ever",
 			`{"specversion":"1.0","id":"e","source":"s","data":"never","deadletterreason":"not ever",` + attributes + `}`},
 		{"too long", event("e", strings.Repeat("x", 64<<10)), "the event is too large: it must not be longer than 65536 bytes", ""},
 		{"without an id", `{"data":1}`, "not a CloudEvent: id is missing", ""},
-		{"no object", `[]`, "not a CloudEvent: it is not a JSON object", ""},
-		{"nothing", ``, "not a CloudEvent: it is not a JSON object", ""},
+		{"not an object", `[]`, "not a CloudEvent: it is not a JSON object", ""},
+		{"empty", ``, "not a CloudEvent: it is not a JSON object", ""},
 		{"a letter already", `{"specversion":"1.0","id":"e","source":"s","data":"never","deadletterreason":"x"}`, "not ever", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -282,25 +282,25 @@ func TestDroppedEventBecomesOneDeadLetterThatSaysWhy(t *testing.T) {
 			is.Equal(letter.AppID, "app")
 			is.Equal(letter.Size, len(letter.Body))
 			if tt.wantLetter == "" && len(tt.body) < 1<<10 {
-				is.Equal(string(letter.Body), tt.body) // byte for byte
+				is.Equal(string(letter.Body), tt.body)
 			}
 			if strings.Contains(tt.body, `"id"`) {
 				is.Equal(letter.ID, "e")
 			}
-			s.post(eventContentType, tt.body) // redelivered, it is the same letter
+			s.post(eventContentType, tt.body) // a redelivery gives the same letter
 			is.Equal(s.published()[0], s.published()[1])
 		})
 	}
 }
 
-// A letter that the sidecar or the broker does not take is replaced by a short one. Where
-// the topic takes nothing, the sidecar moves the event by itself.
-func TestDeadLetterThatIsNotTaken(t *testing.T) {
+// A letter that the sidecar or the broker refuses is replaced by a short letter. If the app
+// may not publish to the topic, the sidecar moves the event.
+func TestRefusedDeadLetter(t *testing.T) {
 	long := strings.Repeat("x", 100<<10)
 	for _, tt := range []struct {
 		name  string
 		data  string
-		limit int // of the sidecar; 0: it takes nothing
+		limit int // the longest letter that is accepted; 0: none
 		code  int
 		want  string // status
 		times int    // letters
@@ -309,9 +309,9 @@ func TestDeadLetterThatIsNotTaken(t *testing.T) {
 		{"too long for the broker", long, 10 << 10, 500, "SUCCESS", 1},
 		{"forbidden", "never", 0, 403, "DROP", 0},
 		{"too many at a time", "never", 0, 429, "RETRY", 0},
-		{"another token", "never", 0, 401, "RETRY", 0},
-		{"the broker is away", "never", 0, 500, "RETRY", 0},
-		{"the broker is away, and it is long", long, 0, 500, "RETRY", 0},
+		{"wrong token", "never", 0, 401, "RETRY", 0},
+		{"the broker is down", "never", 0, 500, "RETRY", 0},
+		{"the broker is down, and the event is long", long, 0, 500, "RETRY", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			is := is.New(t)
@@ -345,20 +345,20 @@ func TestEventThatCannotBeHandledNowIsMovedToTheRetryTopic(t *testing.T) {
 		_, got := s.post(eventContentType, event("e1", "again"))
 		is.Equal(got, `{"status":"SUCCESS","error":"not now"}`)
 		is.Equal(time.Since(start), 5*time.Second)
-		is.True(len(s.handled) > 5 && len(s.handled) < 15) // tried again, and not without pause
+		is.True(len(s.handled) > 5 && len(s.handled) < 15) // retried, with pauses
 		is.Equal(s.published(), []string{"pubsub/later " + event("e1", "again")})
 		is.Equal(s.moved, []string{"e1 to later: <nil>"})
 	})
 }
 
-func TestEventIsHandledAtTheFirstTryThatSucceeds(t *testing.T) {
+func TestHandlerIsRetriedUntilItSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		s := newSubscriber()
 		start := time.Now()
 		s.Handler = func(context.Context, Event) Outcome {
 			if time.Since(start) < 3*time.Second {
-				return Outcome{} // which is RETRY too
+				return Outcome{} // the zero value is RETRY too
 			}
 			return Success()
 		}
@@ -370,18 +370,17 @@ func TestEventIsHandledAtTheFirstTryThatSucceeds(t *testing.T) {
 	})
 }
 
-// A handler that takes as long as it may is given up in time, and goes on when the
-// delivery is broken off.
-func TestTimeToTryEndsTheHandlersContext(t *testing.T) {
+// The handler's context ends after tryFor, and not when the delivery is cancelled.
+func TestTryForEndsTheHandlersContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		s := newSubscriber()
 		s.Handler = func(ctx context.Context, _ Event) Outcome { <-ctx.Done(); return Retry(ctx.Err()) }
 		s.wrap(t, 5*time.Second)
-		broken, breakOff := context.WithCancel(t.Context())
-		breakOff()
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
 		start := time.Now()
-		r := httptest.NewRequestWithContext(broken, "POST", "/events", strings.NewReader(event("e1", "")))
+		r := httptest.NewRequestWithContext(cancelled, "POST", "/events", strings.NewReader(event("e1", "")))
 		r.Header.Set("Content-Type", eventContentType)
 		w := s.serve(r)
 		is.Equal(strings.TrimSpace(w.Body.String()), `{"status":"SUCCESS","error":"context deadline exceeded"}`)
@@ -389,7 +388,7 @@ func TestTimeToTryEndsTheHandlersContext(t *testing.T) {
 	})
 }
 
-func TestEventStaysWhenTheRetryTopicCannotBeReached(t *testing.T) {
+func TestEventIsRetriedWhenTheRetryTopicCannotBeReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		s := newSubscriber()
@@ -402,7 +401,7 @@ func TestEventStaysWhenTheRetryTopicCannotBeReached(t *testing.T) {
 	})
 }
 
-func TestNothingThatAPersonSentIsMoved(t *testing.T) {
+func TestEventsOfAPersonAreNotMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		s := newSubscriber()
@@ -415,7 +414,7 @@ func TestNothingThatAPersonSentIsMoved(t *testing.T) {
 	})
 }
 
-func TestMovedEventsArePublishedTwice(t *testing.T) {
+func TestDeadLettersObeyPublishTwice(t *testing.T) {
 	is := is.New(t)
 	s := newSubscriber()
 	to := s.to("dead")
@@ -428,13 +427,13 @@ func TestMovedEventsArePublishedTwice(t *testing.T) {
 	is.Equal(s.published()[0], s.published()[1])
 }
 
-// The documentation says how much memory a delivery takes. Here it is measured while the
+// The documentation of Subscribe gives these bounds. The test measures the heap while the
 // event is handled.
 func TestMemoryOfADeliveryIsBounded(t *testing.T) {
 	heap := func() int64 {
 		var m runtime.MemStats
 		runtime.GC()
-		runtime.GC() // a pool is emptied in two steps
+		runtime.GC() // a sync.Pool is emptied in two cycles
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
@@ -475,7 +474,7 @@ func TestMemoryOfADeliveryIsBounded(t *testing.T) {
 	}
 }
 
-// At most two long events are in memory. Short ones do not wait for them.
+// At most two long events are in memory. Short events do not wait for them.
 func TestLongEventsWaitForOneAnother(t *testing.T) {
 	s := newSubscriber()
 	var now, most atomic.Int64
@@ -487,7 +486,7 @@ func TestLongEventsWaitForOneAnother(t *testing.T) {
 				if status, _ := s.post(eventContentType, event("e", "short")); status != 200 {
 					t.Errorf("got %d", status)
 				}
-				time.Sleep(50 * time.Millisecond) // for other long ones to come in, which they must not
+				time.Sleep(50 * time.Millisecond) // a third long event would arrive by now
 			}
 			return next(ctx, e)
 		}
@@ -509,7 +508,7 @@ func TestDeadLetterOfASidecarHasNoReason(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(letter.Reason, "")
 	is.Equal(string(letter.Body), body)
-	letter, err = DecodeDeadLetter([]byte("\x00 no event"))
+	letter, err = DecodeDeadLetter([]byte("\x00 not an event"))
 	is.True(err != nil)
-	is.Equal(string(letter.Body), "\x00 no event")
+	is.Equal(string(letter.Body), "\x00 not an event")
 }

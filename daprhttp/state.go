@@ -9,15 +9,15 @@ import (
 	"strconv"
 )
 
-// Concurrency says what a write does when the key was written meanwhile. Empty
+// Concurrency says whether a write succeeds when another writer came first. Empty
 // leaves it to the state store.
 //
 // See https://docs.dapr.io/reference/api/state_api/#concurrency.
 type Concurrency string
 
-// FirstWrite lets the first of two writers win: a write whose ETag is no longer
-// the stored one fails, and so does one without an ETag of a key that exists.
-// LastWrite lets every write through.
+// FirstWrite lets the first of two writers win. A write fails if its ETag is not
+// the stored one, or if it has no ETag and the key exists. With LastWrite every
+// write succeeds.
 const (
 	FirstWrite Concurrency = "first-write"
 	LastWrite  Concurrency = "last-write"
@@ -29,8 +29,8 @@ const (
 // See https://docs.dapr.io/reference/api/state_api/#consistency.
 type Consistency string
 
-// Strong reads see every write that was acknowledged before them; Eventual
-// reads may not.
+// A Strong read sees every write that was acknowledged before it. An Eventual
+// read may not.
 const (
 	Eventual Consistency = "eventual"
 	Strong   Consistency = "strong"
@@ -50,8 +50,8 @@ type StateItem struct {
 	// integers beyond ±2^53 do not survive.
 	Value any `json:"value,omitempty"`
 
-	// ETag, when not empty, must be the stored one for the write to happen.
-	// That also takes Options.Concurrency to be FirstWrite.
+	// ETag, unless it is empty, must be the stored one. Otherwise the write fails.
+	// Options.Concurrency must be FirstWrite.
 	ETag string `json:"etag,omitempty"`
 
 	Metadata map[string]string `json:"metadata,omitempty"` // such as TTL(60)
@@ -60,10 +60,9 @@ type StateItem struct {
 
 // SaveState saves items, one or many.
 //
-// An error tells nothing sure of what was saved: of several items some may have
-// been, and a single one may have been before the answer was lost. After an
-// ETag that did not match, an [*Error] has the status 409 on most stores; on
-// some it has 500. A program that must know reads the keys again.
+// After an error, any of the items may have been saved. A program that must know
+// reads the keys again. When an ETag does not match, the [*Error] has the status
+// 409 on most stores, and 500 on some.
 //
 //	POST /v1.0/state/<storename>
 //
@@ -79,8 +78,8 @@ type StateValue struct {
 	Value json.RawMessage `json:"data"` // nil: the store has no such key
 	ETag  string          `json:"etag"`
 
-	// Error says why GetBulkState could not read this key. GetState leaves it
-	// empty and returns an error instead.
+	// Error says why GetBulkState could not read this key. GetState returns an
+	// error instead.
 	Error string `json:"error"`
 }
 
@@ -90,9 +89,9 @@ type GetStateOptions struct {
 	Metadata    map[string]string
 }
 
-// GetState reads one key. A key that the store does not have comes back with a nil Value
-// and without an error. The keys "", "." and ".." are errors: they can't be part of a
-// URL's path. GetBulkState and StateTransaction take them.
+// GetState reads one key. If the store does not have the key, the Value is nil and so is
+// the error. The keys "", "." and ".." are errors: they can't be part of a URL's path.
+// GetBulkState and StateTransaction take them.
 //
 //	GET /v1.0/state/<storename>/<key>[?consistency=<consistency>&<metadata>]
 //
@@ -121,9 +120,9 @@ type GetBulkStateOptions struct {
 	Metadata    map[string]string
 }
 
-// GetBulkState reads many keys with one call. The values come in no certain
-// order, and a store may leave out keys that it does not have. A key that
-// can't be read has an Error while the others are there.
+// GetBulkState reads many keys with one call. The values come in any order. A
+// store may leave out keys that it does not have. A key that can't be read has an
+// Error.
 //
 //	POST /v1.0/state/<storename>/bulk[?<metadata>]
 //
@@ -137,16 +136,16 @@ func (c *Client) GetBulkState(ctx context.Context, storeName string, keys []stri
 	if err != nil {
 		return nil, err
 	}
-	// Dapr answers 200 with an empty body when one of the values is no JSON.
+	// Dapr answers 200 with an empty body when a value is not JSON.
 	var values []StateValue
 	if err := json.Unmarshal(a.body, &values); err != nil {
-		return nil, fmt.Errorf("daprhttp: %s %s: the answer is not what the reference says: %w", read.method, read.path, err)
+		return nil, fmt.Errorf("daprhttp: %s %s: the answer is not the JSON that the Dapr reference describes: %w", read.method, read.path, err)
 	}
 	return values, nil
 }
 
-// DeleteState deletes the key of an item; its Value plays no part. To delete a key that
-// does not exist is no error, unless an ETag is given.
+// DeleteState deletes the key of an item, and ignores its Value. Deleting a key that does
+// not exist is an error only with an ETag.
 //
 //	DELETE /v1.0/state/<storename>/<key>[?concurrency=<concurrency>&consistency=<consistency>&<metadata>]
 //
@@ -170,8 +169,8 @@ type StateOperation struct {
 }
 
 // StateTransaction carries out operations in their order, on stores that have
-// transactions. How much "all or nothing" means is up to the store: on some,
-// operations before and after a failed one stay done.
+// transactions. Not every store is atomic: on some, operations before and after a
+// failed one take effect.
 //
 //	POST /v1.0/state/<storename>/transaction
 //
@@ -184,7 +183,7 @@ func (c *Client) StateTransaction(ctx context.Context, storeName string, operati
 	return err
 }
 
-// TTL returns the metadata that lets a value expire after a number of seconds.
+// TTL returns the metadata of a value that expires after this many seconds.
 func TTL(seconds int) map[string]string {
 	return map[string]string{"ttlInSeconds": strconv.Itoa(seconds)}
 }

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// A trace is what a request says of the trace that it is part of.
+// A trace holds the trace headers of a request.
 type trace struct{ parent, state, baggage string }
 
 type traceKey struct{}
 
-// What a [Client] passes on at most, in bytes: a sidecar reads 8 KiB of a header, and
-// answers 431 to a longer one.
+// The lengths in bytes that a [Client] passes on. A sidecar reads 8 KiB of headers, and
+// answers 431 to longer ones.
 const (
 	maxTraceParent = 128
 	maxTraceState  = 512
@@ -21,14 +21,13 @@ const (
 )
 
 // ContextWithTrace returns a copy of ctx that carries the trace of a request: its headers
-// traceparent, tracestate and baggage. A [Client] passes them on in every call made under
-// that context, so that the sidecar continues the trace. Several headers tracestate or
-// baggage are one list. Without a traceparent there is no trace, and tracestate means
-// nothing.
+// traceparent, tracestate and baggage. A [Client] sends them with every call under that
+// context, so that the sidecar continues the trace. Several headers tracestate or baggage
+// are one list. Without a traceparent, tracestate is ignored.
 //
-// What a sidecar would refuse the call for is left out: members of tracestate beyond 512
-// bytes or 32 members, members of baggage beyond 2 KiB or 64 members, and those of baggage
-// that are not well-formed. A list of more than 8 KiB is left out whole.
+// ContextWithTrace leaves out members for which a sidecar would refuse the call: of
+// tracestate those beyond 512 bytes or 32 members, of baggage those beyond 2 KiB or 64
+// members, and malformed ones. It leaves out a whole list of more than 8 KiB.
 //
 // See https://www.w3.org/TR/trace-context/, https://www.w3.org/TR/baggage/ and
 // https://docs.dapr.io/operations/observability/tracing/w3c-tracing-overview/.
@@ -44,9 +43,9 @@ func ContextWithTrace(ctx context.Context, h http.Header) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
-// list joins the members of a header that may be given several times. It leaves out those
-// that are not valid, and those for which there is no room, and reads no list beyond 8 KiB:
-// an event may bring megabytes.
+// list joins the members of a header that may be given several times. It leaves out members
+// that are not valid or have no room. It reads no list beyond 8 KiB, because an event may
+// have megabytes of headers.
 func list(values []string, mostBytes, mostMembers int, valid func(string) bool) string {
 	all := strings.Join(values, ",")
 	if len(all) > 8<<10 {
@@ -66,7 +65,7 @@ func list(values []string, mostBytes, mostMembers int, valid func(string) bool) 
 	return joined
 }
 
-// baggageMember matches key=value, with properties behind semicolons.
+// baggageMember matches key=value and the properties after it.
 var baggageMember = func() *regexp.Regexp {
 	const (
 		key   = `[!#$%&'*+.^_|~0-9A-Za-z\x60-]+`
@@ -87,8 +86,8 @@ func setTrace(ctx context.Context, h http.Header) {
 	set("Baggage", t.baggage)
 }
 
-// TraceID returns the ID of a trace, 32 hexadecimal digits, from its traceparent, or
-// "" where that is none.
+// TraceID returns the ID of a trace, 32 hexadecimal digits, from its traceparent. It returns
+// "" if that is malformed.
 func TraceID(traceParent string) string {
 	const version, id = len("00-"), 32
 	if len(traceParent) < version+id+1 || traceParent[version-1] != '-' || traceParent[version+id] != '-' {

@@ -21,18 +21,17 @@ type answer struct {
 	RemainingQuantity *stock          `json:"remainingQuantity,omitempty"`
 }
 
-// handle applies the order in an event to the stock, once, and tries until ctx ends.
+// handle applies the order in an event to the stock, once. It retries until ctx ends.
 func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 	o, err := parseOrderPlaced(e)
 	if err != nil {
 		return daprhttp.Drop(err)
 	}
-	outcome := daprhttp.Success()
-	result := answer{Status: outcome.Status, OrderID: o.OrderID, ItemID: o.ItemID, OrderedQuantity: o.Quantity}
+	result := answer{Status: daprhttp.StatusSuccess, OrderID: o.OrderID, ItemID: o.ItemID, OrderedQuantity: o.Quantity}
 	r, err := s.stocks.Apply(ctx, o.change())
 	switch {
 	case errors.Is(err, once.ErrFinal):
-		outcome = daprhttp.Drop(err)
+		outcome := daprhttp.Drop(err)
 		outcome.HTTPStatus = http.StatusInternalServerError // the stock is at fault, not the request
 		return outcome
 	case err != nil:
@@ -49,11 +48,10 @@ func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome
 		result.Message = "Inventory updated from OrderPlaced event"
 		result.PreviousQuantity, result.RemainingQuantity = &r.Before, &r.After
 	}
-	outcome.Answer = result
-	return outcome
+	return daprhttp.Outcome{Status: result.Status, Answer: result}
 }
 
-// refused logs why an event can never be applied.
+// refused returns a handler that logs why next drops an event.
 func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 		outcome := next(ctx, e)
@@ -65,8 +63,8 @@ func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 	}
 }
 
-// moved returns a function that logs whether an event was moved to a topic. Where the
-// sidecar has no component for the retry topic, the event waits in its own topic.
+// moved returns a function that logs and counts events moved to a topic. If the sidecar has
+// no component for the retry topic, the event stays in its own topic, and the log is silent.
 func (s *service) moved(name string, count *web.Counter) func(context.Context, daprhttp.Event, error) {
 	return func(_ context.Context, e daprhttp.Event, err error) {
 		attributes := []any{web.LogEventID, e.ID, web.LogTraceID, daprhttp.TraceID(e.TraceParent)}

@@ -15,15 +15,14 @@ const (
 	retryTopic      = "OrderPlaced-retry"
 	deadLetterTopic = "OrderPlaced-dead-letter"
 
-	// An order that can't be applied within tryFor moves to the retry topic: it would
-	// take the place of other orders in the sidecar's hands. There it is tried for
-	// retryFor each time that it is delivered.
+	// An order that can't be applied within tryFor moves to the retry topic, because the
+	// sidecar bounds the orders in flight. The retry topic's deliveries are tried for
+	// retryFor.
 	tryFor   = 2 * time.Second
 	retryFor = 15 * time.Second
 )
 
-// events returns the routes for the sidecar: what the service subscribes to, and the
-// deliveries.
+// events returns the sidecar's routes: the list of subscriptions, and the deliveries.
 func (s *service) events() (http.Handler, error) {
 	dead, err1 := daprhttp.DeadLetters(daprhttp.Topic{
 		Sidecar: s.sidecar, PubsubName: pubsubName, Name: deadLetterTopic, Moved: s.moved("dead-letter", s.metrics.dead),
@@ -47,7 +46,7 @@ func (s *service) events() (http.Handler, error) {
 	}
 	retries := orders
 	retries.PubsubName, retries.Topic, retries.Route, retries.DeadLetterTopic = retryPubsubName, retryTopic, "orders/retry", ""
-	retries.Metadata = daprhttp.BrokerMetadata(s.subscription) // what is moved there has its envelope
+	retries.Metadata = daprhttp.BrokerMetadata(s.subscription) // a moved event keeps its envelope
 	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(again(h))) }
 
 	mux := http.NewServeMux()
@@ -57,8 +56,8 @@ func (s *service) events() (http.Handler, error) {
 	return s.warned(mux), nil
 }
 
-// warned logs a warning, when the sidecar asks for the subscriptions, if this sidecar can
-// lose events. The filter marks each request that goes through it.
+// warned returns a handler that logs a warning when a sidecar that may lose events asks for
+// the subscriptions. The filter marks each request that passes it.
 func (s *service) warned(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fromSidecar := r.Header.Get("dapr-app-id") != ""

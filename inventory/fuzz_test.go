@@ -44,12 +44,12 @@ func FuzzDelivery(f *testing.F) {
 		if err := json.Unmarshal([]byte(text), &answer); err != nil {
 			t.Fatalf("%q: answered %s", body, text)
 		}
-		counted := s.written()
+		applied := s.written()
 		switch {
-		case status == 200 && answer.Status == daprhttp.StatusSuccess && counted &&
+		case status == 200 && answer.Status == daprhttp.StatusSuccess && applied &&
 			answer.OrderedQuantity > 0 && answer.PreviousQuantity-answer.OrderedQuantity == answer.RemainingQuantity:
-		case status == 200 && answer.Status == daprhttp.StatusSuccess && isEvent && !counted && answer.Error != "" && len(s.published()) == 1: // a dead letter
-		case status == 400 && !isEvent && !counted && answer.Error != "":
+		case status == 200 && answer.Status == daprhttp.StatusSuccess && isEvent && !applied && answer.Error != "" && len(s.published()) == 1: // a dead letter
+		case status == 400 && !isEvent && !applied && answer.Error != "":
 		default:
 			t.Errorf("%q: answered %d %s", body, status, text)
 		}

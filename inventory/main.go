@@ -1,5 +1,5 @@
-// Command inventory keeps the stock of items in a Dapr state store and lowers it
-// by every OrderPlaced event that its Dapr sidecar delivers, each event once.
+// Command inventory keeps the stock of items in a Dapr state store. Each OrderPlaced event
+// that its Dapr sidecar delivers lowers the stock once.
 //
 //	GET  /inventory/{itemId}
 //	POST /inventory/{itemId}   {"quantity":100}
@@ -11,15 +11,15 @@
 //
 // It reads these environment variables:
 //
-//	PORT, or else APP_PORT                       where it listens (5001)
-//	APP_HOST                                     and on which interface (127.0.0.1)
+//	PORT, or else APP_PORT                       the port on which it listens (5001)
+//	APP_HOST                                     the interface on which it listens (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3500)
-//	DAPR_API_TOKEN                               sent to the sidecar
-//	APP_API_TOKEN                                required of the sidecar
+//	DAPR_API_TOKEN                               the token that it sends to the sidecar
+//	APP_API_TOKEN                                the token that the sidecar must send
 //	APP_ID                                       its Dapr app ID (inventory-service)
 //	MARKER_TTL                                   how long a redelivered event is recognised (24h)
 //	STATE_CONSISTENCY                            of state calls: strong, or the store's default (strong)
-//	PUBLISH_TWICE                                true: publish twice what is moved to another topic
+//	PUBLISH_TWICE                                true: publish moved events twice
 //	SUBSCRIPTION_METADATA                        metadata of its subscriptions: name=value,…
 //	LOG_FORMAT                                   text, or json (text)
 package main

@@ -5,7 +5,7 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// metrics are what GET /metrics shows.
+// metrics are the answer to GET /metrics.
 type metrics struct {
 	all *web.Metrics
 
@@ -20,18 +20,18 @@ func newMetrics(stocks *once.Inbox[stock]) metrics {
 	m := metrics{
 		all:       all,
 		applied:   events("applied"),
-		duplicate: events("duplicate"), // had been applied before
+		duplicate: events("duplicate"), // applied before
 		failed:    events("failed"),    // not applied in time
 		retried:   events("retried"),   // moved to the retry topic
 		dead:      events("dead"),      // moved to the dead-letter topic
 	}
 	all.CounterFunc("inventory_commits_total", "Records saved, each with one order or many.",
 		func() float64 { return float64(stocks.Stats().Commits) })
-	all.CounterFunc("inventory_conflicts_total", "Saves that failed because another replica had saved the record.",
+	all.CounterFunc("inventory_conflicts_total", "Saves that failed because another replica saved the record first.",
 		func() float64 { return float64(stocks.Stats().Conflicts) })
 	all.GaugeFunc("inventory_waiting_orders", "Orders that wait to be applied.",
 		func() float64 { return float64(stocks.Stats().Waiting) })
-	all.GaugeFunc("inventory_oldest_waiting_seconds", "How long the oldest of them has waited since it was delivered.",
+	all.GaugeFunc("inventory_oldest_waiting_seconds", "How long the oldest waiting order has waited since its delivery.",
 		func() float64 { return stocks.Stats().Oldest.Seconds() })
 	return m
 }

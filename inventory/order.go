@@ -10,16 +10,14 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// An orderPlaced is what the service reads of an OrderPlaced event.
+// An orderPlaced is the order in an OrderPlaced event.
 type orderPlaced struct {
 	OrderID  string
 	ItemID   string
 	Quantity int64
 
-	// Source and EventID identify the event.
-	EventID, Source string
-
-	TraceID string
+	EventID, Source string // these identify the event
+	TraceID         string
 }
 
 // parseOrderPlaced reads the order in an event. Its errors are meant for the publisher.
@@ -29,15 +27,15 @@ func parseOrderPlaced(e daprhttp.Event) (orderPlaced, error) {
 	switch {
 	case err == nil:
 		o, err = orderFrom(fields)
-	case e.Source != "": // an event, and not a bare order
-		err = fmt.Errorf("the event's data is no order: %w", err)
+	case e.Source != "": // the body is an event, not a bare order
+		err = fmt.Errorf("the event's data is not an order: %w", err)
 	}
 	o.EventID, o.Source, o.TraceID = e.ID, e.Source, daprhttp.TraceID(e.TraceParent)
 	return o, err
 }
 
-// orderFrom returns the order in the fields of an event's data, and with an error what could
-// be read of it.
+// orderFrom returns the order in the fields of an event's data. After an error it returns the
+// fields that could be read.
 func orderFrom(fields web.Object) (o orderPlaced, err error) {
 	var errs [3]error
 	o.OrderID, errs[0] = fields.Text("orderId", daprhttp.CheckKey)
@@ -57,7 +55,7 @@ func orderFrom(fields web.Object) (o orderPlaced, err error) {
 	return o, nil
 }
 
-// change returns what the order does to the stock.
+// change returns the change of the stock by the order.
 func (o orderPlaced) change() once.Change[stock] {
 	return once.Change[stock]{
 		Key:   o.ItemID,
@@ -66,7 +64,7 @@ func (o orderPlaced) change() once.Change[stock] {
 	}
 }
 
-// attributes returns what the log says of an order.
+// attributes returns the attributes of an order's log lines.
 func (o orderPlaced) attributes() []any {
 	return []any{web.LogEventID, o.EventID, web.LogTraceID, o.TraceID, "orderId", o.OrderID, "itemId", o.ItemID}
 }

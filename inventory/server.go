@@ -21,23 +21,23 @@ const (
 type service struct {
 	stocks       *once.Inbox[stock]
 	sidecar      *daprhttp.Client
-	appID        string            // its own Dapr app ID
-	appToken     string            // which the sidecar sends; empty for none
+	appID        string            // the service's Dapr app ID
+	appToken     string            // the token that the sidecar sends; empty: none
 	subscription map[string]string // metadata of the subscriptions
 	log          *slog.Logger
 	metrics      metrics
 }
 
-// handler returns all routes. The health check and the metrics need no token, so that
-// programs which watch the service can ask for them.
+// handler returns all routes. The health check and the metrics need no token: the programs
+// that ask for them don't have it.
 func (s *service) handler() (http.Handler, error) {
 	events, err := s.events()
 	if err != nil {
 		return nil, err
 	}
 	app := http.NewServeMux()
-	// "..." because an item ID may have slashes: a sidecar that is asked to invoke
-	// /inventory/a%2Fb asks for /inventory/a/b.
+	// An item ID may have slashes: for an invocation of /inventory/a%2Fb, a sidecar
+	// requests /inventory/a/b.
 	app.HandleFunc("GET /inventory/{itemId...}", s.getStock)
 	app.HandleFunc("POST /inventory/{itemId...}", s.setStock)
 	app.Handle("/", events)

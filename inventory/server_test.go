@@ -49,7 +49,7 @@ func (s *serviceTest) put(key, value string) { s.daprd.SetState("statestore", ke
 // written reports whether anything is stored.
 func (s *serviceTest) written() bool { return len(s.daprd.State("statestore")) > 0 }
 
-// published returns what was published: the component, the topic and the event.
+// published returns the component, the topic and the event of each message.
 func (s *serviceTest) published() (all []string) {
 	for _, m := range s.daprd.Published() {
 		all = append(all, m.PubsubName+" "+m.Topic+" "+string(m.Event))
@@ -57,7 +57,7 @@ func (s *serviceTest) published() (all []string) {
 	return all
 }
 
-// fail lets calls of the sidecar fail whose path begins so.
+// fail lets the sidecar fail calls whose path begins with path.
 func (s *serviceTest) fail(path string) {
 	s.daprd.Fault = func(r daprtest.Request) daprtest.Fault {
 		if strings.HasPrefix(r.Path, path) {
@@ -72,8 +72,7 @@ func (s *serviceTest) lines() string {
 	return regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `).ReplaceAllString(s.logs.String(), "")
 }
 
-// do makes a request by hand, or, with the content type of events, what a sidecar that
-// delivers whatever is in the broker would send.
+// do makes a request by hand, or, with the content type of events, as a sidecar does.
 func (s *serviceTest) do(method, path, contentType, body string) (int, string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if contentType != "" {
@@ -97,8 +96,8 @@ func (s *serviceTest) program() http.Handler {
 	return h
 }
 
-// deliver has the sidecar deliver a message one time, and returns what becomes of it and
-// the answer.
+// deliver lets the sidecar deliver a message once. It returns the status and the body of the
+// answer.
 func (s *serviceTest) deliver(m daprtest.Message) (status, answer string) {
 	s.t.Helper()
 	s.daprd.App = s.program()
@@ -134,8 +133,8 @@ func TestEventLowersTheStock(t *testing.T) {
 		"eventId=\"e1\" OrderPlaced event had been processed already. orderId=order-1001, itemId=item1\n")
 }
 
-// What identifies an order is in the log and in the letter, even when it can't be read.
-func TestLogSaysWhichOrderWasRefused(t *testing.T) {
+// The log and the dead letter identify an order that can't be read.
+func TestRefusedOrderIsIdentified(t *testing.T) {
 	for _, tt := range []struct{ body, want string }{
 		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o1","itemId":"i1","quantity":-1}}`,
 			`eventId="e1" Refused OrderPlaced event. orderId=o1, itemId=i1, source=pos: quantity must not be negative`},
@@ -160,10 +159,9 @@ func TestLogSaysWhichOrderWasRefused(t *testing.T) {
 	}
 }
 
-// A body that has members beside those of an order is an order.
 func TestOrderMayHaveOtherMembers(t *testing.T) {
-	for _, others := range []string{`"entries":[]`, `"entries":[{"entryId":"1","event":{}}]`, `"id":"x","source":"s"`, `"items":null`} {
-		order := `{"orderId":"o","itemId":"item1","quantity":1,` + others + `}`
+	for _, members := range []string{`"entries":[]`, `"entries":[{"entryId":"1","event":{}}]`, `"id":"x","source":"s"`, `"items":null`} {
+		order := `{"orderId":"o","itemId":"item1","quantity":1,` + members + `}`
 		for _, request := range [][2]string{
 			{"", order}, {"application/json", order}, {eventType, `{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`},
 		} {
@@ -175,8 +173,7 @@ func TestOrderMayHaveOtherMembers(t *testing.T) {
 	}
 }
 
-// Dapr's own metadata of the subscription is not for the retry topic: what is moved there has
-// its envelope already.
+// The retry topic's subscription must not have rawPayload: a moved event has its envelope.
 func TestRawPayloadsAreAppliedAndMovedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServiceTest(t)
@@ -203,7 +200,7 @@ func TestRawPayloadsAreAppliedAndMovedOnce(t *testing.T) {
 		event := daprtest.Message{Event: []byte(`{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`)}
 		deliver(event, `"remainingQuantity":-2`)
 		deliver(event, `processed already`) // in another envelope
-		time.Sleep(time.Hour)               // until nothing is tried any more
+		time.Sleep(time.Hour)               // until no worker retries
 	})
 }
 
@@ -218,8 +215,8 @@ func TestDataOfAnEventComesInThreeForms(t *testing.T) {
 }
 
 // The rules for JSON, keys, integers and events are tested in packages web and daprhttp.
-func TestBadEventsAreDroppedAndBadRequestsRefused(t *testing.T) {
-	// data returns the event around a good order but for one field.
+func TestBadEventsAreDroppedAndBadRequestsAreRefused(t *testing.T) {
+	// order returns a good order with one field changed.
 	order := func(field, value string) string {
 		fields := map[string]string{"orderId": `"o"`, "itemId": `"i"`, "quantity": `1`}
 		fields[field] = value
@@ -242,11 +239,11 @@ func TestBadEventsAreDroppedAndBadRequestsRefused(t *testing.T) {
 		{`null`, ""},
 		{`not JSON`, ""},
 	}
-	events := []struct{ body, wantError string }{ // these are no bare orders, whatever their content type
+	events := []struct{ body, wantError string }{ // with any content type, these are not bare orders
 		{`{"specversion":"1.0","source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "id is missing"},
-		{event(`"subject":"no data"`), "the event's data is no order"},
-		{event(`"data":null`), "the event's data is no order"},
-		{event(`"datacontenttype":"text/plain","data":"text"`), "the event's data is no order"},
+		{event(`"subject":"no data"`), "the event's data is not an order"},
+		{event(`"data":null`), "the event's data is not an order"},
+		{event(`"datacontenttype":"text/plain","data":"text"`), "the event's data is not an order"},
 		{event(`"data_base64":"!"`), "data_base64"},
 	}
 	for _, tt := range tests {
@@ -281,7 +278,7 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 	if s.written() {
 		t.Errorf("%.80q as %q: something was written", body, contentType)
 	}
-	letters := 0 // what a sidecar delivered becomes one dead letter, which says why
+	letters := 0 // a sidecar's delivery becomes one dead letter, with the reason
 	if contentType == eventType {
 		letters = 1
 	}
@@ -291,7 +288,7 @@ func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, 
 	}
 }
 
-func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
+func TestOrderThatCanNeverBeAppliedIsDropped(t *testing.T) {
 	is := is.New(t)
 	s := newServiceTest(t)
 	s.put("item1", `"a dozen"`)
@@ -307,9 +304,9 @@ func TestOrderThatCanNeverBeCountedIsDropped(t *testing.T) {
 	is.Equal(status, 500)
 }
 
-// An order that can't be applied now goes to the retry topic, and stays with the sidecar
-// when that can't be reached either.
-func TestStoreThatFails(t *testing.T) {
+// An order that can't be applied now moves to the retry topic. If it can't be moved, the
+// sidecar retries it.
+func TestFailingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		s := newServiceTest(t)
@@ -319,7 +316,7 @@ func TestStoreThatFails(t *testing.T) {
 		is.Equal(result, "SUCCESS")
 		is.True(strings.HasPrefix(answer, `{"status":"SUCCESS","error":`))
 		is.Equal(s.published(), []string{"pubsub-retry OrderPlaced-retry " + event})
-		s.fail("/") // and nothing can be published
+		s.fail("/") // publishing fails too
 		result, _ = s.deliver(daprtest.Message{Event: []byte(event)})
 		is.Equal(result, "RETRY")
 
@@ -330,7 +327,7 @@ func TestStoreThatFails(t *testing.T) {
 		is.Equal(status, 500)
 		is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
 		is.True(strings.Count(s.logs.String(), "sidecar answered 500") >= 4) // the log says why
-		time.Sleep(time.Hour)                                                // until nothing is tried any more
+		time.Sleep(time.Hour)                                                // until no worker retries
 	})
 }
 
@@ -400,7 +397,7 @@ func TestSubscriptionIsDeclared(t *testing.T) {
 		`{"pubsubname":"pubsub-retry","topic":"OrderPlaced-retry","route":"orders/retry"}]`)
 }
 
-func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
+func TestSidecarThatMayLoseEventsCausesAWarning(t *testing.T) {
 	for _, tt := range []struct {
 		maxConcurrency int
 		header         http.Header
@@ -412,7 +409,7 @@ func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
 		{maxConcurrency: 2, want: true},
 		{maxConcurrency: 1, want: false},
 		{header: http.Header{"Dapr-Filter": {"answered"}}, want: false},
-		{maxConcurrency: 1, fault: daprtest.Fault{Status: 500}, want: true}, // the sidecar does not say
+		{maxConcurrency: 1, fault: daprtest.Fault{Status: 500}, want: true}, // unknown
 	} {
 		s := newServiceTest(t)
 		s.daprd.MaxConcurrency, s.daprd.AppHeader = tt.maxConcurrency, tt.header
@@ -422,7 +419,7 @@ func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
 			}
 			return daprtest.Fault{}
 		}
-		s.do("GET", "/dapr/subscribe", "", "") // by hand, which says nothing about the sidecar
+		s.do("GET", "/dapr/subscribe", "", "") // by hand: no warning
 		for range 2 {
 			s.deliver(daprtest.Message{Data: []byte(`{"itemId":"item1","quantity":1}`)})
 		}
@@ -432,7 +429,7 @@ func TestSidecarThatMayLoseEventsIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestTokenIsDemanded(t *testing.T) {
+func TestTokenIsRequired(t *testing.T) {
 	s := newServiceTest(t)
 	s.appToken = "secret"
 	got := make(map[string]int)
@@ -458,8 +455,8 @@ func TestTokenIsDemanded(t *testing.T) {
 	}
 }
 
-// A page of another site may only read. A delivery is applied whatever headers its publisher
-// gave it.
+// A page of another site may only read. A delivery is applied, whatever headers its
+// publisher chose.
 func TestPagesOfOtherSitesMayOnlyRead(t *testing.T) {
 	const event = `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"item1","quantity":1}}`
 	requests := []struct{ method, path, contentType, body string }{
@@ -475,7 +472,7 @@ func TestPagesOfOtherSitesMayOnlyRead(t *testing.T) {
 		want          []int // by request
 	}{
 		{"sec-fetch-site", "cross-site", []int{200, 403, 200, 403, 200, 200}},
-		{"dapr-caller-app-id", "stranger", []int{200, 200, 200, 200, 200, 200}}, // this header tells nothing
+		{"dapr-caller-app-id", "stranger", []int{200, 200, 200, 200, 200, 200}}, // a caller can remove this header
 	} {
 		s := newServiceTest(t)
 		for i, request := range requests {
@@ -490,7 +487,7 @@ func TestPagesOfOtherSitesMayOnlyRead(t *testing.T) {
 	}
 }
 
-func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
+func TestWrongSettingsAreReported(t *testing.T) {
 	for _, tt := range []struct{ name, value string }{
 		{"PORT", "http"}, {"APP_PORT", "70000"}, {"DAPR_HTTP_PORT", "x"}, {"DAPR_HTTP_ENDPOINT", "localhost"}, {"MARKER_TTL", "a day"}, {"MARKER_TTL", "0s"}, {"STATE_CONSISTENCY", "weak"},
 		{"MARKER_TTL", "100000h"}, {"APP_HOST", "[::1]"}, {"APP_ID", "a b"}, {"SUBSCRIPTION_METADATA", "quorum"}, {"PUBLISH_TWICE", "1"}, {"LOG_FORMAT", "xml"},

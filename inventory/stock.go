@@ -8,11 +8,11 @@ import (
 	"example.com/dapr-orders/daprhttp"
 )
 
-// A stock is how many pieces of an item there are. It may be below zero: more was
-// ordered than there is, and it is not for a subscriber to deny that.
+// A stock is the number of pieces of an item. It may be below zero: an OrderPlaced event is
+// a fact, which a subscriber can't refuse.
 type stock int64
 
-// less returns the stock after an order of some pieces.
+// less returns the stock after an order of quantity pieces.
 func (s stock) less(quantity int64) (stock, error) {
 	if int64(s)-quantity < -daprhttp.MaxInteger {
 		return 0, fmt.Errorf("the stock would fall below %d", int64(-daprhttp.MaxInteger))
@@ -20,8 +20,8 @@ func (s stock) less(quantity int64) (stock, error) {
 	return s - stock(quantity), nil
 }
 
-// UnmarshalJSON reads a stored stock. State stores keep it in a number that may
-// have come to be written with a fraction or an exponent.
+// UnmarshalJSON reads a stored stock. A state store may return the number with a fraction or
+// an exponent.
 func (s *stock) UnmarshalJSON(text []byte) error {
 	var n float64
 	if err := json.Unmarshal(text, &n); err != nil || string(text) == "null" || n != math.Trunc(n) || math.Abs(n) > daprhttp.MaxInteger {

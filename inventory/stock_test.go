@@ -25,7 +25,7 @@ func TestStoredStock(t *testing.T) {
 	}
 }
 
-func TestStockFallsBelowZeroButNotForEver(t *testing.T) {
+func TestStockFallsBelowZeroToALimit(t *testing.T) {
 	is := is.New(t)
 	got, err := stock(5).less(7)
 	is.NoErr(err)

@@ -13,17 +13,17 @@ import (
 const (
 	keyHeader = "Idempotency-Key"
 
-	// maxClockLead is how far the clock of a client may be ahead of this service's.
+	// maxClockLead bounds how far a client's clock may be ahead of this service's.
 	maxClockLead = 5 * time.Minute
 )
 
 // eventID returns the id of the event that publishes an order. Its errors are meant for
 // the client.
 //
-// A client that repeats a request with the same Idempotency-Key gets an event with the
-// same id, which subscribers apply once. Another order under that key is another event,
-// because two clients may use one key by chance. The id begins with the key, so that it
-// keeps the time of a key that is a UUID of version 7. Without a key the id is new.
+// A request that is repeated with the same Idempotency-Key makes an event with the same id,
+// which subscribers apply once. Another order under that key is another event, because two
+// clients may use the same key by chance. The id begins with the key, and so keeps the time
+// of a key that is a UUID of version 7. Without a key the id is new.
 func eventID(h http.Header, o order) (string, error) {
 	keys := h.Values(keyHeader)
 	switch len(keys) {

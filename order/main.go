@@ -1,5 +1,5 @@
-// Command order takes orders over HTTP and publishes an OrderPlaced event for
-// each through its Dapr sidecar.
+// Command order takes orders over HTTP. It publishes an OrderPlaced event for each order
+// through its Dapr sidecar.
 //
 //	POST /order    {"orderId":"order-1001","itemId":"item1","quantity":10}
 //	GET  /healthz
@@ -7,13 +7,13 @@
 //
 // It reads these environment variables:
 //
-//	PORT, or else APP_PORT                       where it listens (5002)
-//	APP_HOST                                     and on which interface (127.0.0.1)
+//	PORT, or else APP_PORT                       the port on which it listens (5002)
+//	APP_HOST                                     the interface on which it listens (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3501)
-//	DAPR_API_TOKEN                               sent to the sidecar
-//	APP_API_TOKEN                                required of every request
+//	DAPR_API_TOKEN                               the token that it sends to the sidecar
+//	APP_API_TOKEN                                the token that every request must have
 //	PUBLISH_TWICE                                true: publish each event twice, for a broker that
-//	                                             may report a lost event as published
+//	                                             may lose an event that it acknowledged
 //	LOG_FORMAT                                   text, or json (text)
 package main
 

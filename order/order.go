@@ -7,8 +7,7 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// An order is a quantity of one item: what a client asks for, and the data of an
-// OrderPlaced event.
+// An order is a client's order of one item, and the data of an OrderPlaced event.
 type order struct {
 	OrderID  string `json:"orderId"`
 	ItemID   string `json:"itemId"`
@@ -19,8 +18,7 @@ var errIncomplete = errors.New("orderId, itemId, and quantity are required")
 
 // parseOrder reads an order. Its errors are meant for the client.
 //
-// The sidecar publishes whatever it is given, and every subscriber would have to handle
-// an order that is wrong. So this service checks it before.
+// The sidecar publishes any data, and every subscriber would have to handle a wrong order.
 func parseOrder(fields web.Object) (o order, err error) {
 	if o.OrderID, err = fields.Text("orderId", daprhttp.CheckKey); err != nil {
 		return order{}, err

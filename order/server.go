@@ -20,12 +20,12 @@ const (
 // A service is the order service.
 type service struct {
 	sidecar  *daprhttp.Client
-	appToken string // empty for none
+	appToken string // empty: none
 	log      *slog.Logger
 	metrics  metrics
 }
 
-// metrics are what GET /metrics shows.
+// metrics are the answer to GET /metrics.
 type metrics struct {
 	all *web.Metrics
 
@@ -45,8 +45,8 @@ func newMetrics() metrics {
 	}
 }
 
-// handler returns all routes. The health check and the metrics need no token, so that
-// programs which watch the service can ask for them.
+// handler returns all routes. The health check and the metrics need no token: the programs
+// that ask for them don't have it.
 func (s *service) handler() http.Handler {
 	app := http.NewServeMux()
 	app.HandleFunc("POST /order", s.placeOrder)
@@ -89,8 +89,8 @@ func (s *service) placeOrder(w http.ResponseWriter, r *http.Request) {
 	web.WriteJSON(w, http.StatusOK, response{"OrderPlaced event published", o})
 }
 
-// publish publishes an order. A broker that has partitions keeps the orders for one item
-// in one of them, in their order.
+// publish publishes an order. A broker with partitions keeps the orders of one item in
+// sequence.
 func (s *service) publish(ctx context.Context, o order, eventID string) error {
 	data, err := json.Marshal(o)
 	if err != nil {

@@ -78,8 +78,8 @@ func TestOrderIsPublished(t *testing.T) {
 	is.Equal(logs.String()[len("2026/11/24 04:33:12 "):], `eventId="key 1.kr3YGV44j8rRObPR" Published OrderPlaced event. orderId=order-1001, itemId=item1, quantity=10`+"\n")
 }
 
-// A key and an order together are an event: the same twice, and another with the
-// same key or for another client not.
+// The same key and the same order make the same event. Another key or another order makes
+// another event.
 func TestKeyAndOrderMakeTheEvent(t *testing.T) {
 	is := is.New(t)
 	s, sidecar := newService(io.Discard)
@@ -105,7 +105,7 @@ func TestKeyAndOrderMakeTheEvent(t *testing.T) {
 	}
 }
 
-// IDs sort by time: a key from the future would sort behind all to come.
+// A key from the future would raise a subscriber's watermark.
 func TestKeyFromTheFutureIsRefused(t *testing.T) {
 	s, _ := newService(io.Discard)
 	for ahead, want := range map[time.Duration]int{-24 * time.Hour: 200, 0: 200, 4 * time.Minute: 200, 6 * time.Minute: 400, 365 * 24 * time.Hour: 400} {
@@ -121,7 +121,7 @@ func TestKeyFromTheFutureIsRefused(t *testing.T) {
 	}
 }
 
-func TestEachOrderWithoutKeyIsAnEventOfItsOwn(t *testing.T) {
+func TestOrdersWithoutKeyAreDifferentEvents(t *testing.T) {
 	is := is.New(t)
 	s, sidecar := newService(io.Discard)
 	for range 3 {
@@ -134,7 +134,7 @@ func TestEachOrderWithoutKeyIsAnEventOfItsOwn(t *testing.T) {
 	is.Equal(len(ids), 3)
 }
 
-// Published twice, it is one event, and both times must succeed.
+// Both messages are the same event, and the broker must acknowledge both.
 func TestEventThatIsPublishedTwiceHasOneID(t *testing.T) {
 	is := is.New(t)
 	s, sidecar := newService(io.Discard)
@@ -187,7 +187,7 @@ func TestLegalOrdersArePublishedUnchanged(t *testing.T) {
 // The rules for JSON, keys and integers are tested in packages web and daprhttp.
 func TestBadOrdersAreRefused(t *testing.T) {
 	const incomplete = "orderId, itemId, and quantity are required"
-	// with returns a good order but for one field.
+	// with returns a good order with one field changed.
 	with := func(field, value string) string {
 		fields := map[string]string{"orderId": `"o"`, "itemId": `"i"`, "quantity": `1`}
 		fields[field] = value
@@ -196,7 +196,7 @@ func TestBadOrdersAreRefused(t *testing.T) {
 	s, sidecar := newService(io.Discard)
 	for _, tt := range []struct {
 		body      string
-		wantError string // a part of it; the whole of it for incomplete
+		wantError string // part of the error; for incomplete, the whole error
 	}{
 		{`{}`, incomplete},
 		{`{"itemId":"i","quantity":1}`, incomplete},
@@ -226,7 +226,7 @@ func TestBadOrdersAreRefused(t *testing.T) {
 		}
 	}
 	if n := len(sidecar.Published()); n > 0 {
-		t.Errorf("%d were published nevertheless", n)
+		t.Errorf("%d orders were published", n)
 	}
 }
 
@@ -244,7 +244,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"two keys", good, []string{"a", "b"}, 400, "Idempotency-Key must be given once"},
 		{"long key", good, []string{strings.Repeat("x", 257)}, 400, "Idempotency-Key must not be longer than 256 bytes"},
 		{"key with tab", good, []string{"a\tb"}, 400, "Idempotency-Key must not contain control characters"},
-		{"key that is no UTF-8", good, []string{"\xff"}, 400, "Idempotency-Key must be valid UTF-8"},
+		{"key that is not UTF-8", good, []string{"\xff"}, 400, "Idempotency-Key must be valid UTF-8"},
 	}
 	s, sidecar := newService(io.Discard)
 	for _, tt := range tests {
@@ -280,10 +280,10 @@ func TestUnreachableSidecarIsReported(t *testing.T) {
 	s.sidecar = &daprhttp.Client{Endpoint: "http://127.0.0.1:" + freePort(t)}
 	w := post(s.handler(), good, nil)
 	is.Equal(w.Code, 500)
-	is.True(strings.Contains(w.Body.String(), "refused")) // the rest is the system's own words
+	is.True(strings.Contains(w.Body.String(), "refused")) // the operating system's message, in part
 }
 
-func TestTokenIsDemanded(t *testing.T) {
+func TestTokenIsRequired(t *testing.T) {
 	is := is.New(t)
 	s, sidecar := newService(io.Discard)
 	s.appToken = "secret"
@@ -297,8 +297,7 @@ func TestTokenIsDemanded(t *testing.T) {
 	is.Equal(w.Code, 200)
 }
 
-// Whoever has been let in gets an answer, even if the service is told to stop
-// meanwhile.
+// A request under way gets its answer when the service stops.
 func TestStopLetsRequestsFinish(t *testing.T) {
 	is := is.New(t)
 	publishing, goOn := make(chan struct{}), make(chan struct{})
@@ -338,7 +337,7 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 	}()
 	<-publishing
 	stop()
-	for { // until nobody else is let in
+	for { // until the service accepts no connection
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			break
@@ -357,7 +356,7 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 	is.NoErr(<-ended)
 }
 
-func TestRunSaysWhatIsWrongWithTheEnvironment(t *testing.T) {
+func TestWrongSettingsAreReported(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -410,7 +409,7 @@ func freePort(t *testing.T) string {
 func TestMetricsCountRequests(t *testing.T) {
 	is := is.New(t)
 	s, sidecar := newService(io.Discard)
-	s.appToken = "secret" // which the metrics do not ask for
+	s.appToken = "secret" // not required for the metrics
 	h := s.handler()
 	token := http.Header{"Dapr-Api-Token": {"secret"}}
 	post(h, good, token)

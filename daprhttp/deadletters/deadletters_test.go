@@ -45,8 +45,8 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// answer lets each publishing fail with a status, or not if that is 0, after what happens
-// meanwhile.
+// answer sets the status of the answers to publish requests; 0 means success. Each request
+// calls meanwhile before the answer.
 func (f *fixture) answer(status int, meanwhile func()) {
 	f.daprd.Fault = func(daprtest.Request) daprtest.Fault {
 		meanwhile()
@@ -54,7 +54,7 @@ func (f *fixture) answer(status int, meanwhile func()) {
 	}
 }
 
-// published returns the topics, and what the broker got.
+// published returns the component, the topic and the event of each message.
 func (f *fixture) published() (all []string) {
 	for _, m := range f.daprd.Published() {
 		all = append(all, m.PubsubName+" "+m.Topic+" "+string(m.Event))
@@ -103,13 +103,13 @@ func (f *fixture) ids(t *testing.T) (ids []string) {
 
 const (
 	event  = `{"data":{"itemId":"broken","quantity":1},"id":"e1","source":"order-service","specversion":"1.0","topic":"orders","type":"t"}`
-	reason = `,"deadletterreason":"what is stored is no value","deadlettertopic":"orders","deadletterapp":"inventory"}`
+	reason = `,"deadletterreason":"the stored value is damaged","deadlettertopic":"orders","deadletterapp":"inventory"}`
 )
 
-func TestLetterIsSentAgainAsItWas(t *testing.T) {
+func TestLetterIsSentAgainUnchanged(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
-	f.deliver(t, event) // moved by the sidecar, which was faster
+	f.deliver(t, event) // moved by the sidecar
 	f.deliver(t, strings.TrimSuffix(event, "}")+reason)
 	f.deliver(t, strings.TrimSuffix(event, "}")+reason) // delivered again
 	f.deliver(t, event)
@@ -119,7 +119,7 @@ func TestLetterIsSentAgainAsItWas(t *testing.T) {
 	out, err := f.command("list")
 	is.NoErr(err)
 	is.True(strings.Contains(out, id))
-	is.True(strings.Contains(out, "what is stored is no value"))
+	is.True(strings.Contains(out, "the stored value is damaged"))
 	is.True(strings.Contains(out, `{"itemId":"broken","quantity":1}`))
 
 	out, err = f.command("send", id)
@@ -134,8 +134,7 @@ func TestLetterIsSentAgainAsItWas(t *testing.T) {
 	is.Equal(err.Error(), id+": there is no such letter")
 }
 
-// A letter that the sidecar of a subscriber moved by itself has its attributes in the headers,
-// if it is an event in binary mode.
+// When a sidecar moves an event in binary mode, the attributes are in the headers.
 func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
@@ -153,7 +152,7 @@ func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
 		`{"data":{"n":1},"ext":"kept","id":"b1","source":"pos","specversion":"1.0"}`})
 }
 
-// A letter that can't be kept is not forgotten: it is delivered again, and the log says so.
+// A letter that can't be kept is delivered again, and logged.
 func TestLetterThatIsTooLongIsNotLost(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
@@ -172,13 +171,13 @@ func TestLetterThatIsTooLongIsNotLost(t *testing.T) {
 	is.Equal(len(f.ids(t)), 0)
 }
 
-func TestAllAreDropped(t *testing.T) {
+func TestAllLettersAreDropped(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
 	f.deliver(t, event)
 	f.deliver(t, strings.Replace(event, `"e1"`, `"e2"`, 1))
-	f.deliver(t, strings.Replace(event, `:1}`, `:2}`, 1)) // other data under the same id
-	f.deliver(t, "\x00\xff no event")
+	f.deliver(t, strings.Replace(event, `:1}`, `:2}`, 1)) // the same id with other data
+	f.deliver(t, "\x00\xff not an event")
 	is.Equal(len(f.ids(t)), 4)
 	out, err := f.command("drop", "all")
 	is.NoErr(err)
@@ -187,20 +186,19 @@ func TestAllAreDropped(t *testing.T) {
 	is.Equal(len(f.published()), 0)
 }
 
-func TestWhatIsNoEventIsSentAsItIs(t *testing.T) {
+func TestMessageThatIsNotAnEventIsSentUnchanged(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
-	f.deliver(t, "\x00 no event")
+	f.deliver(t, "\x00 not an event")
 	out, err := f.command("list")
 	is.NoErr(err)
 	is.True(strings.Contains(out, "it is not a CloudEvent"))
 	is.True(!strings.Contains(out, "\x00"))
 	_, err = f.command("send", "all")
 	is.NoErr(err)
-	is.Equal(f.published(), []string{"pubsub orders \x00 no event"})
+	is.Equal(f.published(), []string{"pubsub orders \x00 not an event"})
 }
 
-// A letter that was not sent is still there.
 func TestLetterThatIsNotSentIsKept(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
@@ -209,11 +207,11 @@ func TestLetterThatIsNotSentIsKept(t *testing.T) {
 	_, err := f.command("send", "all")
 	is.True(strings.Contains(err.Error(), "sidecar answered 500"))
 	is.Equal(len(f.ids(t)), 1)
-	// Of this one there is only the beginning.
+	// The second letter has only the beginning of its event.
 	f.deliver(t, `{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
 	f.answer(0, func() {})
 	out, err := f.command("send", "all")
-	is.True(strings.Contains(err.Error(), "only the beginning of it is kept, of 5000000 bytes"))
+	is.True(strings.Contains(err.Error(), "only the beginning of its 5000000 bytes is kept"))
 	is.Equal(strings.Count(out, "sent again"), 1)
 	is.Equal(len(f.ids(t)), 1)
 }
@@ -234,8 +232,8 @@ func TestLetterThatComesBackAtOnceIsKept(t *testing.T) {
 	is.Equal(len(f.ids(t)), 1)
 }
 
-// What the program was doing when it was killed is taken up again.
-func TestFolderIsPutInOrder(t *testing.T) {
+// A program that was killed may leave a letter half written or half sent.
+func TestFolderIsRepaired(t *testing.T) {
 	is := is.New(t)
 	dir := t.TempDir()
 	for _, name := range []string{"a.letter", "b.sending", "c.letter", "c.sending", "d.123.part"} {
@@ -253,8 +251,7 @@ func TestFolderIsPutInOrder(t *testing.T) {
 	is.True(errors.Is(err, errNoLetter))
 }
 
-// A letter is not acknowledged when it can't be kept.
-func TestLetterThatCannotBeKeptComesAgain(t *testing.T) {
+func TestLetterThatCannotBeKeptIsDeliveredAgain(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
 	must(t, os.RemoveAll(f.dir))
@@ -290,11 +287,11 @@ func TestStrangersAreRefused(t *testing.T) {
 		}
 	}
 	if len(f.ids(t)) != 1 || len(f.published()) > 0 {
-		t.Error("a stranger has done something")
+		t.Error("a request of a stranger took effect")
 	}
 }
 
-func TestListSaysWhatALetterIs(t *testing.T) {
+func TestListDescribesLetters(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
 	f.deliver(t, event)
@@ -313,7 +310,7 @@ func TestListSaysWhatALetterIs(t *testing.T) {
 	is.Equal(string(body), event)
 }
 
-// figure returns how many letters GET /metrics tells of.
+// figure returns the number of letters in the answer to GET /metrics.
 func (f *fixture) figure(t *testing.T) string {
 	t.Helper()
 	resp, err := http.Get(f.url + "/metrics")
@@ -325,7 +322,7 @@ func (f *fixture) figure(t *testing.T) string {
 	return strings.TrimSpace(figure)
 }
 
-// GET /metrics needs no token, so it may not take long, however many letters there are.
+// GET /metrics needs no token, and must be fast with a million letters too.
 func TestMetricsDoNotReadTheFolder(t *testing.T) {
 	is := is.New(t)
 	f := newFixture(t)
@@ -351,7 +348,7 @@ func TestMetricsDoNotReadTheFolder(t *testing.T) {
 	is.Equal(again.size(), 1)
 
 	must(t, os.RemoveAll(f.dir))
-	is.Equal(f.figure(t), "1") // and not what a look into the folder would say
+	is.Equal(f.figure(t), "1") // the folder is not read
 }
 
 func TestListShowsInvisibleCharacters(t *testing.T) {

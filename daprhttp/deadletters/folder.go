@@ -12,24 +12,24 @@ import (
 	"time"
 )
 
-// A folder keeps letters, each in a file. What it has kept is on the disk.
+// A folder keeps letters on the disk, each in a file.
 type folder struct {
 	dir string
 
 	mu    sync.Mutex // held while files are renamed or removed
-	count int        // of the letters that are kept: to list a million takes seconds
+	count int        // of the letters: listing a million takes seconds
 }
 
 const (
 	keptSuffix    = ".letter"
-	sendingSuffix = ".sending" // is being sent again
-	partSuffix    = ".part"    // is being written
+	sendingSuffix = ".sending" // the letter is being sent again
+	partSuffix    = ".part"    // the letter is being written
 )
 
 var errNoLetter = errors.New("there is no such letter")
 
-// openFolder opens a folder, which it makes if it is not there. What was being sent
-// when the program ended is kept again: it may have been sent.
+// openFolder opens a folder, which it makes if there is none. It keeps a letter that was
+// being sent when the program ended: the letter may not have been sent.
 func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func openFolder(dir string) (*folder, error) {
 		return nil, err
 	}
 	f := &folder{dir: dir}
-	part, err := os.CreateTemp(dir, "*"+partSuffix) // better to fail now than with the first letter
+	part, err := os.CreateTemp(dir, "*"+partSuffix) // fail now, and not with the first letter
 	if err != nil {
 		return nil, err
 	}
@@ -69,14 +69,14 @@ func openFolder(dir string) (*folder, error) {
 
 func (f *folder) path(id, suffix string) string { return filepath.Join(f.dir, id+suffix) }
 
-// keep keeps a letter. It reports whether it is a new one. Of copies, the one is kept
-// that says its reason.
+// keep keeps a letter, and reports whether the letter is new. A copy with a reason replaces
+// one without.
 func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err error) {
 	part, err := os.CreateTemp(f.dir, id+".*"+partSuffix)
 	if err != nil {
 		return false, err
 	}
-	defer os.Remove(part.Name()) // fails when it has another name
+	defer os.Remove(part.Name()) // it fails after the file was renamed
 	_, err = part.Write(body)
 	if err == nil {
 		err = part.Sync()
@@ -100,13 +100,13 @@ func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err erro
 	return isNew, f.sync()
 }
 
-// sync writes the names of the files to the disk, where the system can be told to.
+// sync writes the names of the files to the disk, on systems that can do so.
 func (f *folder) sync() error {
 	dir, err := os.Open(f.dir)
 	if err != nil {
 		return err
 	}
-	_ = dir.Sync() // Windows has no such thing
+	_ = dir.Sync() // Windows can't sync a folder
 	return dir.Close()
 }
 
@@ -123,7 +123,7 @@ type keptLetter struct {
 	receivedAt time.Time
 }
 
-// list returns what is kept, the oldest first.
+// list returns the letters, the oldest first.
 func (f *folder) list() ([]keptLetter, error) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
@@ -161,7 +161,7 @@ func noLetter(err error) error {
 	return err
 }
 
-// drop forgets a letter.
+// drop deletes a letter.
 func (f *folder) drop(id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -172,8 +172,8 @@ func (f *folder) drop(id string) error {
 	return noLetter(err)
 }
 
-// take hands a letter to send, and forgets it when that returns nil. The same event
-// may come back meanwhile, as a letter of its own.
+// take calls send with a letter, and deletes the letter when send returns nil. Meanwhile the
+// same event may come back as another letter.
 func (f *folder) take(id string, send func(body []byte) error) error {
 	f.mu.Lock()
 	err := os.Rename(f.path(id, keptSuffix), f.path(id, sendingSuffix))
@@ -192,12 +192,12 @@ func (f *folder) take(id string, send func(body []byte) error) error {
 		return errors.Join(err, f.keepAgain(id))
 	}
 	if err := os.Remove(f.path(id, sendingSuffix)); err != nil {
-		return fmt.Errorf("it was sent, but is still kept: %w", err)
+		return fmt.Errorf("the letter was sent, but can't be deleted: %w", err)
 	}
 	return nil
 }
 
-// keepAgain keeps a letter that was not sent, unless the same has come back.
+// keepAgain keeps a letter that was not sent, unless the same letter has come back.
 func (f *folder) keepAgain(id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

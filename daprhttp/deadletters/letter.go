@@ -12,20 +12,20 @@ import (
 	"example.com/dapr-orders/daprhttp"
 )
 
-// A letter is what came to the dead-letter topic: an event that an app could not handle,
-// or a message that is no event.
+// A letter is a message of the dead-letter topic: an event that an app could not handle, or
+// a message that is not an event.
 type letter struct {
 	daprhttp.DeadLetter
 	isEvent bool
 }
 
-// readLetter reads what was published to a dead-letter topic.
+// readLetter reads a message of a dead-letter topic.
 func readLetter(body []byte) letter {
 	l, err := daprhttp.DecodeDeadLetter(body)
 	return letter{l, err == nil}
 }
 
-// id names a letter. All letters of an event with the same data have the same.
+// id returns the ID of a letter. All letters of an event with the same data have the same ID.
 func (l letter) id() string {
 	h := sha256.New()
 	if l.isEvent {
@@ -47,11 +47,11 @@ type summary struct {
 	EventID    string    `json:"eventId"`
 	Source     string    `json:"source"`
 	Reason     string    `json:"reason"`
-	From       string    `json:"from"`  // the topic
-	AppID      string    `json:"appId"` // of the subscriber
+	From       string    `json:"from"`  // the topic of the event
+	AppID      string    `json:"appId"` // the subscriber's app ID
 	Bytes      int       `json:"bytes"`
 	ReceivedAt time.Time `json:"receivedAt"`
-	Data       string    `json:"data"` // its beginning
+	Data       string    `json:"data"` // the beginning of the data
 }
 
 func (l letter) summary(id string, receivedAt time.Time) summary {
@@ -74,10 +74,10 @@ func (l letter) summary(id string, receivedAt time.Time) summary {
 	return s
 }
 
-// message returns what is published to send a letter again.
+// message returns the message that sends a letter again.
 func (l letter) message() (daprhttp.Message, error) {
 	if len(l.Body) < l.Size {
-		return daprhttp.Message{}, fmt.Errorf("only the beginning of it is kept, of %d bytes: its publisher must send it", l.Size)
+		return daprhttp.Message{}, fmt.Errorf("only the beginning of its %d bytes is kept: its publisher must send it again", l.Size)
 	}
-	return daprhttp.Message{Data: l.Body, Raw: true}, nil // as it was, whatever it was
+	return daprhttp.Message{Data: l.Body, Raw: true}, nil
 }

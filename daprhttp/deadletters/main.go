@@ -1,24 +1,23 @@
-// Command deadletters keeps what comes to a dead-letter topic, in files, until a
-// person has looked at it and sends it again or drops it. It talks to its Dapr
-// sidecar alone, so that it works with any broker.
+// Command deadletters keeps the letters of a dead-letter topic in files, until a person
+// sends them again or drops them. It uses only its Dapr sidecar, and so works with any
+// broker.
 //
 //	deadletters serve OrderPlaced-dead-letter OrderPlaced
-//	                           keep what comes to the first topic; what is sent
-//	                           again goes to the second
-//	deadletters list           show what is kept, with the reason
-//	deadletters send ID…|all   send again, under the same event id
-//	deadletters drop ID…|all   forget
+//	                           keep the letters of the first topic; send them to
+//	                           the second
+//	deadletters list           list the letters and their reasons
+//	deadletters send ID…|all   send letters again, under the same event id
+//	deadletters drop ID…|all   delete letters
 //
-// A subscriber that applies each event once recognises an event that is sent again for some
-// time after it was applied (the inventory service for MARKER_TTL). An event that was applied
-// longer ago is applied twice. A letter may have been applied: its copy may have been sent
-// before, or the answer of the subscriber may have been lost. So look before you send an old
-// event.
+// A subscriber that applies each event once recognises a duplicate for some time: the
+// inventory service for MARKER_TTL after it applied the event. An older event is applied
+// twice. The event of a letter may have been applied: a copy may have been sent before, or
+// the subscriber's answer may have been lost. Check that before you send an old event.
 //
-// While it serves, the same can be had with curl:
+// While it serves, curl can do the same:
 //
 //	GET    /letters                 list
-//	GET    /letters/{id}            the event as it came
+//	GET    /letters/{id}            the letter, unchanged
 //	POST   /letters/{id|all}/send   send again
 //	DELETE /letters/{id|all}        drop
 //	GET    /healthz
@@ -26,15 +25,15 @@
 //
 // It reads these environment variables:
 //
-//	PORT, or else APP_PORT                       where it listens (5004)
-//	APP_HOST                                     and on which interface (127.0.0.1)
+//	PORT, or else APP_PORT                       the port on which it listens (5004)
+//	APP_HOST                                     the interface on which it listens (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT, or else DAPR_HTTP_PORT   its sidecar (3504)
-//	DAPR_API_TOKEN                               sent to the sidecar
-//	APP_API_TOKEN                                required of every request
+//	DAPR_API_TOKEN                               the token that it sends to the sidecar
+//	APP_API_TOKEN                                the token that every request must have
 //	PUBSUB_NAME                                  the pub/sub component (pubsub)
 //	SUBSCRIPTION_METADATA                        metadata of its subscription: name=value,…
 //	DEAD_LETTERS_DIR                             the folder of the files (dead-letters)
-//	PUBLISH_TWICE                                true: publish twice what is sent again
+//	PUBLISH_TWICE                                true: publish each letter twice
 //	LOG_FORMAT                                   text, or json (text)
 package main
 

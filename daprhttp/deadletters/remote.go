@@ -14,10 +14,10 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// A remote is the program that serves, as the command line asks it.
+// A remote sends the requests of the command line to the program that serves.
 type remote struct{ url, token string }
 
-// list shows what is kept.
+// list writes a table of the letters.
 func (r remote) list(ctx context.Context, stdout io.Writer) error {
 	var letters []summary
 	if err := r.do(ctx, "GET", "/letters", &letters); err != nil {
@@ -35,7 +35,7 @@ func (r remote) list(ctx context.Context, stdout io.Writer) error {
 	return w.Flush()
 }
 
-// each does something to each letter, and says what was done.
+// each makes one request for each ID, and writes the results.
 func (r remote) each(ctx context.Context, ids []string, method, action, done string, stdout io.Writer) error {
 	var failed error
 	for _, id := range ids {

@@ -18,13 +18,13 @@ type service struct {
 	sidecar         *daprhttp.Client
 	pubsubName      string
 	deadLetterTopic string
-	subscription    map[string]string // metadata of what is subscribed to
-	topic           string            // to which letters are sent again
+	subscription    map[string]string // metadata of the subscription
+	topic           string            // the topic to which letters are sent again
 	appToken        string
 	log             *slog.Logger
 }
 
-const maxLetterBytes = 16 << 20 // as delivered, in base64
+const maxLetterBytes = 16 << 20 // of a delivery, which has the letter in base64
 
 // handler returns all routes. The health check and the metrics need no token. The sidecar's
 // Configuration keeps other apps out.
@@ -55,8 +55,8 @@ func (s *service) handler() (http.Handler, error) {
 	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
 }
 
-// refused has a letter delivered again that is too long or no letter, and logs it: it would be
-// gone otherwise.
+// refused returns a handler that retries a letter which next drops, because the letter is too
+// long or damaged, and logs it. Otherwise the letter would be lost.
 func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 		o := next(ctx, e)
@@ -68,7 +68,7 @@ func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 	}
 }
 
-// keep keeps a letter before the sidecar is told that the delivery succeeded.
+// keep writes a letter to the disk and then acknowledges the delivery.
 func (s *service) keep(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
 	l := readLetter(e.Message())
 	id := l.id()
@@ -92,21 +92,21 @@ func (s *service) list(w http.ResponseWriter, _ *http.Request) {
 	}
 	summaries := make([]summary, 0, len(letters))
 	for _, k := range letters {
-		if body, err := s.kept.read(k.id); err == nil { // else it has just gone
+		if body, err := s.kept.read(k.id); err == nil { // after an error it was just sent or dropped
 			summaries = append(summaries, readLetter(body).summary(k.id, k.receivedAt))
 		}
 	}
 	web.WriteJSON(w, http.StatusOK, summaries)
 }
 
-// show answers with a letter as it came.
+// show answers with a letter, unchanged.
 func (s *service) show(w http.ResponseWriter, r *http.Request) {
 	body, err := s.kept.read(letterID(r))
 	if err != nil {
 		web.WriteError(w, statusOf(err), err.Error())
 		return
 	}
-	w.Header().Set("Content-Type", "application/octet-stream") // it may be anything
+	w.Header().Set("Content-Type", "application/octet-stream") // a letter may have any format
 	_, _ = w.Write(body)
 }
 
@@ -119,7 +119,7 @@ func statusOf(err error) int {
 
 var idPattern = regexp.MustCompile(`^[a-z2-7]{16}$`)
 
-// letterID returns the ID in a request's path, or one that no letter has.
+// letterID returns the ID in a request's path, or "none", which no letter has.
 func letterID(r *http.Request) string {
 	if id := r.PathValue("id"); idPattern.MatchString(id) {
 		return id
@@ -127,14 +127,14 @@ func letterID(r *http.Request) string {
 	return "none"
 }
 
-// A result is what was done to one letter.
+// A result is the result of a request for one letter.
 type result struct {
 	ID    string `json:"id"`
 	Error string `json:"error,omitempty"`
 }
 
-// each returns a handler that does something to the letter that the path names, or
-// to all. It answers with the first failure's status, and says what became of each.
+// each returns a handler that calls do for the letter in the path, or for all letters. It
+// answers with the status of the first failure, and a result for each letter.
 func (s *service) each(do func(context.Context, string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ids := []string{letterID(r)}
@@ -163,8 +163,8 @@ func (s *service) each(do func(context.Context, string) error) http.HandlerFunc 
 	}
 }
 
-// send sends a letter to its topic again. It keeps its id, so that a subscriber that
-// counts each event once counts it once.
+// send sends a letter to its topic again. The event keeps its id, so that a subscriber can
+// recognise a duplicate.
 func (s *service) send(ctx context.Context, id string) error {
 	return s.kept.take(id, func(body []byte) error {
 		l := readLetter(body)

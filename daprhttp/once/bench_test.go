@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// slowStore returns a store with a latency for each call, and more for each marker.
+// slowStore returns a store whose calls take latency, and longer for many markers.
 func slowStore(s store, latency time.Duration) store {
 	return &hooked{
 		onRead: func(ctx context.Context, key string) (stored, error) {
@@ -27,15 +27,15 @@ func slowStore(s store, latency time.Duration) store {
 	}
 }
 
-// BenchmarkApply delivers events as sidecars do, each with so many in hand, and reports
-// how many are applied in a second.
+// BenchmarkApply delivers events as sidecars do, with many in flight for each replica. It
+// reports how many events are applied in a second.
 func BenchmarkApply(b *testing.B) {
 	for _, latency := range []time.Duration{time.Millisecond, 10 * time.Millisecond} {
 		for _, bench := range []struct {
 			name           string
 			replicas, keys int
 			timed          bool
-			inHand         int // events, for each replica
+			inFlight       int // events, for each replica
 		}{
 			{"hot key", 1, 1, true, 50},
 			{"hot key, one by one", 1, 1, true, 1},
@@ -56,7 +56,7 @@ func BenchmarkApply(b *testing.B) {
 				var next atomic.Int64
 				var wg sync.WaitGroup
 				for r := range bench.replicas {
-					for range bench.inHand {
+					for range bench.inFlight {
 						wg.Go(func() {
 							for {
 								i := int(next.Add(1))
@@ -86,7 +86,7 @@ func BenchmarkApply(b *testing.B) {
 				b.ReportMetric(n/b.Elapsed().Seconds(), "events/s")
 				b.ReportMetric(float64(commits)/n, "saves/event")
 				b.ReportMetric(float64(conflicts)/n, "conflicts/event")
-				b.ReportMetric(float64(memory.looks)/n, "looks/event")
+				b.ReportMetric(float64(memory.looks)/n, "look-ups/event")
 				b.ReportMetric(0, "ns/op")
 			})
 		}

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// maxRest bounds the rest after a save: a commit that hung says nothing about the
-// commits of the rivals.
+// maxRest bounds the rest after a save: a commit that hung does not show how long the
+// rivals' commits take.
 const maxRest = time.Second
 
-// commit carries out one commit. The changes that it did not answer stay in
-// w.entries. It returns how long the worker rests before the next commit.
+// commit makes one commit. The changes that it does not answer stay in w.entries. It
+// returns how long the worker rests before the next commit.
 func (w *worker[V]) commit() time.Duration {
 	in, began := w.in, time.Now()
 	found, err := in.store.read(w.ctx, recordKey(w.key))
@@ -25,7 +25,7 @@ func (w *worker[V]) commit() time.Duration {
 		w.handBack(err)
 		return 0
 	}
-	w.know(&r)
+	w.noteSaved(&r)
 	if err := w.storeFault(found.etag, &r); err != nil {
 		return w.failed(err)
 	}
@@ -35,15 +35,15 @@ func (w *worker[V]) commit() time.Duration {
 	if failed != nil {
 		w.note(failed)
 	}
-	if !p.saves() {
-		w.marked = "" // another replica has taken out what was marked
+	if len(p.answered) == 0 && p.left == 0 && !w.full { // a full record is saved before its IDs are marked
+		w.marked = "" // another replica has taken these IDs out
 		if failed != nil {
 			return w.failed(failed)
 		}
 		return 0
 	}
 	body, err := p.next.encode()
-	if err != nil { // the value without any change has no JSON
+	if err != nil { // the stored value can't be encoded again
 		w.marked = ""
 		return w.failed(err)
 	}
@@ -51,17 +51,17 @@ func (w *worker[V]) commit() time.Duration {
 		w.note(err)
 		w.lost = &lostSave{found.etag, err}
 		if len(w.entries) == 0 {
-			w.lost, w.marked = nil, "" // nothing waits, and any replica can prune
+			w.lost, w.marked = nil, "" // no change waits, and any replica can prune
 		}
 		return 0
 	}
 	w.conclude(&r, p)
-	return min(time.Duration(p.next.Commits.rivals(in.author))*time.Since(began), maxRest)
+	return min(time.Duration(p.next.Commits.rivals(in.author.name))*time.Since(began), maxRest)
 }
 
-var errNoETag = errors.New("the answer has no ETag, and once can't work without: the state store gives none, or a gateway before the sidecar takes it away")
+var errNoETag = errors.New("the answer has no ETag, which once needs: the state store gives none, or a gateway before the sidecar removes it")
 
-// handBack answers all waiting changes with an error.
+// handBack answers the waiting changes with an error.
 func (w *worker[V]) handBack(err error) {
 	w.take()
 	for _, e := range w.entries {
@@ -70,28 +70,29 @@ func (w *worker[V]) handBack(err error) {
 	w.entries, w.marked = nil, ""
 }
 
-// storeFault returns why the last save failed, unless a rival has saved instead.
+// storeFault returns why the last save failed, or nil if a rival saved first.
 func (w *worker[V]) storeFault(etag string, r *record[V]) error {
 	lost := w.lost
 	w.lost = nil
 	switch {
 	case lost == nil:
 		return nil
-	case etag == lost.etag || r.damaged != nil || r.Commits.newestBy(w.in.author):
+	case etag == lost.etag || r.damaged != nil || r.Commits.newestBy(w.in.author.name):
 		return lost.err
 	}
 	w.in.conflicts.Add(1)
 	return nil
 }
 
-// know notes which changes a failed save has saved.
-func (w *worker[V]) know(r *record[V]) {
+// noteSaved notes which changes were saved by commits whose save seemed to fail.
+func (w *worker[V]) noteSaved(r *record[V]) {
 	for _, e := range w.entries {
 		e.saved = r.Commits.has(e.commit) || e.saved && r.IDs.has(e.ID)
 	}
 }
 
-// conclude answers after the acknowledged save of a plan, and has markers written.
+// conclude answers the changes of a plan whose save is acknowledged, and starts to write
+// markers.
 func (w *worker[V]) conclude(r *record[V], p *plan[V]) {
 	w.in.commits.Add(1)
 	w.faults = 0

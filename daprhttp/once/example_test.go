@@ -35,8 +35,8 @@ func ExampleInbox_Apply() {
 	// 15 <nil>
 }
 
-// A value may be of any type that encodes as JSON. An error of the Apply function is
-// final: delivering the event again would not help.
+// A value may have any type that encodes as JSON. An error of the Apply function is final:
+// a redelivery does not help.
 func ExampleErrFinal() {
 	sidecar := &daprhttp.Client{HTTPClient: new(daprtest.Sidecar).Client()} // in memory
 	type seats struct {
@@ -68,7 +68,8 @@ func ExampleErrFinal() {
 	// the train is full true
 }
 
-// An event has the same ID in each delivery. Another source makes it another event.
+// An event has the same ID in each delivery. The same id from another source is another
+// event.
 func ExampleEventID() {
 	a := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
 	b := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")

@@ -11,13 +11,13 @@ import (
 	"github.com/matryer/is"
 )
 
-// A cutOff store is a primary that has lost its synchronous replicas: it acknowledges no
-// save, since no replica has it, but shows it to every reader. When a replica has taken
-// its place, all of that is gone.
+// A cutOff store is a primary that can be cut off from its synchronous replica. Then it
+// acknowledges no save, because the replica does not have it, but shows the save to every
+// reader. When the replica takes its place, these saves are lost.
 type cutOff struct {
 	*memoryStore
-	promised *memoryStore // what the replica has; nil while nothing is cut off
-	only     string       // of a partitioned store, the key whose partition is cut off; empty: all
+	promised *memoryStore // the content of the replica; nil: the primary is not cut off
+	only     string       // the key whose partition is cut off; empty: all keys
 }
 
 func (s *cutOff) cut() {
@@ -25,7 +25,7 @@ func (s *cutOff) cut() {
 }
 
 func (s *cutOff) failOver() {
-	if s.only != "" { // the other partitions stay as they are
+	if s.only != "" { // other partitions are unchanged
 		value, etag := s.promised.values[s.only], s.promised.etags[s.only]
 		s.values[s.only], s.etags[s.only], s.writes, s.promised = value, etag, s.writes+1000, nil
 		return
@@ -49,9 +49,9 @@ func (s *cutOff) mark(ctx context.Context, key string, ids idSet) error {
 	return err
 }
 
-func TestNothingIsAnsweredOnTheWordOfAPrimaryThatIsCutOff(t *testing.T) {
+func TestUnacknowledgedSavesOfACutOffPrimaryAreNotAnswered(t *testing.T) {
 	for _, first := range []bool{true, false} {
-		t.Run(fmt.Sprintf("the first event of all: %v", first), func(t *testing.T) {
+		t.Run(fmt.Sprintf("first event of the key: %v", first), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				is := is.New(t)
 				store := &cutOff{memoryStore: &memoryStore{}}
@@ -65,18 +65,18 @@ func TestNothingIsAnsweredOnTheWordOfAPrimaryThatIsCutOff(t *testing.T) {
 				store.cut()
 				order := lower(testID("e1"), "apple", 10)
 				if _, err := in.Apply(soon(t), order); err == nil {
-					t.Error("the event is applied in the one place that will be lost")
+					t.Error("the event is answered as applied, and its save will be lost")
 				}
 				another := newTestInbox(store)
 				if _, err := another.Apply(soon(t), order); err == nil {
-					t.Error("delivered again, it is believed to be applied")
+					t.Error("the redelivered event is answered as applied, and its save will be lost")
 				}
 				if err := in.Set(soon(t), "apple", 500); err == nil {
-					t.Error("the value is set in the one place that will be lost")
+					t.Error("the value is answered as set, and its save will be lost")
 				}
 				refuse := Change[int64]{Key: "apple", ID: testID("e2"), Apply: func(int64) (int64, error) { return 0, errFailed }}
 				if _, err := in.Apply(soon(t), refuse); errors.Is(err, ErrFinal) {
-					t.Error("the event is refused because of a value that will be lost")
+					t.Error("the event has a final error because of a value that will be lost")
 				}
 				in.settle()
 				another.settle()
@@ -89,15 +89,15 @@ func TestNothingIsAnsweredOnTheWordOfAPrimaryThatIsCutOff(t *testing.T) {
 	}
 }
 
-// Fault 2: markers that the store shows, but did not acknowledge, go with the primary.
-func TestMarkersAreBelievedOnlyWhenAcknowledged(t *testing.T) {
+// Markers that the store shows but did not acknowledge are lost with the primary.
+func TestIDsLeaveOnlyAfterTheirMarkersAreAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		store := &cutOff{memoryStore: &memoryStore{}}
 		in := newTestInbox(store)
 		in.tuning.keep = func(int, int) int { return 2 }
 		const orders = 6
-		for i := range orders - 1 { // one more crosses the limit
+		for i := range orders - 1 { // the next order crosses the limit
 			must(t, in, event(fmt.Sprint(i), "apple"))
 		}
 		in.settle()
@@ -117,8 +117,8 @@ func TestMarkersAreBelievedOnlyWhenAcknowledged(t *testing.T) {
 	})
 }
 
-// Fault 2: a change that was never acknowledged must get no marker, or its redelivery is
-// taken for a duplicate when the save is lost.
+// A change that was never acknowledged must get no marker. Otherwise its redelivery is
+// taken for a duplicate after its save is lost.
 func TestOnlyAcknowledgedChangesAreMarked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -143,10 +143,10 @@ func TestOnlyAcknowledgedChangesAreMarked(t *testing.T) {
 	})
 }
 
-// A count of prunings comes back after a failover; the name of the commit that pruned
-// does not. An ID is looked for in vain while the cut off primary shows one pruning. After
-// the failover the ID is applied, marked and pruned, by just as many prunings.
-func TestLookUpInVainDoesNotOutliveAFailover(t *testing.T) {
+// After a failover, a count of prunings would have the same value again. The name of the
+// commit that pruned does not come back. Here a look-up finds no marker while the primary
+// is cut off. After the failover the ID is applied, marked, and has left the record.
+func TestLookUpDoesNotStayValidAfterAFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		store := &cutOff{memoryStore: &memoryStore{}}

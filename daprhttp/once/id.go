@@ -9,9 +9,9 @@ import (
 	"example.com/dapr-orders/daprhttp"
 )
 
-// An ID identifies an event. It has 24 characters: the time of the event in
-// milliseconds since 1970 (6 bytes; 0 if its id does not tell), and a hash of its
-// source and id (12 bytes). IDs sort by that time.
+// An ID identifies an event. Its 24 characters encode the time of the event (6 bytes:
+// milliseconds since 1970, or 0 if unknown) and a hash of its source and id (12 bytes).
+// IDs sort by that time.
 type ID string
 
 const (
@@ -19,15 +19,15 @@ const (
 	idTimeLength = 8
 )
 
-// idEncoding is base64 with characters in ascending order, so that IDs sort like the
-// bytes in them, and fit into a URL.
+// idEncoding is base64 with characters in ascending order. IDs therefore sort like their
+// bytes. They need no escaping in a URL.
 var idEncoding = base64.NewEncoding("-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz").WithPadding(base64.NoPadding)
 
-// EventID returns the ID of the CloudEvent with this source and id. Two events are
-// the same if both are equal.
+// EventID returns the ID of the CloudEvent with this source and id. Two events with the
+// same source and id are the same event.
 //
-// Give events UUIDs of version 7 as ids, or ids that begin with such a UUID and a
-// full stop. These tell the time, and a new event then needs no look-up.
+// Give events UUIDs of version 7 as ids, or ids that begin with such a UUID and a full
+// stop. Such an id tells the time of the event. A new event then needs no look-up.
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#id.
 func EventID(source, id string) ID {
@@ -38,7 +38,7 @@ func EventID(source, id string) ID {
 	return newID(ms, fmt.Appendf(nil, "%d:%s%s", len(source), source, id))
 }
 
-// newID returns the ID with this time and the hash of identity.
+// newID returns the ID with this time and a hash of identity.
 func newID(madeAt uint64, identity []byte) ID {
 	var id [18]byte
 	sum := sha256.Sum256(identity)

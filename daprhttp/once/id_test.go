@@ -17,7 +17,7 @@ func TestEventsAreToldApartBySourceAndID(t *testing.T) {
 	for _, e := range [][2]string{{"a", "b"}, {"ab", ""}, {"", "ab"}, {"b", "a"}, {"a", "b:"}, {"1:a", "b"}} {
 		id := EventID(e[0], e[1])
 		if other, ok := seen[id]; ok {
-			t.Errorf("%q is taken for %s", e, other)
+			t.Errorf("%q has the ID of %s", e, other)
 		}
 		seen[id] = e[0] + " " + e[1]
 	}

@@ -7,20 +7,19 @@ import (
 	"strings"
 )
 
-// An idSet is a set of IDs as it is stored: in ascending order, with spaces between
-// them.
+// An idSet is a set of IDs as it is stored: in ascending order, separated by spaces.
 type idSet string
 
 const idStep = idLength + 1 // from one ID to the next
 
-// setOf returns the set of some IDs in any order.
+// setOf returns the set of these IDs, which may be in any order.
 func setOf(ids []ID) idSet { return idSet("").with(ids) }
 
 func (s idSet) len() int { return (len(s) + 1) / idStep }
 
 func (s idSet) at(i int) ID { return ID(s[i*idStep:][:idLength]) }
 
-// search returns where an ID is, or would be, and whether it is there.
+// search returns the position of an ID, or the one where it belongs, and whether s has it.
 func (s idSet) search(id ID) (int, bool) {
 	return sort.Find(s.len(), func(i int) int { return strings.Compare(string(id), string(s.at(i))) })
 }
@@ -40,7 +39,7 @@ func (s idSet) all() iter.Seq[ID] {
 	}
 }
 
-// slice returns the IDs from number i up to j, without j.
+// slice returns the IDs from position i up to position j, without j.
 func (s idSet) slice(i, j int) idSet {
 	if i == j {
 		return ""
@@ -48,7 +47,7 @@ func (s idSet) slice(i, j int) idSet {
 	return s[i*idStep : j*idStep-1]
 }
 
-// with returns the set with more IDs.
+// with returns the union of the set and ids.
 func (s idSet) with(ids []ID) idSet {
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
 	var b strings.Builder

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// These tests try out every order in which the steps of several inboxes can
-// follow one another, with every fault at every step: each run makes a list of
-// choices, and the next run differs in the last choice that has an alternative.
+// These tests try every order of the requests of several inboxes, with every fault at
+// every request. Each run makes a list of choices. The next run differs in the last
+// choice that has an alternative.
 
-// choices decides what happens next, differently in each run.
+// choices decides the order and the faults of each run.
 type choices struct {
 	made []choice
 	next int
@@ -39,7 +39,7 @@ func (c *choices) pick(n int) int {
 	return taken
 }
 
-// again prepares the next run. It returns false when all have been made.
+// again prepares the next run. It returns false after the last run.
 func (c *choices) again() bool {
 	for len(c.made) > 0 {
 		last := &c.made[len(c.made)-1]
@@ -52,17 +52,17 @@ func (c *choices) again() bool {
 	return false
 }
 
-// A fault is what may happen to one call of the store.
+// A fault may happen to one call of the store.
 type fault int
 
 const (
 	none       fault = iota
-	dieBefore        // the process dies, and the store never hears of the call
-	dieAfter         // the process dies when the store has done what it was told
-	failBefore       // the call fails, and the store never heard of it
-	failAfter        // the call fails, though it took effect
-	leave            // the callers give up, and the store does what it was told
-	failPartly       // the call fails, with some of the markers written
+	dieBefore        // the process dies before the call has taken effect
+	dieAfter         // the process dies after the call has taken effect
+	failBefore       // the call fails without effect
+	failAfter        // the call fails after it has taken effect
+	leave            // the callers give up, and the call takes effect
+	failPartly       // the call fails after it has written some of the markers
 )
 
 func (f fault) String() string {
@@ -71,8 +71,8 @@ func (f fault) String() string {
 
 var errDead = errors.New("the process is dead")
 
-// A replica is a store as one process sees it: every call waits until the test
-// lets it happen, one way or another.
+// A replica is the store of one process. Each call waits until the test picks it and its
+// fault.
 type replica struct {
 	name  string
 	store store
@@ -90,7 +90,7 @@ type turn struct {
 	take chan fault
 }
 
-// call waits for its turn and then does what that turn is.
+// call waits for its turn, and then makes the call with the fault of that turn.
 func (r *replica) call(what string, do func(part bool) error) error {
 	if r.dead.Load() {
 		return errDead
@@ -100,7 +100,7 @@ func (r *replica) call(what string, do func(part bool) error) error {
 	r.waiting = append(r.waiting, c)
 	r.mu.Unlock()
 	f := <-c.take
-	if r.dead.Load() { // meanwhile
+	if r.dead.Load() { // it died while the call waited
 		return errDead
 	}
 	switch f {
@@ -151,24 +151,24 @@ func (r *replica) mark(ctx context.Context, key string, ids idSet) error {
 	})
 }
 
-// A handover is changes delivered to a replica, one after another.
+// A handover delivers changes to a replica, one after another.
 type handover struct {
 	to      int
 	changes []Change[int64]
 }
 
-// A scenario is what happens in every run, in one order or another.
+// A scenario is run in every order.
 type scenario struct {
-	start      map[string]string // what the store has at first
+	start      map[string]string // the content of the store before the deliveries
 	replicas   int
 	deliveries []handover
-	faults     int  // at most, in one run
-	failover   bool // the store is cut off from its replicas at one moment, and they take its place at another
-	cutFor     int  // how many calls it serves meanwhile, at most; 0: three
-	long       bool // more than 2,000 ways
+	faults     int  // the most faults in one run
+	failover   bool // the store is cut off from its replica, which later takes its place
+	cutFor     int  // how many calls the store serves while it is cut off, at most; 0: three
+	long       bool // it has more than 2,000 runs
 	keep       int  // how many recent IDs a record keeps
-	maxIDs     int  // how many IDs a record has room for; 0: many
-	sharing    bool // IDs share markers whenever they can
+	maxIDs     int  // how many IDs a record has room for; 0: 1000
+	sharing    bool // even a single ID gets a marker that later IDs could share
 	want       map[string]int64
 }
 
@@ -182,9 +182,9 @@ func (s scenario) inbox(store store) *Inbox[int64] {
 	return in
 }
 
-// tryAll carries out a scenario in all ways. After each, whatever was not
-// answered with success is delivered once more, to a new replica, as Dapr would;
-// and then once more altogether. It returns the number of ways.
+// tryAll runs a scenario in every order. After each run, a new replica gets the changes
+// that were not acknowledged, as Dapr would redeliver them, and then every change again.
+// tryAll returns the number of runs.
 func tryAll(t *testing.T, s scenario) int {
 	t.Helper()
 	c := &choices{}
@@ -234,12 +234,12 @@ func (s scenario) run(t *testing.T, c *choices) {
 		store.failOver()
 	}
 	for i, r := range replicas {
-		r.dead.Store(true) // no late call changes anything
+		r.dead.Store(true) // a late call has no effect
 		r.leave()
 		inboxes[i].settle()
 	}
 
-	// Redelivery, without faults and one by one.
+	// Redelivery, without faults, one change after another.
 	redelivered := s.inbox(store)
 	for round := range 2 {
 		for _, d := range s.deliveries {
@@ -262,8 +262,8 @@ func (s scenario) run(t *testing.T, c *choices) {
 	}
 }
 
-// schedule lets the replicas' calls happen, in an order and with the faults that
-// c picks, until no replica has anything left to do.
+// schedule makes the replicas' calls, in the order and with the faults that c picks,
+// until no replica makes another call.
 func (s scenario) schedule(c *choices, replicas []*replica, store *cutOff) {
 	faults := s.faults
 	cuts, cutFor := 0, 0
@@ -272,9 +272,9 @@ func (s scenario) schedule(c *choices, replicas []*replica, store *cutOff) {
 	}
 	for slept := false; ; {
 		if len(c.log) > 1000 {
-			panic("this never ends:\n" + strings.Join(c.log[:100], "\n"))
+			panic("the run never ends:\n" + strings.Join(c.log[:100], "\n"))
 		}
-		// Wait until every replica is about to make a call or has none to make.
+		// Wait until every replica waits for a turn or is idle.
 		synctest.Wait()
 		type ready struct {
 			*replica
@@ -292,7 +292,7 @@ func (s scenario) schedule(c *choices, replicas []*replica, store *cutOff) {
 			if slept {
 				return
 			}
-			time.Sleep(5 * time.Second) // of the bubble's clock: whoever backs off comes back
+			time.Sleep(5 * time.Second) // in the bubble: longer than any backoff
 			slept = true
 			continue
 		}

@@ -5,18 +5,17 @@ import (
 	"sync"
 )
 
-// maxCalls is how many calls about markers a worker makes at the same time.
+// maxCalls is how many requests for markers a worker sends at the same time.
 const maxCalls = 64
 
 // resolved tells whether the record and the look-ups so far decide if a change has
 // been applied.
 func (e *entry[V]) resolved(r *record[V]) bool {
-	return e.saved || e.marked || r.IDs.has(e.ID) || !r.mayHaveLeft(e.ID) || e.looked && e.lookedAt == r.Pruned
+	return e.saved || e.hasMarker || r.IDs.has(e.ID) || !r.mayHaveLeft(e.ID) || e.noMarker && e.noMarkerAt == r.Pruned
 }
 
 // lookUp looks for the markers of the changes that are not resolved. A change whose
-// marker can't be read stays unresolved: a marker that is missed is a change that is
-// applied twice.
+// marker can't be read stays unresolved: without its marker it would be applied twice.
 func (w *worker[V]) lookUp(r *record[V]) error {
 	var open []*entry[V]
 	for _, e := range w.entries {
@@ -27,8 +26,8 @@ func (w *worker[V]) lookUp(r *record[V]) error {
 	errs := make([]error, len(open))
 	inParallel(len(open), func(i int) {
 		e := open[i]
-		e.marked, errs[i] = w.find(r.markerKeys(w.key, e.ID), e.ID)
-		e.looked, e.lookedAt = errs[i] == nil, r.Pruned
+		e.hasMarker, errs[i] = w.find(r.markerKeys(w.key, e.ID), e.ID)
+		e.noMarker, e.noMarkerAt = errs[i] == nil && !e.hasMarker, r.Pruned
 	})
 	return cmp.Or(errs...)
 }

@@ -2,21 +2,21 @@
 //
 // Delivery is at least once: a subscriber gets an event again when an
 // acknowledgement is lost, and another replica gets it when the first one dies.
-// An [Inbox] keeps a value of the caller's type under each key, together with the
-// IDs of the events in it, so that a redelivered event changes nothing. The state
-// store needs ETags and keys that expire. Transactions are not used. Any number of
-// replicas may share a store, and any of them may die at any moment.
+// An [Inbox] keeps under each key a value of the caller's type and the IDs of the
+// events in it. A redelivered event therefore changes nothing. The state store needs
+// ETags and keys that expire, and no transactions. Any number of replicas may share a
+// store, and any of them may die at any moment.
 //
 // # How it works
 //
 // The record of a key holds the value and the IDs of the changes in it (record.go).
 // Each key with waiting changes has one worker (worker.go). The worker repeats one
-// commit (commit.go): it reads the record, takes all waiting changes, looks up
-// markers (lookup.go), plans the next record (plan.go), saves it over the ETag that
+// commit (commit.go). It reads the record, takes the waiting changes, looks up markers
+// (lookup.go) and plans the next record (plan.go). It saves the plan over the ETag that
 // it read, and answers. A record can't hold IDs for ever. When it holds many, the
-// least IDs get markers, which are keys that expire, and then leave the record
-// (prune.go). The watermark is the greatest ID that ever left: a greater ID has no
-// marker, so that most new events need no look-up.
+// smallest IDs get markers, which are keys that expire, and leave the record (prune.go).
+// The watermark is the greatest ID that ever left. A greater ID has no marker, so that
+// most new events need no look-up.
 //
 // # Invariants
 //
@@ -24,36 +24,36 @@
 //     record only after the store acknowledged its marker to this replica. A replica
 //     marks only IDs in a record that the store acknowledged to it, so that every
 //     marked change is applied for good ([worker.mark]). A read proves neither: a
-//     primary that is cut off from its replicas shows what it is going to lose.
-//  2. A marker is looked for after the record was read. An ID therefore is found in
-//     the record or among the markers. A look-up in vain stays valid until an ID
-//     leaves the record. The record names the commit that pruned it last: that name
-//     can't come back, as a count can after a failover ([entry.resolved]).
+//     primary that is cut off from its replicas shows saves that a failover undoes.
+//  2. A worker looks for a marker after it read the record. It therefore finds an ID
+//     in the record or among the markers. A look-up that finds no marker stays valid
+//     until an ID leaves the record. The record names the commit that pruned it last.
+//     No other commit ever has that name, even after a failover ([entry.resolved]).
 //  3. Pruning needs no memory. Only the record decides whether its IDs can leave,
 //     and any replica that commits can prune it. A full record is pruned before
 //     anything is added ([worker.mark], [Inbox.leaving]).
 //  4. A marker belongs to one key: one event may change many keys ([markerKey]).
 //     Many events of the same 8 ms share a marker, which is written once and never
 //     changed. An event that comes later gets a marker of its own ([Inbox.share]).
-//  5. No clock is trusted. A wrong clock costs look-ups or a longer record, and
-//     nothing else: the clock only decides which IDs leave, and each ID that leaves
-//     has a marker and lifts the watermark ([record.takeOut]).
-//  6. Replicas share a hot key: after a save, a replica rests for one commit for each
-//     rival that the record names ([worker.commit]).
+//  5. No clock is trusted. A wrong clock costs only look-ups or a longer record. The
+//     clock decides which IDs leave. Each ID that leaves has a marker and raises the
+//     watermark ([record.takeOut]).
+//  6. Replicas share a hot key. After a save, a replica rests for the length of one
+//     commit per rival that the record names ([worker.commit]).
 //  7. Keys share nothing. A key on which the store hangs or refuses has a worker of
 //     its own, and delays no other key.
-//  8. Results, duplicates and final errors are answered only when a save over the
-//     record in which they were found is acknowledged ([worker.conclude]). A save
-//     that fails may have taken effect. Only the next read tells: the record names
-//     the commit, or has the ID ([worker.know]). One final error needs no save: that
-//     of a value which another program left and which can't be decoded.
+//  8. A worker answers a result, a duplicate or a final error only after the store
+//     acknowledged a save over the record in which it was found ([worker.conclude]).
+//     A save that fails may have taken effect. Only the next read tells: the record
+//     names the commit, or has the ID ([worker.noteSaved]). One final error needs no
+//     save: another program left a value that can't be decoded.
 //
-// A replica that dies before its save has done nothing. One that dies after it
-// leaves IDs in the record, where they do no harm.
+// A replica that dies before its save has changed nothing. A replica that dies after
+// its save leaves IDs in the record, where they do no harm.
 //
-// All this relies on two promises of the store. It keeps and shows what it
-// acknowledged. And an ETag never comes back with another value in the milliseconds
-// between a read and the save over it.
+// The invariants rely on two promises of the store. It keeps and shows every save that
+// it acknowledged. An ETag never returns with another value in the milliseconds between
+// a read and the save over it.
 package once
 
 import (
@@ -72,8 +72,8 @@ import (
 // An Inbox applies changes to the values of one state store. Its methods may be
 // called by many goroutines at once.
 //
-// No other program may write its keys: overwriting a record erases the IDs in it. A
-// bare JSON value that another program left under a key is taken over.
+// No other program may write its keys: overwriting a record erases the IDs in it. An
+// Inbox takes over a bare JSON value that another program left under a key.
 type Inbox[V any] struct {
 	store     store
 	author    author
@@ -83,21 +83,21 @@ type Inbox[V any] struct {
 
 	mu      sync.Mutex
 	workers map[string]*worker[V]   // by key
-	pending map[*entry[V]]time.Time // since when
+	pending map[*entry[V]]time.Time // when each one arrived
 }
 
 // Options are the settings of an [Inbox]. The zero value is good for most stores.
 type Options struct {
-	// MarkerTTL is how long a redelivered event is recognised, at least.
+	// MarkerTTL is the least time for which a redelivered event is recognised.
 	// Zero means 24 hours. It is rounded up to seconds.
 	MarkerTTL time.Duration
 
-	// Consistency is asked of the store for each read and save. Empty means
-	// [daprhttp.Strong]. Reads must show every acknowledged save.
+	// Consistency is that of each read and save. Empty means [daprhttp.Strong].
+	// Reads must show every acknowledged save.
 	Consistency daprhttp.Consistency
 
-	// DefaultConsistency asks for none and leaves the consistency to the store.
-	// It is for stores whose own default is strong, or stronger than "strong".
+	// DefaultConsistency leaves the consistency to the store. It is for stores
+	// whose own default is strong, or stronger than "strong".
 	DefaultConsistency bool
 }
 
@@ -125,11 +125,11 @@ func newInbox[V any](s store) *Inbox[V] {
 
 // A Change is what an event does to the value of one key.
 type Change[V any] struct {
-	Key string // fit for any state store: see daprhttp.CheckKey
-	ID  ID     // of the event: see EventID
+	Key string // must pass daprhttp.CheckKey
+	ID  ID     // the event's: see EventID
 
 	// Apply returns the value after the change. It may run many times and must
-	// have no side effects. A key never changed has the zero value of V.
+	// have no side effects. A new key has the zero value of V.
 	Apply func(V) (V, error)
 }
 
@@ -145,8 +145,8 @@ func (c Change[V]) check() error {
 
 // A Result tells what a [Change] did.
 type Result[V any] struct {
-	Before, After V    // the value without the change and with it; zero for a duplicate
-	Duplicate     bool // the change had been applied before
+	Before, After V    // the value before the change and after it; zero for a duplicate
+	Duplicate     bool // the change was applied before
 }
 
 // ErrFinal matches errors that retrying can't cure: the Change's Apply function
@@ -158,22 +158,22 @@ type finalError struct{ error }
 func (e finalError) Unwrap() error        { return e.error }
 func (e finalError) Is(target error) bool { return target == ErrFinal }
 
-// Apply applies a change unless it has been applied before. Changes of one key that
-// arrive during a save are saved together, in any order.
+// Apply applies a change unless it was applied before. Changes of one key that arrive
+// during a save are saved together, in any order.
 //
-// Apply returns nil when the store has acknowledged the value with the change in
-// it. It retries until ctx is done. Then the error wraps that of ctx and the last
-// error of the store. After an error that is not [ErrFinal] the change may have
-// been applied or not: deliver the event again.
+// Apply returns a nil error when the store has acknowledged a value that has the change
+// in it. It retries until ctx is done. Then the error wraps the error of ctx and the
+// last error of the store. After an error that is not [ErrFinal], the change may have
+// been applied: deliver the event again.
 func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {
 	return in.apply(ctx, &entry[V]{Change: c})
 }
 
-// Set replaces the value of a key, even one that can't be decoded. Events applied
-// before stay recognised.
+// Set replaces the value of a key, even a value that can't be decoded. Redeliveries of
+// events that were applied before stay duplicates.
 //
-// After an error the value may have been set or not. But once Set has returned, it
-// can't undo a later Set.
+// After an error the value may have been set. A Set that has returned never undoes a
+// later Set.
 func (in *Inbox[V]) Set(ctx context.Context, key string, value V) error {
 	id := newID(uint64(time.Now().UnixMilli()), []byte(rand.Text()))
 	set := Change[V]{Key: key, ID: id, Apply: func(V) (V, error) { return value, nil }}
@@ -181,7 +181,7 @@ func (in *Inbox[V]) Set(ctx context.Context, key string, value V) error {
 	return err
 }
 
-// Get returns the value of a key. A key never changed has the zero value.
+// Get returns the value of a key. A new key has the zero value.
 func (in *Inbox[V]) Get(ctx context.Context, key string) (V, error) {
 	var zero V
 	s, err := in.store.read(ctx, recordKey(key))

@@ -24,7 +24,7 @@ var raceDetector bool
 
 func newTestInbox(s store) *Inbox[int64] { return newInbox[int64](s) }
 
-// lower returns the change that lowers a value.
+// lower returns a change that lowers a value.
 func lower(id ID, key string, by int64) Change[int64] {
 	return Change[int64]{Key: key, ID: id, Apply: func(v int64) (int64, error) { return v - by, nil }}
 }
@@ -84,8 +84,8 @@ func soon(t *testing.T) context.Context {
 
 var duplicate = Result[int64]{Duplicate: true}
 
-// flaky returns a store whose saves and markers fail now and then: without effect, with
-// it, or with an effect that comes later.
+// flaky returns a store whose saves and markers fail at random: without effect, with an
+// effect, or with a late effect.
 func flaky(s store, seed uint64) store {
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(1, seed))
@@ -154,13 +154,13 @@ func TestResultTellsTheValueBeforeAndAfter(t *testing.T) {
 		is := is.New(t)
 		in := newTestInbox(s)
 		c := lower(EventID("test", newKey(t)), newKey(t), 10)
-		is.Equal(must(t, in, c), Result[int64]{After: -10}) // a key never changed is zero
+		is.Equal(must(t, in, c), Result[int64]{After: -10}) // a new key is zero
 		is.Equal(must(t, in, c), duplicate)
 		is.Equal(must(t, newTestInbox(s), c), duplicate) // another replica knows only what is stored
 	})
 }
 
-// failOnce returns a store that fails one save: after it took effect, or instead.
+// failOnce returns a store whose first save fails. With after, that save takes effect.
 func failOnce(s store, after bool, then func()) store {
 	failed := false
 	return &hooked{store: s, onSave: func(ctx context.Context, key, etag string, value any) error {
@@ -178,22 +178,22 @@ func failOnce(s store, after bool, then func()) store {
 	}}
 }
 
-// A save that took effect although it failed was this replica's own: the result is
-// that of a new change, even if other replicas have saved since.
-func TestOwnSaveThatSeemedToFailIsRecognised(t *testing.T) {
+// A save may take effect although it failed. The result is that of a new change, even if
+// other replicas have saved since.
+func TestFailedSaveThatTookEffectIsRecognised(t *testing.T) {
 	is := is.New(t)
 	memory := &memoryStore{}
-	others := func() {
+	rivals := func() {
 		for i := range 5 {
 			must(t, newTestInbox(memory), event(strconv.Itoa(i), "apple"))
 		}
 	}
-	got := must(t, newTestInbox(failOnce(memory, true, others)), lower(testID("e1"), "apple", 10))
+	got := must(t, newTestInbox(failOnce(memory, true, rivals)), lower(testID("e1"), "apple", 10))
 	is.Equal(got, Result[int64]{Before: 0, After: -10})
 }
 
-// The name of the own commit may be gone from the record before the save that answers.
-func TestOwnSaveIsRecognisedUntilTheAnswer(t *testing.T) {
+// The name of the failed commit may leave the record before the save that answers.
+func TestFailedSaveThatTookEffectIsRecognisedUntilTheAnswer(t *testing.T) {
 	is := is.New(t)
 	memory := &memoryStore{}
 	n := 0
@@ -201,13 +201,13 @@ func TestOwnSaveIsRecognisedUntilTheAnswer(t *testing.T) {
 	s.onSave = func(ctx context.Context, key, etag string, value any) error {
 		err := memory.save(ctx, key, etag, value)
 		if n++; n == 1 {
-			return errFailed // though it took effect
+			return errFailed // although it took effect
 		}
 		return err
 	}
 	s.onRead = func(ctx context.Context, key string) (stored, error) {
 		found, err := memory.read(ctx, key)
-		if n == 1 { // the commit has been seen, and disappears
+		if n == 1 { // this read shows the commit, the next one does not
 			for i := range maxCommits + 1 {
 				must(t, newTestInbox(memory), event(strconv.Itoa(i), "apple"))
 			}
@@ -218,7 +218,7 @@ func TestOwnSaveIsRecognisedUntilTheAnswer(t *testing.T) {
 	is.Equal(must(t, newTestInbox(s), lower(testID("e1"), "apple", 10)), Result[int64]{Before: 0, After: -10})
 }
 
-func TestSetSurvivesASaveThatSeemedToFail(t *testing.T) {
+func TestSetSurvivesAFailedSave(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		is := is.New(t)
 		in := newTestInbox(failOnce(&memoryStore{}, after, nil))
@@ -229,7 +229,7 @@ func TestSetSurvivesASaveThatSeemedToFail(t *testing.T) {
 	}
 }
 
-func TestSetKeepsAppliedEventsRecognised(t *testing.T) {
+func TestSetKeepsTheIDsOfAppliedEvents(t *testing.T) {
 	is := is.New(t)
 	in := newTestInbox(&memoryStore{})
 	must(t, in, event("e1", "apple"))
@@ -240,7 +240,7 @@ func TestSetKeepsAppliedEventsRecognised(t *testing.T) {
 	is.Equal(got, int64(500))
 }
 
-func TestSetOfACallerThatHasGoneDoesNotUndoALaterOne(t *testing.T) {
+func TestCancelledSetDoesNotUndoALaterSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
@@ -248,13 +248,13 @@ func TestSetOfACallerThatHasGoneDoesNotUndoALaterOne(t *testing.T) {
 		in := newTestInbox(failOnce(memory, false, leave))
 		is.True(errors.Is(in.Set(ctx, "apple", 100), context.Canceled))
 		is.NoErr(in.Set(t.Context(), "apple", 50))
-		time.Sleep(time.Minute) // nothing is tried again meanwhile
+		time.Sleep(time.Minute) // a retry would come by now
 		is.Equal(storedRecord(t, memory, "apple").Value, int64(50))
 	})
 }
 
-// hold returns a store whose first read waits until goOn is closed, and closes reading
-// when it has begun.
+// hold returns a store whose first read closes reading, and then waits until goOn is
+// closed.
 func hold(s store) (held store, reading, goOn chan struct{}) {
 	reading, goOn = make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -267,7 +267,7 @@ func hold(s store) (held store, reading, goOn chan struct{}) {
 	}}, reading, goOn
 }
 
-func TestCallerThatHasGoneLeavesOtherDeliveriesOfItsEvent(t *testing.T) {
+func TestCancelledDeliveryLeavesAnotherOfItsEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		s, reading, goOn := hold(&memoryStore{})
@@ -315,7 +315,7 @@ func TestWaitingChangesAreSavedTogether(t *testing.T) {
 	})
 }
 
-// A change that arrives when its worker is about to end is not forgotten.
+// A change that arrives when its worker is about to end is applied.
 func TestWorkerDoesNotEndWhileAChangeWaits(t *testing.T) {
 	is := is.New(t)
 	in := newTestInbox(&memoryStore{})
@@ -328,7 +328,7 @@ func TestWorkerDoesNotEndWhileAChangeWaits(t *testing.T) {
 	is.Equal(len(in.workers), 0)
 }
 
-func TestIdleKeyCostsNothing(t *testing.T) {
+func TestIdleKeyMakesNoRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		calls := 0
@@ -341,24 +341,24 @@ func TestIdleKeyCostsNothing(t *testing.T) {
 	})
 }
 
-func TestStoreThatFailsIsTriedAgainUntilTheCallerGivesUp(t *testing.T) {
+func TestFailingStoreIsRetriedUntilTheCallerGivesUp(t *testing.T) {
 	for _, name := range []string{"reads", "saves"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				is := is.New(t)
 				memory := &memoryStore{}
 				calls := 0
-				var mended atomic.Bool
+				var repaired atomic.Bool
 				s := &hooked{
 					store: memory,
 					onRead: func(ctx context.Context, key string) (stored, error) {
-						if name == "reads" && !mended.Load() {
+						if name == "reads" && !repaired.Load() {
 							return stored{}, errFailed
 						}
 						return memory.read(ctx, key)
 					},
 					onSave: func(ctx context.Context, key, etag string, value any) error {
-						if name == "saves" && !mended.Load() {
+						if name == "saves" && !repaired.Load() {
 							return errFailed
 						}
 						return memory.save(ctx, key, etag, value)
@@ -369,18 +369,18 @@ func TestStoreThatFailsIsTriedAgainUntilTheCallerGivesUp(t *testing.T) {
 				_, err := in.Apply(soon(t), event("e1", "apple"))
 				is.True(errors.Is(err, errFailed))
 				is.True(errors.Is(err, context.DeadlineExceeded))
-				is.True(!errors.Is(err, ErrFinal)) // it is to be delivered again
+				is.True(!errors.Is(err, ErrFinal)) // a redelivery helps
 				is.Equal(time.Since(start), 10*time.Second)
 				is.True(calls > 10 && calls < 80) // it backs off
 				is.True(errors.Is(in.Set(soon(t), "apple", 1), errFailed))
 				time.Sleep(2 * time.Second)
 				calls = 0
 				time.Sleep(time.Hour)
-				is.Equal(calls, 0) // nobody waits
+				is.Equal(calls, 0) // no caller waits
 				start = time.Now()
 				go func() {
 					time.Sleep(100 * time.Millisecond)
-					mended.Store(true)
+					repaired.Store(true)
 				}()
 				is.Equal(must(t, in, event("e1", "apple")), Result[int64]{After: -1})
 				is.True(time.Since(start) < 2*time.Second)
@@ -391,8 +391,8 @@ func TestStoreThatFailsIsTriedAgainUntilTheCallerGivesUp(t *testing.T) {
 	}
 }
 
-// The backoff begins anew after a save: an old outage delays nothing.
-func TestBackoffBeginsAnewAfterASave(t *testing.T) {
+// An outage that is over delays no change.
+func TestBackoffIsResetByASave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
@@ -401,7 +401,7 @@ func TestBackoffBeginsAnewAfterASave(t *testing.T) {
 		var took time.Duration
 		in.store = &hooked{store: memory, onSave: func(ctx context.Context, key, etag string, value any) error {
 			switch saves++; saves {
-			case 9: // the worker goes on with a change that arrives now
+			case 9: // the worker goes on with a change that arrives during this save
 				go func() {
 					start := time.Now()
 					must(t, in, event("e2", "apple"))
@@ -439,7 +439,7 @@ func (s *counted) save(ctx context.Context, key, etag string, value any) error {
 	return s.store.save(ctx, key, etag, value)
 }
 
-func TestGetOfAStoreThatFailsIsAnError(t *testing.T) {
+func TestGetFromAFailingStoreIsAnError(t *testing.T) {
 	is := is.New(t)
 	in := newTestInbox(&hooked{onRead: func(context.Context, string) (stored, error) { return stored{}, errFailed }})
 	_, err := in.Get(t.Context(), "apple")
@@ -454,7 +454,7 @@ func TestStoreWithoutETagsIsRefused(t *testing.T) {
 	is.True(!errors.Is(err, ErrFinal))
 }
 
-func TestKeyOnWhichTheStoreHangsDelaysNoOther(t *testing.T) {
+func TestHangingKeyDelaysNoOtherKey(t *testing.T) {
 	for _, call := range []string{"read", "save", "mark"} {
 		t.Run(call, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -490,7 +490,7 @@ func TestKeyOnWhichTheStoreHangsDelaysNoOther(t *testing.T) {
 					for i := range 20 {
 						_, err := in.Apply(ctx, event(strconv.Itoa(i), "slow"))
 						if call == "mark" {
-							is.NoErr(err) // markers delay nothing, not even their own key
+							is.NoErr(err) // markers delay no change, not even of their own key
 							is.True(time.Since(start) < 7*time.Second)
 						} else {
 							is.True(err != nil)
@@ -524,9 +524,9 @@ func TestErrorOfApplyIsFinal(t *testing.T) {
 	is.True(errors.Is(err, ErrFinal)) // no ID
 }
 
-// Fault 5: a final error counts only on an acknowledged save over the record in which it
+// A final error is answered only after an acknowledged save over the record in which it
 // was found.
-func TestErrorOfApplyOnAReadThatMissedTheRecordIsNotAnswered(t *testing.T) {
+func TestErrorOfApplyOnAStaleReadIsNotAnswered(t *testing.T) {
 	is := is.New(t)
 	memory := &memoryStore{}
 	is.NoErr(newTestInbox(memory).Set(t.Context(), "apple", 10))
@@ -547,7 +547,7 @@ func TestErrorOfApplyOnAReadThatMissedTheRecordIsNotAnswered(t *testing.T) {
 	is.Equal(must(t, in, buy), Result[int64]{Before: 10, After: 9})
 }
 
-func TestValueWithoutJSONFailsAloneAndForGood(t *testing.T) {
+func TestValueWithoutJSONIsAFinalErrorOfItsChangeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		s, reading, goOn := hold(&memoryStore{})
@@ -582,7 +582,7 @@ func TestIntegersStayExactToTheLimit(t *testing.T) {
 	})
 }
 
-// The backoff begins small, is bounded, and is random.
+// The backoff begins at 10 ms and stays below a second.
 func TestBackoffIsBounded(t *testing.T) {
 	is := is.New(t)
 	for faults := 1; faults < 100; faults++ {
@@ -593,7 +593,6 @@ func TestBackoffIsBounded(t *testing.T) {
 	}
 }
 
-// A value may be anything that JSON can hold, objects too.
 func TestValueOfAnyType(t *testing.T) {
 	type sales struct {
 		Orders int      `json:"orders"`
@@ -619,7 +618,6 @@ func TestValueOfAnyType(t *testing.T) {
 	})
 }
 
-// One that JSON writes as null is a value like any other.
 func TestValueThatIsNull(t *testing.T) {
 	is := is.New(t)
 	in := newInbox[[]string](&memoryStore{})

@@ -2,19 +2,14 @@ package once
 
 import "encoding/json"
 
-// A plan is what one save is going to do.
+// A plan is the next save of a record.
 type plan[V any] struct {
 	next     record[V]
 	left     int         // IDs that leave the record
-	applied  int         // changes that are new
+	applied  int         // new changes
 	answered []*entry[V] // changes that the save answers
 	waiting  []*entry[V] // changes that it does not answer
-	full     bool        // because there is no room
 }
-
-// saves tells whether the plan needs a save. A full record does: its IDs may get
-// markers only after a save over it is acknowledged.
-func (p *plan[V]) saves() bool { return len(p.answered) > 0 || p.left > 0 || p.full }
 
 // plan takes the marked IDs out of the record and applies the changes that are new.
 func (w *worker[V]) plan(r *record[V]) *plan[V] {
@@ -25,29 +20,29 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 	var ids []ID
 	applied := make(map[ID]bool)
 	entries := w.entries
-	w.entries = nil
+	w.entries, w.full = nil, false
 	for _, e := range entries {
 		room := w.in.tuning.maxIDs
 		if e.replaces {
-			room *= 2 // a person can always set the value
+			room *= 2 // Set must work on a full record
 		}
 		switch {
-		case e.ctx.Err() != nil: // the caller has gone, and must not be surprised later
+		case e.ctx.Err() != nil: // the caller has gone: a late Set could undo a newer one
 			continue
 		case e.saved:
 			p.answered = append(p.answered, e)
-		case e.marked || r.IDs.has(e.ID) || applied[e.ID]:
+		case e.hasMarker || r.IDs.has(e.ID) || applied[e.ID]:
 			p.answer(e, Result[V]{Duplicate: true}, nil)
 		case !e.resolved(r):
 			p.waiting = append(p.waiting, e)
 		case p.next.damaged != nil && !e.replaces:
-			if p.next.raw == nil { // another program's value, which is never saved again
+			if p.next.raw == nil { // another program's value, which must not be overwritten
 				e.finish(Result[V]{}, finalError{p.next.damaged})
 				continue
 			}
 			p.answer(e, Result[V]{}, finalError{p.next.damaged})
 		case p.next.IDs.len()+len(ids) >= room:
-			p.full = true
+			w.full = true
 			p.waiting = append(p.waiting, e)
 		default:
 			before := p.next.Value
@@ -68,11 +63,11 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 		w.entries = append(w.entries, e)
 	}
 	p.next.IDs = p.next.IDs.with(ids)
-	p.applied, w.full = len(ids), p.full
+	p.applied = len(ids)
 	return p
 }
 
-// answer notes what a change is answered when the save is acknowledged.
+// answer sets the answer that a change gets when the save is acknowledged.
 func (p *plan[V]) answer(e *entry[V], r Result[V], err error) {
 	e.result, e.err = r, err
 	p.answered = append(p.answered, e)

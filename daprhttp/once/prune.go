@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// maxMarkers is how many markers are written with one call.
+// maxMarkers is how many markers one request writes.
 const maxMarkers = 128
 
-// marks is the state of pruning one key: markers are written beside the commits, and
-// the next save takes their IDs out. Losing this state costs a second write of the same
-// markers, and nothing else.
+// marks is the state of pruning one key. Markers are written while commits go on, and
+// the next save takes their IDs out of the record. A replica that loses this state only
+// writes the same markers again.
 type marks struct {
 	writing    chan written // nil: no markers are being written
 	marked     idSet        // IDs whose markers are acknowledged
-	markFaults int          // writes that failed, one after another
-	markAfter  time.Time    // when to try again
+	markFaults int          // consecutive writes that failed
+	markAfter  time.Time    // when the next write may start
 }
 
 // written tells which markers the store has acknowledged.
@@ -26,9 +26,9 @@ type written struct {
 	err error
 }
 
-// leaving returns the IDs that are to leave a record: the least ones. The recent IDs
-// stay, and besides them some IDs from the future. If an ID from the future left, it
-// would lift the watermark, and each event until then would cost a look-up.
+// leaving returns the IDs that are to leave a record: the smallest. The keep most recent
+// IDs stay, and up to maxFuture IDs from the future too. An ID from the future that
+// leaves raises the watermark. Each event until that time then costs a look-up.
 func (in *Inbox[V]) leaving(ids idSet, keep int, now time.Time) idSet {
 	ms := uint64(now.UnixMilli())
 	past := sort.Search(ids.len(), func(i int) bool { return ids.at(i).madeAt() > ms })
@@ -37,15 +37,15 @@ func (in *Inbox[V]) leaving(ids idSet, keep int, now time.Time) idSet {
 }
 
 // mark starts to write markers after an acknowledged save, if the record has too many
-// IDs. The limit is twice the recent IDs. The replica whose save crosses it writes the
-// markers, so that replicas do not all write the same ones. Beyond twice the limit each
-// replica does, because the first one may have died.
+// IDs. The limit is twice the recent IDs. The replica whose save crosses the limit writes
+// the markers, so that two replicas do not write the same ones. Beyond twice the limit
+// every replica does, because the first one may have died.
 func (w *worker[V]) mark(r *record[V], p *plan[V]) {
 	now := time.Now()
-	keep := w.in.tuning.keep(p.applied, 1+p.next.Commits.rivals(w.in.author))
+	keep := w.in.tuning.keep(p.applied, 1+p.next.Commits.rivals(w.in.author.name))
 	was, is := w.in.leaving(r.IDs, keep, now), w.in.leaving(p.next.IDs, keep, now)
 	crossed := is.len() > keep && (was.len() <= keep || p.left > 0)
-	if !crossed && is.len() <= 3*keep && !p.full || w.writing != nil || now.Before(w.markAfter) || is == "" {
+	if !crossed && is.len() <= 3*keep && !w.full || w.writing != nil || now.Before(w.markAfter) || is == "" {
 		return
 	}
 	is = p.next.IDs.wholeSpans(is.len(), w.in.tuning.sharers)
@@ -54,8 +54,8 @@ func (w *worker[V]) mark(r *record[V], p *plan[V]) {
 	go func() { writing <- w.in.writeMarkers(ctx, w.key, is) }()
 }
 
-// writeMarkers writes the markers of IDs. Those that it has written count, even if
-// the others fail.
+// writeMarkers writes the markers of IDs. After an error it returns the IDs whose
+// markers are acknowledged.
 func (in *Inbox[V]) writeMarkers(ctx context.Context, key string, ids idSet) written {
 	shared := in.share(ctx, key, ids)
 	single := ids.filter(func(id ID) bool { return !shared.has(id) })
@@ -69,9 +69,9 @@ func (in *Inbox[V]) writeMarkers(ctx context.Context, key string, ids idSet) wri
 	return written{ids, nil}
 }
 
-// share writes one marker for all IDs of a span of time, if they are many. It returns
-// the IDs that have such a marker. A span has one at most, which never changes: where
-// there is one already, each ID needs a marker of its own.
+// share writes one marker for the IDs of a span of time, if the span has many. It returns
+// the IDs in the markers that it has written. A span has at most one marker, which never
+// changes. If a span has one already, each ID needs a marker of its own.
 func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) idSet {
 	var sets []idSet
 	for from, to := 0, 0; from < ids.len(); from = to {
@@ -93,9 +93,9 @@ func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) idSet {
 	return idSet(strings.Join(written, " "))
 }
 
-// wholeSpans returns the first n IDs of a set, without those of a last span of time that
-// goes on after them: the rest of that span could not share their marker. It returns all
-// n if few or most of them are in that span.
+// wholeSpans returns the first n IDs of a set, without those of a span of time that goes
+// on after them: the rest of that span could not share their marker. It returns all n
+// IDs if few or most of them are in that span.
 func (s idSet) wholeSpans(n, sharers int) idSet {
 	whole := n
 	for whole > 0 && whole < s.len() && s.at(whole-1).span() == s.at(whole).span() {
@@ -107,7 +107,7 @@ func (s idSet) wholeSpans(n, sharers int) idSet {
 	return s.slice(0, whole)
 }
 
-// collect takes in which markers are written.
+// collect notes which markers are written.
 func (w *worker[V]) collect(m written) {
 	w.writing, w.marked = nil, m.ids
 	if m.err == nil {

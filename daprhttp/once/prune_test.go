@@ -45,9 +45,9 @@ func TestRecordForgetsOldEventsAndStillRecognisesThem(t *testing.T) {
 	}
 }
 
-// Fault 1: thousands of items ordered in turn, by replicas that restart all the time.
-// Nothing remembers anything, and each record stays short.
-func TestItemsOrderedInTurnNeverStop(t *testing.T) {
+// Each order is applied by a replica that has just started, and has no memory. Each
+// record stays short all the same.
+func TestRecordStaysShortWhenReplicasKeepRestarting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
@@ -68,8 +68,8 @@ func TestItemsOrderedInTurnNeverStop(t *testing.T) {
 	})
 }
 
-// Fault 1: the record is full because markers could not be written for a while. Then
-// any replica can prune it, also one that has just started.
+// A record is full when markers could not be written for a while. Any replica can prune
+// it then, even a replica that has just started.
 func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -85,11 +85,11 @@ func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 		for range defaultTuning.maxIDs {
 			is.NoErr(order(in))
 		}
-		err := order(in) // a record does not grow for ever
+		err := order(in) // a full record does not grow
 		is.True(errors.Is(err, errFailed))
 		is.True(errors.Is(err, context.DeadlineExceeded))
 		is.True(!errors.Is(err, ErrFinal))
-		for i := range 20 { // whenever the caller gives up, the error tells why
+		for i := range 20 { // the error tells why, whenever the caller gives up
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second+time.Duration(i)*37*time.Millisecond)
 			_, err := in.Apply(ctx, event("one more", "apple"))
 			is.True(errors.Is(err, errFailed))
@@ -98,7 +98,7 @@ func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 		before := memory.writes
 		_, _ = in.Apply(soon(t), event("one more", "apple"))
 		is.True(memory.writes-before < 100)         // it backs off
-		is.NoErr(in.Set(t.Context(), "apple", 500)) // a person can always set the value
+		is.NoErr(in.Set(t.Context(), "apple", 500)) // Set always has room
 		in.settle()
 
 		in = newTestInbox(memory) // a replica that starts when markers can be written
@@ -112,8 +112,8 @@ func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 	})
 }
 
-// IDs in a record that the store shows may be lost: a full record is saved, without any
-// answer, before they get markers.
+// A record that a read shows may be lost in a failover. A full record is therefore saved,
+// without an answer, before its IDs get markers.
 func TestFullRecordIsSavedBeforeItIsMarked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -139,9 +139,9 @@ func TestFullRecordIsSavedBeforeItIsMarked(t *testing.T) {
 	})
 }
 
-// The replica whose save takes a record across the limit has markers written. The others
-// leave it to that one until the record has twice as many IDs.
-func TestOneReplicaMarks(t *testing.T) {
+// The replica whose save crosses the limit writes the markers. Another replica writes
+// markers only when the record has twice as many IDs.
+func TestOneReplicaWritesMarkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
@@ -158,7 +158,7 @@ func TestOneReplicaMarks(t *testing.T) {
 			in.settle()
 		}
 		for range 21 {
-			order(dies) // the last one crosses the limit
+			order(dies) // the last order crosses the limit
 		}
 		for range 19 {
 			order(lives)
@@ -170,7 +170,7 @@ func TestOneReplicaMarks(t *testing.T) {
 	})
 }
 
-// What one write has marked leaves the record, even if the next write fails.
+// IDs that one write has marked leave the record, even if the next write fails.
 func TestMarkersAreNeverWrittenAgainAfterAPartialFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -199,8 +199,8 @@ func TestMarkersAreNeverWrittenAgainAfterAPartialFailure(t *testing.T) {
 	})
 }
 
-// Markers of one key that hang delay neither its changes nor the end of its worker.
-func TestMarkersAreWrittenBesideTheCommits(t *testing.T) {
+// Markers that hang delay neither the changes of their key nor the end of its worker.
+func TestCommitsGoOnWhileMarkersAreWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
@@ -225,8 +225,7 @@ func TestMarkersAreWrittenBesideTheCommits(t *testing.T) {
 	})
 }
 
-// The replica that prunes goes on while the record is too long, and does not leave it to
-// grow to twice the limit.
+// The replica that prunes a record goes on until the record is short enough.
 func TestRecordStaysShortWhileMarkersAreSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -274,7 +273,6 @@ func TestDuplicateIsRecognisedWhileItsIDLeaves(t *testing.T) {
 	})
 }
 
-// Fault 3.
 func TestOneEventChangesManyKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -292,19 +290,19 @@ func TestOneEventChangesManyKeys(t *testing.T) {
 	})
 }
 
-// A sidecar with many events in hand delivers them out of order. None of them needs a
+// A sidecar with many events in flight delivers them out of order. No event needs a
 // look-up.
-func TestEventsThatOvertakeEachOtherAreFoundInTheRecord(t *testing.T) {
+func TestEventsThatOvertakeEachOtherNeedNoLookUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		const inHand = 100
+		const inFlight = 100
 		memory := &memoryStore{}
 		in := newTestInbox(memory)
 		random := rand.New(rand.NewPCG(1, 2))
 		type arrival struct{ number, at int }
 		arrivals := make([]arrival, 3000)
 		for i := range arrivals {
-			arrivals[i] = arrival{i, i + random.IntN(inHand)}
+			arrivals[i] = arrival{i, i + random.IntN(inFlight)}
 		}
 		slices.SortFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
 		for _, a := range arrivals {
@@ -316,9 +314,9 @@ func TestEventsThatOvertakeEachOtherAreFoundInTheRecord(t *testing.T) {
 	})
 }
 
-// Fault 4: one publisher in a hundred is ahead, by minutes or by a year. The events of the
-// others need no look-up, the record stays short, and each event counts once.
-func TestPublisherAheadCostsTheOthersNothing(t *testing.T) {
+// The clock of one publisher is ahead, by 10 ms, by minutes or by a year. No event needs a
+// look-up, the record stays short, and each event is applied once.
+func TestPublisherWhoseClockIsAheadCausesNoLookUps(t *testing.T) {
 	for _, ahead := range []time.Duration{10 * time.Millisecond, 4 * time.Minute, 365 * 24 * time.Hour} {
 		t.Run(fmt.Sprint(ahead), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -349,7 +347,7 @@ func TestPublisherAheadCostsTheOthersNothing(t *testing.T) {
 	}
 }
 
-// Beyond a bound, IDs from the future leave, too. Then each new event costs one look-up.
+// Beyond a bound, IDs from the future leave too. Each new event then costs a look-up.
 func TestIDsFromTheFutureAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -366,15 +364,15 @@ func TestIDsFromTheFutureAreBounded(t *testing.T) {
 		memory.looks = 0
 		for i := range 100 {
 			must(t, in, event(uuid(time.Now(), 1000+i), "apple"))
-			is.Equal(memory.looks, 2*(i+1)) // at the marker of its moment, and at its own
+			is.Equal(memory.looks, 2*(i+1)) // of the marker of its moment, and of its own
 		}
 	})
 }
 
-// Fault 4: the clock of a replica is late by more than MARKER_TTL, then put right, or
-// jumps to and fro. IDs that it took for future ones leave like others, with markers.
-func TestClockOfAReplicaThatJumpsCountsNothingTwice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // the bubble's clock is that of the replica: it begins in 2000
+// The clock of a replica may be late by more than MARKER_TTL, or jump. IDs that it takes
+// for IDs from the future get markers before they leave, too.
+func TestReplicaWhoseClockJumpsAppliesNoEventTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the bubble's clock is the replica's: it begins in 2000
 		is := is.New(t)
 		memory := &memoryStore{}
 		in := newTestInbox(memory)
@@ -382,7 +380,7 @@ func TestClockOfAReplicaThatJumpsCountsNothingTwice(t *testing.T) {
 		random := rand.New(rand.NewPCG(3, 4))
 		var all []Change[int64]
 		for i := range 400 {
-			jump := time.Duration(random.IntN(5)) * 30 * time.Hour // of the publisher's clock against the replica's
+			jump := time.Duration(random.IntN(5)) * 30 * time.Hour // of the publisher's clock relative to the replica's
 			c := event(uuid(time.Now().Add(jump-60*time.Hour), i), "apple")
 			all = append(all, c)
 			must(t, in, c)
@@ -401,7 +399,7 @@ func TestClockOfAReplicaThatJumpsCountsNothingTwice(t *testing.T) {
 	})
 }
 
-func TestLeastIDsLeave(t *testing.T) {
+func TestSmallestIDsLeave(t *testing.T) {
 	now := time.UnixMilli(1e12)
 	in := newTestInbox(nil)
 	in.tuning.maxFuture = 3
@@ -417,7 +415,7 @@ func TestLeastIDsLeave(t *testing.T) {
 		{past: 10, keep: 4, want: 6},
 		{past: 4, keep: 4, want: 0},
 		{past: 3, keep: 4, want: 0},
-		{past: 10, future: 2, keep: 4, want: 6}, // those from the future stay besides
+		{past: 10, future: 2, keep: 4, want: 6}, // IDs from the future stay too
 		{past: 10, future: 3, keep: 4, want: 6},
 		{past: 10, future: 5, keep: 4, want: 8}, // up to a bound
 		{past: 0, future: 9, keep: 4, want: 2},
@@ -429,8 +427,8 @@ func TestLeastIDsLeave(t *testing.T) {
 	}
 }
 
-// A change whose marker can't be read waits, and the others of its key go on.
-func TestMarkerThatCannotBeReadHoldsUpOnlyItsChange(t *testing.T) {
+// A change whose marker can't be read waits. Other changes of its key do not.
+func TestUnreadableMarkerDelaysOnlyItsChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}
@@ -460,9 +458,9 @@ func TestMarkerThatCannotBeReadHoldsUpOnlyItsChange(t *testing.T) {
 	})
 }
 
-// A look-up in vain is valid until an ID leaves, so that a save lost to a rival costs no
-// second look-up.
-func TestLookUpInVainIsMadeOnce(t *testing.T) {
+// A look-up that finds no marker is valid until an ID leaves the record. A save lost to a
+// rival therefore costs no second look-up.
+func TestMarkerIsLookedUpOnceWhileNoIDLeaves(t *testing.T) {
 	is := is.New(t)
 	memory := &memoryStore{}
 	memory.put("apple", []byte(`{"once":2,"value":100,"pruned":"X.1","watermark":"zzz"}`))
@@ -473,7 +471,7 @@ func TestLookUpInVainIsMadeOnce(t *testing.T) {
 	is.Equal(in.Stats().Conflicts, int64(1))
 }
 
-// A save that only prunes is worth no retry: any replica can prune the record later.
+// Any replica can prune the record later.
 func TestSaveThatOnlyPrunesIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -493,8 +491,8 @@ func TestSaveThatOnlyPrunesIsNotRetried(t *testing.T) {
 	})
 }
 
-// Many events of one moment share a marker. One that comes after the marker was written
-// has a marker of its own, and all of them are recognised.
+// Many events of one moment share a marker. An event that comes after the marker was
+// written gets a marker of its own. A redelivery of any of them is a duplicate.
 func TestEventsOfOneMomentShareAMarker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -523,13 +521,12 @@ func TestEventsOfOneMomentShareAMarker(t *testing.T) {
 			is.Equal(must(t, newTestInbox(memory), c), duplicate)
 		}
 		pear := all[0]
-		pear.Key = "pear" // which has markers of its own
+		pear.Key = "pear" // a marker belongs to one key
 		is.True(!must(t, in, pear).Duplicate)
 	})
 }
 
-// A person can set the value of a full record while its markers hang.
-func TestValueOfAFullRecordIsSetWhileMarkersHang(t *testing.T) {
+func TestSetWorksOnAFullRecordWhileMarkersHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}

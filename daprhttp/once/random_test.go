@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Three replicas die and start again, calls fail or take effect later, callers give up,
-// and publishers' clocks are late, early, or unknown.
+// Three replicas die and restart. Calls fail or take effect late. Callers give up. The
+// publishers' clocks are late or early, and some events have no time.
 func TestRandomRunsApplyEachEventOnce(t *testing.T) {
 	runs := uint64(1000)
 	if raceDetector || testing.Short() {
@@ -27,7 +27,7 @@ func randomRun(t *testing.T, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 9))
 	memory := &memoryStore{}
 	keep, maxIDs, maxFuture := random.IntN(5), 5+random.IntN(10), random.IntN(3)
-	var mu sync.Mutex // guards random and what follows
+	var mu sync.Mutex // guards random, inboxes and kill
 	var inboxes [replicas]*Inbox[int64]
 	var kill [replicas]context.CancelFunc
 	start := func(i int) {

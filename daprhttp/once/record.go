@@ -10,24 +10,24 @@ import (
 	"strings"
 )
 
-// format is the version of the records that are written. Versions 1 and 2 are read:
-// records of version 1 do not name their version (upgrade.go).
+// format is the version of the records that are written. Versions 1 and 2 are read. A
+// record of version 1 does not name its version (upgrade.go).
 const format = 2
 
-// errNewer tells that a newer version of this package has written a record.
-var errNewer = errors.New("the stored record has a newer format than this replica knows: upgrade it")
+// errNewer means that a newer version of this package has written a record.
+var errNewer = errors.New("the stored record has a newer format than this replica can read: upgrade the replica")
 
-// A record is what the state store holds under a key.
+// A record is the content of a key in the state store.
 type record[V any] struct {
 	Value     V
-	IDs       idSet   // of the changes in Value, except for those that left
+	IDs       idSet   // those of the changes in Value that have not left
 	Watermark ID      // the greatest ID that ever left
 	Pruned    string  // the last commit that took IDs out
 	Commits   commits // the latest commits
 	Old       *oldMarkers
 
 	damaged error  // why the value or the IDs can't be read
-	raw     []byte // the damaged record as it is stored; nil: an Inbox did not write it
+	raw     []byte // the damaged record as it is stored; nil: another program wrote it
 }
 
 // envelope is a record as JSON.
@@ -41,7 +41,7 @@ type envelope struct {
 	Old       *oldMarkers     `json:"old,omitempty"`
 }
 
-// encode returns what to save as JSON. A damaged record is saved as it is.
+// encode returns the record to be saved as JSON. A damaged record is saved unchanged.
 func (r *record[V]) encode() (any, error) {
 	if r.damaged != nil {
 		return json.RawMessage(r.raw), nil
@@ -53,9 +53,9 @@ func (r *record[V]) encode() (any, error) {
 	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}, nil
 }
 
-// decodeRecord reads what is stored: nothing, a record, or a bare value that another
-// program left. The error is that of a record which must not be touched. A damaged
-// record keeps what can be read of it.
+// decodeRecord decodes a record, no record (nil), or a bare value that another program
+// left. An error means that the record must not be overwritten. A damaged record keeps
+// the fields that can be read.
 func decodeRecord[V any](stored []byte) (record[V], error) {
 	var r record[V]
 	if stored == nil {
@@ -65,7 +65,7 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 		envelope
 		version1
 	}
-	damaged := json.Unmarshal(stored, &e) // goes on after a field that it can't read
+	damaged := json.Unmarshal(stored, &e) // it goes on after a field that it can't read
 	switch {
 	case e.Format > format:
 		return r, errNewer
@@ -93,7 +93,7 @@ func (r *record[V]) mayHaveLeft(id ID) bool {
 	return id <= r.Watermark || r.Old.mayHave(id)
 }
 
-// takeOut takes IDs out of the record, and returns how many of them it had.
+// takeOut takes IDs out of the record, and returns how many the record had.
 func (r *record[V]) takeOut(ids idSet, commit string) int {
 	if ids == "" {
 		return 0
@@ -110,7 +110,7 @@ func (r *record[V]) takeOut(ids idSet, commit string) int {
 // markerPrefix begins the keys of markers.
 const markerPrefix = "~"
 
-// markerKey returns the key of the marker that a change to a key has for itself.
+// markerKey returns the key of the marker that one change to a key has.
 func markerKey(key string, id ID) string { return markerPrefix + hashOf(key) + "." + string(id) }
 
 // sharedKey returns the key of the marker that the changes to a key share in a span.
@@ -118,7 +118,7 @@ func sharedKey(key string, span uint64) string {
 	return markerPrefix + hashOf(key) + ".s" + strconv.FormatUint(span, 36)
 }
 
-// isMarker tells whether a key is that of a marker.
+// isMarker tells whether a key belongs to a marker.
 func isMarker(key string) bool {
 	return strings.HasPrefix(key, markerPrefix) && !strings.HasPrefix(key, markerPrefix+markerPrefix)
 }
@@ -143,8 +143,9 @@ func hashOf(key string) string {
 	return idEncoding.EncodeToString(sum[:12])
 }
 
-// recordKey returns the key of a record: the user's key. One that begins like a
-// marker, or has a character that not every store takes, is escaped after two "~".
+// recordKey returns the key under which a record is stored: the caller's key. A key that
+// begins like a marker's, or has a character that some stores refuse, is escaped after
+// two "~".
 func recordKey(key string) string {
 	if strings.HasPrefix(key, markerPrefix) || strings.ContainsAny(key, `/\?#`) {
 		return markerPrefix + markerPrefix + keyEscapes.Replace(key)

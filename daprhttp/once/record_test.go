@@ -44,7 +44,7 @@ func TestStoredValueMayBeFromAnotherProgram(t *testing.T) {
 			memory := &memoryStore{}
 			memory.put("apple", []byte(tt.stored))
 			in := newTestInbox(memory)
-			for range 2 { // the first answer mends nothing
+			for range 2 { // the first answer repairs nothing
 				if !tt.final {
 					break
 				}
@@ -57,7 +57,7 @@ func TestStoredValueMayBeFromAnotherProgram(t *testing.T) {
 			if !tt.final {
 				is.Equal(must(t, in, event("e1", "apple")).After, tt.want)
 			}
-			is.NoErr(in.Set(t.Context(), "apple", 7)) // a person can always set the value
+			is.NoErr(in.Set(t.Context(), "apple", 7)) // Set replaces any value
 			value, err := in.Get(t.Context(), "apple")
 			is.NoErr(err)
 			is.Equal(value, int64(7))
@@ -66,7 +66,6 @@ func TestStoredValueMayBeFromAnotherProgram(t *testing.T) {
 	}
 }
 
-// Fault 5: Set on a damaged value keeps what can be read of the record.
 func TestSetOnADamagedValueKeepsReadableIDs(t *testing.T) {
 	e1, e2, gone := string(EventID("test", "e1")), string(EventID("test", "e2")), EventID("test", "gone")
 	for name, stored := range map[string]string{
@@ -91,8 +90,8 @@ func TestSetOnADamagedValueKeepsReadableIDs(t *testing.T) {
 	}
 }
 
-// A change that arrives while a damaged record is sorted out must neither overwrite it
-// nor be applied to a made-up value.
+// A change that arrives while Set replaces a damaged record must neither overwrite the
+// record nor be applied to a made-up value.
 func TestLateArrivalNeverOverwritesADamagedRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -119,8 +118,8 @@ func TestLateArrivalNeverOverwritesADamagedRecord(t *testing.T) {
 	})
 }
 
-// What the store shows may be lost: a damaged record is a final error only when a save
-// over it is acknowledged.
+// A damaged record may be lost in a failover. It is a final error only after a save over
+// it is acknowledged.
 func TestDamagedRecordIsAnsweredOnAnAcknowledgedSave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -137,7 +136,7 @@ func TestDamagedRecordIsAnsweredOnAnAcknowledgedSave(t *testing.T) {
 	})
 }
 
-// Fault 6: a record of a newer format is neither read nor overwritten.
+// A record of a newer format is neither read nor overwritten.
 func TestRecordOfANewerVersionIsHandedBack(t *testing.T) {
 	is := is.New(t)
 	for _, stored := range []string{`{"once":3,"value":100}`, `{"once":3}`, `{"once":9,"value":{"a":1},"ids":[1]}`} {
@@ -172,7 +171,7 @@ func TestWorkerEndsWhenTheRecordBecomesNewer(t *testing.T) {
 	})
 }
 
-// The format is part of the package's promise: replicas of the next version read it.
+// Replicas of the next version must be able to read this format.
 func TestRecordNamesItsVersion(t *testing.T) {
 	is := is.New(t)
 	memory := &memoryStore{}
@@ -224,7 +223,7 @@ func TestRecordOfVersion1IsRead(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(record[int64]{})); diff != "" {
 		t.Error(diff)
 	}
-	// An event of the time after the upgrade is looked for nowhere.
+	// An event from after the upgrade needs no look-up.
 	memory.looks = 0
 	must(t, newTestInbox(memory), event("018f22e2-79b0-7cc3-98c4-dc0c0c07398f", "apple"))
 	is.Equal(memory.looks, 0)
@@ -239,7 +238,7 @@ func TestOldMarkersAreWhereVersion1PutThem(t *testing.T) {
 	is.Equal(oldMarkerKeys("apple", id), want)
 }
 
-func TestNoKeyReachesThatOfAnotherThing(t *testing.T) {
+func TestKeysOfRecordsAndMarkersDiffer(t *testing.T) {
 	is := is.New(t)
 	keys := make(map[string]string)
 	markers := append(oldMarkerKeys("apple", testID("t")), markerKey("apple", testID("t")), markerKey("apple", testID("e1")), markerKey("pear", testID("e1")))
@@ -250,7 +249,7 @@ func TestNoKeyReachesThatOfAnotherThing(t *testing.T) {
 	for _, key := range append(markers, "apple", "~", "~~", "~"+markers[0], "~apple", "~~apple",
 		"a/b", "a~2Fb", "~a/b", "~~a~2Fb", `a\b`, "a?b", "a#b", "~/", "~2F") {
 		stored := recordKey(key)
-		is.Equal(keys[stored], "") // is it free?
+		is.Equal(keys[stored], "") // no other key is stored there
 		is.True(!strings.ContainsAny(stored, `/\?#`))
 		keys[stored] = key
 	}
@@ -280,7 +279,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if r.damaged != nil { // Set mends it
+		if r.damaged != nil { // as after Set
 			r.damaged, r.raw = nil, nil
 		}
 		saved := save(t, r)

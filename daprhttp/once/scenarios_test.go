@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// testID returns an ID. Those of names that begin with "t" have a time in them, as
-// many seconds as the name has characters.
+// testID returns the ID of a name. If the name begins with "t", its length in seconds is
+// the time of the ID.
 func testID(name string) ID {
 	var ms uint64
 	if name[0] == 't' {
@@ -15,7 +15,7 @@ func testID(name string) ID {
 	return newID(ms, []byte(name))
 }
 
-// testRecord returns a record as it is stored, with the IDs of some names.
+// testRecord returns a record as it is stored, with the IDs of these names.
 func testRecord(value int, names ...string) string {
 	var ids []ID
 	for _, name := range names {
@@ -91,7 +91,7 @@ func TestEveryInterleavingAppliesEachEventOnce(t *testing.T) {
 			want:       map[string]int64{"apple": 85},
 			keep:       1,
 		},
-		"an item never seen": {
+		"a new item": {
 			replicas:   2,
 			faults:     1,
 			deliveries: []handover{to(0, order("e1", "apple", 10)), to(1, order("e2", "apple", 5))},
@@ -126,7 +126,7 @@ func TestEveryInterleavingAppliesEachEventOnce(t *testing.T) {
 			want: map[string]int64{"apple": 99},
 			keep: 1,
 		},
-		"a batch of what has left the record": {
+		"events whose IDs have left the record, in one commit": {
 			start: map[string]string{
 				"apple": `{"once":2,"value":90,"pruned":"X.3","watermark":"` + string(testID("t")) + `"}`,
 				e1Key:   e1Marker,
@@ -140,7 +140,7 @@ func TestEveryInterleavingAppliesEachEventOnce(t *testing.T) {
 			want: map[string]int64{"apple": 89},
 			keep: 3,
 		},
-		"a look-up in vain, while an ID leaves": {
+		"a look-up that finds no marker, while an ID leaves": {
 			start: map[string]string{
 				"apple": `{"once":2,"value":100,"ids":"` + string(testID("t1")) + `","pruned":"X.1","watermark":"` + string(testID("t9")) + `"}`,
 			},
@@ -246,7 +246,7 @@ func TestEveryInterleavingAppliesEachEventOnce(t *testing.T) {
 			want:       map[string]int64{"apple": 85},
 			maxIDs:     1,
 		},
-		"a failover after a look-up in vain": {
+		"a failover after a look-up that found no marker": {
 			start:      map[string]string{"apple": `{"once":2,"value":100,"pruned":"X.1","watermark":"` + string(testID("t9")) + `"}`},
 			replicas:   2,
 			failover:   true,
@@ -262,7 +262,7 @@ func TestEveryInterleavingAppliesEachEventOnce(t *testing.T) {
 				t.Skip("it takes long with the race detector")
 			}
 			t.Parallel()
-			t.Logf("%d ways", tryAll(t, s))
+			t.Logf("%d runs", tryAll(t, s))
 		})
 	}
 }

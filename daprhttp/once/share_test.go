@@ -16,16 +16,16 @@ import (
 func TestCommitsNameTheRivals(t *testing.T) {
 	is := is.New(t)
 	c := commits("C.9 A.2 C.8 B.1 A.1")
-	is.Equal(c.rivals(author{name: "C"}), 2)
-	is.Equal(c.rivals(author{name: "D"}), 3)
-	is.Equal(commits("").rivals(author{name: "A"}), 0)
+	is.Equal(c.rivals("C"), 2)
+	is.Equal(c.rivals("D"), 3)
+	is.Equal(commits("").rivals("A"), 0)
 	is.True(c.has("B.1") && !c.has("B.2") && !c.has("C") && !c.has(""))
-	is.True(c.newestBy(author{name: "C"}) && !c.newestBy(author{name: "A"}) && !commits("").newestBy(author{}))
+	is.True(c.newestBy("C") && !c.newestBy("A") && !commits("").newestBy(""))
 	is.Equal(c.with("B.2"), commits("B.2 C.9 A.2 C.8 B.1 A.1"))
 
-	for i := range 30 { // without rivals, only the newest commit is named
+	for i := range 30 { // if one author made all commits, only the newest is named
 		c = c.with(fmt.Sprint("A.", i))
-		is.Equal(c.rivals(author{name: "A"}) == 0, i >= maxCommits-1)
+		is.Equal(c.rivals("A") == 0, i >= maxCommits-1)
 	}
 	is.Equal(c, commits("A.29"))
 	a, b := newAuthor(), newAuthor()
@@ -33,7 +33,7 @@ func TestCommitsNameTheRivals(t *testing.T) {
 	is.True(first != second && first != b.next())
 }
 
-// lateStore returns a store that takes half a commit for each call, give or take a half.
+// lateStore returns a store whose calls take half of commit each, plus or minus a half.
 func lateStore(s store, commit time.Duration, seed uint64) store {
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -62,8 +62,8 @@ func lateStore(s store, commit time.Duration, seed uint64) store {
 	}
 }
 
-// No change of a hot key waits for longer than its replicas take for a few commits each.
-// This runs whole systems in virtual time.
+// No change of a hot key waits longer than its replicas take for a few commits each. The
+// test runs in virtual time.
 func TestReplicasShareAHotKeyFairly(t *testing.T) {
 	for _, replicas := range []int{1, 2, 3, 8, 16} {
 		for _, commit := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond} {
@@ -78,7 +78,7 @@ func TestReplicasShareAHotKeyFairly(t *testing.T) {
 }
 
 func testShare(t *testing.T, replicas int, commit time.Duration, timed bool) {
-	const perSecond, seconds = 100, 10 // orders of the hot key
+	const perSecond, seconds = 100, 10 // of orders of the hot key
 	memory := &memoryStore{}
 	random := rand.New(rand.NewPCG(uint64(replicas), uint64(commit)))
 	late := lateStore(memory, commit, uint64(replicas))
@@ -122,7 +122,7 @@ func testShare(t *testing.T, replicas int, commit time.Duration, timed bool) {
 	}
 	slices.Sort(waits)
 	longest := waits[len(waits)-1]
-	t.Logf("99 %% waited %v, the longest %v: %.1f slow commits of each replica; %d conflicts, %d look-ups", waits[len(waits)*99/100], longest, float64(longest)/float64(slowest)/float64(replicas), conflicts, memory.looks)
+	t.Logf("99 %% waited less than %v, the slowest %v: %.1f slow commits of each replica; %d conflicts, %d look-ups", waits[len(waits)*99/100], longest, float64(longest)/float64(slowest)/float64(replicas), conflicts, memory.looks)
 	if bound := 3 * time.Duration(replicas+1) * slowest; longest > bound {
 		t.Errorf("a change waited for %v, more than %v", longest, bound)
 	}

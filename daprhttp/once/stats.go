@@ -5,12 +5,12 @@ import "time"
 // Stats are figures of an [Inbox].
 type Stats struct {
 	Commits   int64         // records saved so far
-	Conflicts int64         // saves so far that failed because another replica had saved
+	Conflicts int64         // saves so far that failed because another replica saved first
 	Waiting   int           // changes that wait for their answer
-	Oldest    time.Duration // how long the oldest of them has waited
+	Oldest    time.Duration // how long the oldest waiting change has waited
 }
 
-// Stats returns the figures of this moment.
+// Stats returns the current figures.
 func (in *Inbox[V]) Stats() Stats {
 	s := Stats{Commits: in.commits.Load(), Conflicts: in.conflicts.Load()}
 	in.mu.Lock()
@@ -22,7 +22,7 @@ func (in *Inbox[V]) Stats() Stats {
 	return s
 }
 
-// forget ends the waiting of a change.
+// forget removes a change from those that wait.
 func (in *Inbox[V]) forget(e *entry[V]) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

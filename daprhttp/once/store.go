@@ -7,25 +7,25 @@ import (
 	"example.com/dapr-orders/daprhttp"
 )
 
-// A store is what an [Inbox] needs of a state store.
+// A store has the operations of a state store that an [Inbox] needs.
 type store interface {
-	// read returns the value of a key. It misses nothing that was acknowledged
+	// read returns the value of a key. It shows every save that was acknowledged
 	// before.
 	read(ctx context.Context, key string) (stored, error)
 
 	// save writes a value if the key still has this ETag, or still has no value if
-	// the ETag is empty. After an error the value may have been written or not. The
-	// value of a marker expires.
+	// the ETag is empty. After an error the value may have been written. The value of
+	// a marker expires.
 	save(ctx context.Context, key, etag string, value any) error
 
-	// mark writes a marker for each of some changes to a key, whether they exist or
-	// not. After an error any of them may have been written.
+	// mark writes a marker for each of these IDs, or writes it again. After an error
+	// any of the markers may have been written.
 	mark(ctx context.Context, key string, ids idSet) error
 }
 
-// stored is what a store has under a key.
+// stored is the value and the ETag of a key.
 type stored struct {
-	value []byte // nil: nothing
+	value []byte // nil: the store does not have the key
 	etag  string
 }
 
@@ -38,8 +38,8 @@ type daprStore struct {
 }
 
 func (s *daprStore) read(ctx context.Context, key string) (stored, error) {
-	// A bulk read can't ask for strong consistency. Dapr 1.18.2 answers one that some
-	// stores break off as if nothing were stored.
+	// A bulk read can't ask for strong consistency. When some stores break one off, Dapr
+	// 1.18.2 answers as if the keys did not exist.
 	v, err := s.sidecar.GetState(ctx, s.name, key, daprhttp.GetStateOptions{Consistency: s.consistency})
 	return stored{v.Value, v.ETag}, err
 }
@@ -55,7 +55,7 @@ func (s *daprStore) save(ctx context.Context, key, etag string, value any) error
 	return s.sidecar.SaveState(ctx, s.name, item)
 }
 
-// expiry lets a marker expire.
+// expiry returns the metadata of a marker.
 func (s *daprStore) expiry() map[string]string {
 	return daprhttp.TTL(int((s.markerTTL + time.Second - 1) / time.Second))
 }

@@ -19,14 +19,14 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// memoryStore is a state store in memory. Like some real ones, it fails with the same
-// error for every reason.
+// memoryStore is a state store in memory. As some real stores do, it gives one error for
+// every reason.
 type memoryStore struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	etags  map[string]int
 	writes int
-	looks  int // markers that were looked for
+	looks  int // reads of markers
 }
 
 var errFailed = errors.New("sidecar answered 500")
@@ -92,8 +92,8 @@ func (s *memoryStore) markers() (n int) {
 	return n
 }
 
-// A hooked store calls functions instead of the methods of another, where there are
-// any.
+// A hooked store calls its functions, where they are set, instead of the methods of its
+// store.
 type hooked struct {
 	store
 	onRead func(ctx context.Context, key string) (stored, error)
@@ -109,7 +109,7 @@ func (s *hooked) read(ctx context.Context, key string) (stored, error) {
 }
 
 func (s *hooked) save(ctx context.Context, key, etag string, value any) error {
-	if isMarker(key) && s.onMark != nil { // one that many IDs share
+	if isMarker(key) && s.onMark != nil { // a marker that many IDs share
 		if err := s.onMark(ctx, key, ""); err != nil {
 			return err
 		}
@@ -127,8 +127,8 @@ func (s *hooked) mark(ctx context.Context, key string, ids idSet) error {
 	return s.store.mark(ctx, key, ids)
 }
 
-// testStores calls f with each store that an inbox is tried over. Where
-// ONCE_SIDECAR holds the URL of a sidecar with a state store, that is one.
+// testStores calls f with a store in memory. If ONCE_SIDECAR holds the URL of a sidecar,
+// it calls f with the sidecar's state store too.
 func testStores(t *testing.T, f func(t *testing.T, s store)) {
 	t.Run("memory", func(t *testing.T) { f(t, &memoryStore{}) })
 	if endpoint := os.Getenv("ONCE_SIDECAR"); endpoint != "" {
@@ -138,8 +138,8 @@ func testStores(t *testing.T, f func(t *testing.T, s store)) {
 	}
 }
 
-// What the proof takes of a store must be asked of it.
-func TestWhatIsAskedOfTheStateStore(t *testing.T) {
+// The requests must ask the store for the promises that the invariants rely on.
+func TestRequestsToTheStateStore(t *testing.T) {
 	for _, tt := range []struct {
 		options          Options
 		consistency, ttl string
@@ -194,8 +194,7 @@ func TestMarkersExpireAndRecordsDoNot(t *testing.T) {
 	}
 }
 
-// newKey returns a key that no other test uses: the store behind
-// a sidecar outlives a test.
+// newKey returns a key that no other test uses: the store of a sidecar outlives a test.
 func newKey(t *testing.T) string {
 	return fmt.Sprintf("%s %d", t.Name(), time.Now().UnixNano())
 }

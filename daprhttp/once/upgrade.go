@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// Records of version 1 are read and saved as version 2. What left them has markers
-// of another form, many IDs in one, which are only looked for and no longer written.
-// When all of them have expired, a MARKER_TTL after the upgrade, this file can go.
+// Records of version 1 are read, and saved as version 2. IDs that left them have markers
+// of another form, which hold many IDs. These are looked for and no longer written. They
+// have expired one MARKER_TTL after the upgrade. Then this file can be removed.
 
 // version1 has the fields that only records of version 1 have.
 type version1 struct {
@@ -44,8 +44,8 @@ func (o *oldMarkers) mayHave(id ID) bool {
 	return o != nil && (id <= o.Watermark || o.Ahead != nil && o.Ahead.First <= id && id <= o.Ahead.Last)
 }
 
-// oldMarkerKeys returns the keys of markers of version 1: that of the event alone, and
-// those for spans of time, of 16 ms, eight times that, and so on.
+// oldMarkerKeys returns the keys under which version 1 may have put the marker of a
+// change: that of the event alone, and those of spans of 16 ms, 128 ms and so on.
 func oldMarkerKeys(key string, id ID) []string {
 	keys := []string{markerPrefix + string(id)}
 	for span := range 7 {
@@ -57,7 +57,7 @@ func oldMarkerKeys(key string, id ID) []string {
 	return keys
 }
 
-// markerHas tells whether a marker, of version 1 or 2, has an ID.
+// markerHas tells whether a marker of version 1 or 2 has an ID.
 func markerHas(value []byte, id ID) bool {
 	var ids idSet
 	return value != nil && json.Unmarshal(value, &ids) == nil && ids.valid() && ids.has(id)

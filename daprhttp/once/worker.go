@@ -8,58 +8,58 @@ import (
 	"time"
 )
 
-// tuning holds the numbers that decide about speed, never about what is right.
+// tuning holds the numbers that affect speed and never correctness.
 type tuning struct {
 	keep      func(applied, authors int) int // recent IDs that stay in a record
-	maxFuture int                            // IDs from the future that stay besides
+	maxFuture int                            // IDs from the future that stay too
 	maxIDs    int                            // a record with this many IDs is full
 	sharers   int                            // the fewest IDs that share a marker
 }
 
 var defaultTuning = tuning{keep: keepIDs, maxFuture: 1024, maxIDs: 4096, sharers: 8}
 
-// keepIDs returns how many recent IDs stay in a record, given the changes in the last
-// commit and the replicas that commit. Events overtake each other. The more of them are
-// on their way, the more IDs must stay, so that most events find theirs in the record.
+// keepIDs returns how many recent IDs stay in a record. applied is the number of changes
+// in the last commit, authors the number of replicas that commit. Events overtake each
+// other. The more events are in flight, the more IDs must stay to spare them look-ups.
 func keepIDs(applied, authors int) int { return max(128, min(applied*(2*authors-1), 512)) }
 
 // An entry is a change on its way into the store.
 type entry[V any] struct {
 	Change[V]
-	replaces bool // the value, even a damaged one
+	replaces bool // it replaces the value, even a damaged one
 	ctx      context.Context
 
-	done   chan struct{} // closed when the answer is there
-	result Result[V]     // the answer, or what it will be when the save is acknowledged
+	done   chan struct{} // closed when result and err are the answer
+	result Result[V]
 	err    error
 
-	marked   bool   // a look-up found its marker
-	looked   bool   // a look-up found none
-	lookedAt string // in the record that this commit pruned
-	commit   string // the last commit that applied it, which may have taken effect
-	saved    bool   // it did, as the record says
+	hasMarker  bool   // a look-up found its marker
+	noMarker   bool   // a look-up found no marker
+	noMarkerAt string // the commit that had pruned the record last, before that look-up
+	commit     string // the last commit that applied the change, and may have taken effect
+	saved      bool   // that commit took effect: the record says so
 }
 
-// A worker commits the changes of one key, for as long as there are any.
+// A worker commits the changes of one key, and ends when no change waits.
 type worker[V any] struct {
 	in      *Inbox[V]
 	key     string
-	arrived chan struct{} // tells that waiting has grown
+	arrived chan struct{} // signals that waiting has grown
 
 	// in.mu guards these.
 	waiting []*entry[V]
 	err     error // why the last commit failed
 
 	// Only the worker's goroutine uses these.
-	ctx     context.Context // of the last change, without its end
+	ctx     context.Context // that of a change, without its cancellation
 	entries []*entry[V]     // taken and not answered
-	faults  int             // commits that failed since the last save; lost to a rival is no fault
+	faults  int             // failed commits since the last save, without those lost to a rival
 	lost    *lostSave       // the last save, if it failed
-	full    bool            // the record has no room for the rest of the entries
+	full    bool            // the record has no room for the entries that wait
 	marks
 }
 
-// A lostSave is a save over an ETag that failed.
+// A lostSave is a save that failed.
 type lostSave struct {
 	etag string
 	err  error
@@ -90,8 +90,8 @@ func (w *worker[V]) run() {
 	}
 }
 
-// ready waits until there is something to commit. It returns false when the worker
-// has ended: no change waits, and no marker is being written.
+// ready waits until there is something to commit. It returns false when the worker has
+// ended, because no change waits and no marker is being written.
 func (w *worker[V]) ready() bool {
 	for {
 		select {
@@ -101,7 +101,7 @@ func (w *worker[V]) ready() bool {
 		}
 		waits, sets := w.dropAbandoned()
 		switch {
-		case w.marked != "" || waits && !w.full || sets: // there is always room to set a value
+		case w.marked != "" || waits && !w.full || sets: // Set always has room
 			return true
 		case waits && w.writing == nil: // the record is full, and its markers could not be written
 			time.Sleep(time.Until(w.markAfter))
@@ -128,8 +128,8 @@ func (w *worker[V]) end() bool {
 	return true
 }
 
-// dropAbandoned drops the changes whose callers have gone. It tells whether others wait,
-// and whether one of these sets the value.
+// dropAbandoned drops the changes whose callers have gone. It tells whether any change
+// still waits, and whether one of them sets the value.
 func (w *worker[V]) dropAbandoned() (waits, sets bool) {
 	w.in.mu.Lock()
 	defer w.in.mu.Unlock()
@@ -145,7 +145,7 @@ func (w *worker[V]) dropAbandoned() (waits, sets bool) {
 	return waits, sets
 }
 
-// take takes all changes that wait.
+// take takes the waiting changes.
 func (w *worker[V]) take() {
 	w.in.mu.Lock()
 	defer w.in.mu.Unlock()
@@ -168,7 +168,7 @@ func (w *worker[V]) failed(err error) time.Duration {
 	w.faults++
 	w.note(err)
 	if len(w.entries) == 0 {
-		w.marked = "" // it is worth no retry: any replica can mark these IDs again
+		w.marked = "" // no retry: any replica can mark these IDs again
 	}
 	return backoff(w.faults)
 }
@@ -189,8 +189,8 @@ func (w *worker[V]) gaveUp(done error) error {
 	return fmt.Errorf("%w: the last try failed: %w", done, w.err)
 }
 
-// backoff returns how long to wait after a number of faults in a row. The time is
-// random, so that replicas do not retry together.
+// backoff returns how long to wait after consecutive faults. The time is random, so that
+// replicas do not retry together.
 func backoff(faults int) time.Duration {
 	d := min(20*time.Millisecond<<min(faults-1, 10), time.Second)
 	return d/2 + rand.N(d/2)

@@ -51,7 +51,7 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
-		panic(err) // a mistake in the program
+		panic(err) // a mistake of the program
 	}
 	text := Visible(strings.TrimSuffix(body.String(), "\n")) + "\n"
 	w.Header().Set("Content-Type", "application/json")

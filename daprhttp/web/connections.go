@@ -12,32 +12,32 @@ import (
 
 const (
 	// maxConnections is how many connections a server has open at the same time. A
-	// sidecar needs as many as it delivers events at once.
+	// sidecar needs one for each event in flight.
 	maxConnections = 512
 
-	// patience is how long a client has at least to send a request, however many others
-	// there are.
+	// patience is the least time that a client has to send a request, even if other
+	// connections wait.
 	patience = 100 * time.Millisecond
 )
 
-// A limiter keeps a server at a number of open connections. A new one takes the place of
-// the one that the server has waited for longest: for a request, or for the rest of one. So
-// clients that hold connections open keep no other client out. A request that has arrived
-// whole keeps its connection until its answer is sent. When all connections have such
-// requests, a new connection waits.
+// A limiter bounds the open connections of a server. A new connection takes the place of
+// the connection whose request, or the rest of it, the server has awaited for the longest
+// time. Clients that hold connections open therefore keep no other client out. A complete
+// request keeps its connection until its answer is sent. When every connection has a
+// complete request, a new connection waits.
 type limiter struct {
 	net.Listener
 	most int
 
 	mu      sync.Mutex
 	open    int
-	waiting list.List // of *limitedConn: the server waits for their clients, for the first one longest
+	waiting list.List // of *limitedConn without a complete request, the longest wait first
 	closed  bool
 	changed sync.Cond
 }
 
 // limit returns a limiter around the listener of a server. The server tells the limiter
-// when a request has arrived whole, and when its answer is sent.
+// when a request is complete, and when its answer is sent.
 func limit(server *http.Server, ln net.Listener, most int) *limiter {
 	type key struct{}
 	l := &limiter{Listener: ln, most: most}
@@ -78,7 +78,7 @@ func (l *limiter) Accept() (net.Conn, error) {
 		longest := l.waiting.Front().Value.(*limitedConn)
 		if left := patience - time.Since(longest.since); left > 0 {
 			timer := time.AfterFunc(left, func() {
-				l.mu.Lock() // so that Accept waits already
+				l.mu.Lock() // until Accept waits
 				defer l.mu.Unlock()
 				l.changed.Signal()
 			})
@@ -110,8 +110,8 @@ func (l *limiter) Close() error {
 type limitedConn struct {
 	net.Conn
 	l      *limiter
-	place  *list.Element // among those that are waited for; nil: a request has arrived whole
-	since  time.Time     // when it came there
+	place  *list.Element // in the limiter's list; nil: the connection has a complete request
+	since  time.Time     // when it was put into the list
 	closed bool
 }
 
@@ -121,7 +121,7 @@ func (c *limitedConn) Close() error {
 	return c.close()
 }
 
-// close is to be called with the limiter's lock.
+// close closes the connection. The caller holds the limiter's lock.
 func (c *limitedConn) close() error {
 	if !c.closed {
 		c.closed = true
@@ -141,14 +141,14 @@ func (c *limitedConn) leave() {
 	}
 }
 
-// arrived is told that a request has arrived whole.
+// arrived notes that a request is complete.
 func (c *limitedConn) arrived() {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	c.leave()
 }
 
-// answered is told that the answer is sent, and the connection kept for another request.
+// answered notes that the answer is sent, and the connection is open for another request.
 func (c *limitedConn) answered() {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
@@ -158,7 +158,7 @@ func (c *limitedConn) answered() {
 	}
 }
 
-// An arriving is the body of a request.
+// An arriving is the body of a request. Its end completes the request.
 type arriving struct {
 	io.ReadCloser
 	conn *limitedConn

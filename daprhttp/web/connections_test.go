@@ -14,8 +14,8 @@ import (
 	"github.com/matryer/is"
 )
 
-// strangers hold as many connections open as a server has, and more, for as long as ctx
-// lasts. They open another for each that the server closes.
+// strangers hold n connections open until ctx is done. They replace each connection that
+// the server closes.
 func strangers(ctx context.Context, addr string, n int) (held, again *atomic.Int64, wait func()) {
 	held, again = new(atomic.Int64), new(atomic.Int64)
 	beginnings := []string{
@@ -23,7 +23,7 @@ func strangers(ctx context.Context, addr string, n int) (held, again *atomic.Int
 		"POST / HTTP/1.1\r\nHost: x\r\nA-Header-That-Never-",
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na body that never",
 		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", // and no other request after the first
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", // no second request
 	}
 	var all sync.WaitGroup
 	for i := range n {
@@ -47,9 +47,9 @@ func strangers(ctx context.Context, addr string, n int) (held, again *atomic.Int
 	return held, again, all.Wait
 }
 
-// Strangers that hold all connections open keep out neither deliveries nor the health
-// check. No timeout helps here: the server has none.
-func TestStrangersKeepNobodyOut(t *testing.T) {
+// Strangers that hold all connections open block neither deliveries nor the health check,
+// even without timeouts.
+func TestStrangersDoNotBlockDeliveries(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,7 +68,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- serve(ctx, ln, time.Minute, server) }()
 
-	// Each on a connection of its own, as one that comes new among the strangers.
+	// Each request has a new connection, which competes with the strangers.
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	deliver := func(path string) (string, error) {
 		resp, err := client.Post("http://"+addr+path, "application/cloudevents+json", strings.NewReader("an event"))
@@ -104,7 +104,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 		is.NoErr(resp.Body.Close())
 		is.Equal(resp.StatusCode, 200)
 	}
-	close(finish) // a delivery in hand is not cut off
+	close(finish) // a complete delivery is not cut off
 	is.Equal(<-slow, "an event")
 	end()
 	wait()
@@ -112,7 +112,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	is.NoErr(<-ended)
 }
 
-// A request in hand keeps its connection: beyond as many, a new one waits.
+// A complete request keeps its connection. A new connection waits.
 func TestConnectionsAreLimited(t *testing.T) {
 	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

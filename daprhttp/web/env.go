@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -39,12 +40,7 @@ func (e *Env) wrong(name, rule string) {
 }
 
 // Text returns a variable, or fallback when it is not set.
-func (e *Env) Text(name, fallback string) string {
-	if value := e.getenv(name); value != "" {
-		return value
-	}
-	return fallback
-}
+func (e *Env) Text(name, fallback string) string { return cmp.Or(e.getenv(name), fallback) }
 
 // Name returns a variable that holds visible ASCII characters without blanks, such as the
 // name of a component, or fallback when it is not set.
@@ -56,7 +52,7 @@ func (e *Env) Name(name, fallback string) string {
 	return value
 }
 
-// maxSecret leaves room for the rest in the 8 KiB that a sidecar reads of a header.
+// maxSecret leaves room for other headers in the 8 KiB that a sidecar reads.
 const maxSecret = 2 << 10
 
 // Secret returns a variable that travels in an HTTP header, such as a token, or "" when it
@@ -69,7 +65,7 @@ func (e *Env) Secret(name string) string {
 	return value
 }
 
-// isASCII reports whether a text has visible ASCII characters and blanks alone.
+// isASCII reports whether a text has only visible ASCII characters and blanks.
 func isASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' })
 }

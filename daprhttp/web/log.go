@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
@@ -50,7 +51,7 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	line = r.Time.AppendFormat(line, "2006/01/02 15:04:05 ")
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == LogEventID {
-			line = append(append(append(line, LogEventID+"="...), quoted(a.Value.String())...), ' ')
+			line = fmt.Appendf(line, "%s=%s ", a.Key, quoted(a.Value.String()))
 		}
 		return a.Key != LogEventID
 	})
@@ -63,13 +64,13 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 		case LogError:
 			problem = a.Value
 		default:
-			line = append(append(append(append(line, separator...), a.Key...), '='), plainOrQuoted(a.Value.String())...)
+			line = fmt.Appendf(line, "%s%s=%s", separator, a.Key, plainOrQuoted(a.Value.String()))
 			separator = ", "
 		}
 		return true
 	})
 	if !problem.Equal(slog.Value{}) {
-		line = append(append(line, ": "...), withoutNames(Visible(problem.String()))...)
+		line = fmt.Appendf(line, ": %s", withoutNames(Visible(problem.String())))
 	}
 	line = append(line, '\n')
 	h.mu.Lock()
@@ -78,7 +79,7 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// plainOrQuoted returns a value as it is, if its end can be told where it stands in a line.
+// plainOrQuoted quotes a value unless its end in a line is clear.
 func plainOrQuoted(value string) string {
 	if strings.ContainsAny(value, ` "\`) || strings.ContainsFunc(value, isInvisible) {
 		return quoted(value)
@@ -88,8 +89,8 @@ func plainOrQuoted(value string) string {
 
 func quoted(value string) string { return withoutNames(strconv.Quote(value)) }
 
-// inText finds what looks like the name of an attribute inside a text.
+// inText matches text that looks like the name of an attribute.
 var inText = regexp.MustCompile(` (\w+)=`)
 
-// withoutNames returns text in which a program that looks for " name=" finds nothing.
+// withoutNames returns text in which a program finds no " name=".
 func withoutNames(text string) string { return inText.ReplaceAllString(text, ` ${1}\x3d`) }

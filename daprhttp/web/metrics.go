@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ type Metrics struct {
 	families []*family
 }
 
-// A family has one name, and one metric or many that differ in their labels.
+// A family is the metrics of one name, which differ in their labels.
 type family struct {
 	name, help, kind string
 	metrics          []metric
@@ -72,5 +73,5 @@ func (m *Metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write([]byte(b.String()))
+	_, _ = io.WriteString(w, b.String())
 }

@@ -39,10 +39,10 @@ func TestLogInJSON(t *testing.T) {
 		`{"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}`+"\n"+`{"level":"INFO","msg":"Started"}`+"\n")
 }
 
-// invisible has one character of each kind that a person can't see or that moves others.
+// invisible has one character of each kind that is invisible or moves other characters.
 const invisible = "a\u202eb\u2028c\u2029d\u200be\u00adf\u00a0g\U000e0041h\ufeffi"
 
-// No line of a log can be forged with an ID, nor hidden or reversed.
+// An ID can neither forge, hide nor reverse a line of the log.
 func TestLogCannotBeForged(t *testing.T) {
 	const line = "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90"
 	for _, tt := range []struct{ id, want string }{
@@ -116,7 +116,7 @@ commits_total 1e+06
 }
 
 // A publisher can give a delivery any header, as metadata of its message.
-func TestEventPassesWhateverHeadersItHas(t *testing.T) {
+func TestCloudEventPassesWithAnyHeaders(t *testing.T) {
 	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
 	for contentType, want := range map[string]int{
 		"application/cloudevents+json": 204, "application/cloudevents+json; charset=utf-8": 204,
@@ -163,7 +163,7 @@ func TestOtherSitesAreRefused(t *testing.T) {
 	}
 }
 
-// A delivery that is refused before it comes to its handler is seen in the log.
+// The log shows a delivery that was refused before its handler.
 func TestRefusedDeliveryIsLogged(t *testing.T) {
 	is := is.New(t)
 	var log bytes.Buffer

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// maxHeaderBytes is longer than all that a sidecar takes to publish, 4 MiB: the metadata of a
-// message becomes headers of its delivery, and net/http answers 431 to longer headers before
-// any handler could.
+// maxHeaderBytes is more than the 4 MiB that a sidecar takes to publish. The metadata of a
+// message becomes headers of its delivery. net/http answers 431 to longer headers, and no
+// handler sees the delivery.
 const maxHeaderBytes = 5 << 20
 
 // Listen listens on the address of [Env.Addr]. The error says what to do when this machine
@@ -23,8 +23,8 @@ func Listen(addr string) (net.Listener, error) {
 	if err == nil {
 		return ln, nil
 	}
-	// Systems have different codes for these errors. Another port of the same host tells
-	// them apart.
+	// The codes of these errors depend on the operating system. Another port of the host
+	// tells the errors apart.
 	host, _, _ := net.SplitHostPort(addr)
 	other, hostErr := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if hostErr != nil {

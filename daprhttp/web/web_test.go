@@ -29,7 +29,7 @@ func TestReadObject(t *testing.T) {
 	rest := strings.NewReader(`{"n":1} ` + strings.Repeat("x", 1<<20))
 	_, err = ReadObject(httptest.NewRequest("POST", "/", rest), 7)
 	is.Equal(status(err), 413)
-	is.Equal(rest.Len(), 0) // read to its end, so that the sender gets to see the answer
+	is.Equal(rest.Len(), 0) // read to its end, so that the sender sees the answer
 
 	_, err = ReadObject(httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("1"), broken{})), 5)
 	is.Equal(status(err), 400)
@@ -65,8 +65,8 @@ func TestObject(t *testing.T) {
 
 func anyText(string) error { return nil }
 
-// What breaks a rule is refused in words that name the field and the rule.
-func TestObjectRefusesWhatBreaksARule(t *testing.T) {
+// The error names the field and the rule.
+func TestObjectRefusesValuesThatBreakARule(t *testing.T) {
 	const text, number = `{"text":%s}`, `{"number":%s}`
 	for _, tt := range []struct {
 		form, wantError string
@@ -105,8 +105,8 @@ func TestObjectRefusesWhatBreaksARule(t *testing.T) {
 	}
 }
 
-// An answer leaves the program in one write: Dapr takes an answer that breaks off for
-// success.
+// Dapr takes an incomplete answer for success, so that an answer must leave the program in
+// one write.
 func TestAnswerLeavesInOneWrite(t *testing.T) {
 	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -147,7 +147,7 @@ func (c countingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-func TestServeReportsWhatItCouldNotFinish(t *testing.T) {
+func TestServeReportsUnfinishedRequests(t *testing.T) {
 	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	is.NoErr(err)
@@ -161,7 +161,7 @@ func TestServeReportsWhatItCouldNotFinish(t *testing.T) {
 	is.True(strings.Contains(err.Error(), "still under way"))
 }
 
-func TestServeReportsAListenerThatFails(t *testing.T) {
+func TestServeReportsAFailedListener(t *testing.T) {
 	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	is.NoErr(err)
@@ -169,8 +169,7 @@ func TestServeReportsAListenerThatFails(t *testing.T) {
 	is.True(Serve(t.Context(), ln, http.NotFoundHandler(), time.Second) != nil)
 }
 
-// Clients that open connections and say little are cut off, and the others get
-// their answers.
+// The server closes the connections of silent clients, and answers other clients.
 func TestServeOutlastsSlowClients(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -187,10 +186,10 @@ func TestServeOutlastsSlowClients(t *testing.T) {
 		}), time.Second)
 	}()
 	beginnings := []string{
-		"", // half open: never a byte
+		"", // never a byte
 		"POST / HTTP/1.1\r\nHost: x\r\nA-Header-That-Never-",
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na body that never",
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", // and no other request after the first
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", // no second request
 	}
 	var slow []net.Conn
 	for i := range maxConnections {
@@ -215,7 +214,7 @@ func TestServeOutlastsSlowClients(t *testing.T) {
 	is.NoErr(<-ended)
 }
 
-// What a publisher gave a message as metadata comes as headers.
+// The metadata of a message becomes headers of its delivery.
 func TestServeTakesHeadersAsLongAsAMessage(t *testing.T) {
 	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
