@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,8 +24,6 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-func readme(t *testing.T) string { return document(t, "README.md") }
-
 // document returns a text of the project's.
 func document(t *testing.T, name string) string {
 	t.Helper()
@@ -43,9 +42,6 @@ func blocks(t *testing.T, name, language string) []string {
 	return found
 }
 
-// lines returns the lines of the README's blocks of a language.
-func lines(t *testing.T, language string) []string { return linesOf(t, "README.md", language) }
-
 // linesOf returns the lines of a document's blocks of a language.
 func linesOf(t *testing.T, name, language string) []string {
 	t.Helper()
@@ -54,27 +50,31 @@ func linesOf(t *testing.T, name, language string) []string {
 	return strings.Split(strings.TrimSpace(text), "\n")
 }
 
-// promiseWalkthrough types every bash command of the README, one after another, and
-// compares the answers with those shown.
+// Pages with commands, beside the README.
+const (
+	windows  = "components/windows.md"
+	oneOrder = "inventory/one-order.md"
+)
+
+// promiseWalkthrough types every bash command of the README and of the page about one order
+// and compares the answers with those shown. Then it does so again, and then with the
+// commands for PowerShell: the answers repeat.
 func promiseWalkthrough(t *testing.T, b stack.Backend) string {
 	s := startSystem(t, systemOptions{backend: b})
-	return s.typeAll(lines(t, "bash"), lines(t, "json"), func(line string) *exec.Cmd {
-		return exec.CommandContext(t.Context(), "bash", "-c", line)
-	})
-}
-
-// TestReadmePowerShell runs with curl what PowerShell would make of the README's
-// commands for it.
-func TestReadmePowerShell(t *testing.T) {
-	t.Parallel()
-	s := startSystem(t, systemOptions{})
-	s.typeAll(lines(t, "powershell"), lines(t, "powershell-answer"), func(line string) *exec.Cmd {
+	bash := func(line string) *exec.Cmd { return exec.CommandContext(t.Context(), "bash", "-c", line) }
+	var commands int
+	for range 2 {
+		commands = s.typeAll(linesOf(t, "README.md", "bash"), linesOf(t, "README.md", "json"), bash) +
+			s.typeAll(linesOf(t, oneOrder, "bash"), linesOf(t, oneOrder, "json"), bash)
+	}
+	s.typeAll(linesOf(t, windows, "powershell"), linesOf(t, windows, "json"), func(line string) *exec.Cmd {
 		args, body, err := powerShell(line)
 		must(t, err)
 		curl := exec.CommandContext(t.Context(), "curl", args...)
 		curl.Stdin = strings.NewReader(body)
 		return curl
 	})
+	return fmt.Sprintf("%d commands", commands)
 }
 
 // powerShell returns what curl.exe gets from a line of one of the two forms
@@ -84,9 +84,13 @@ func TestReadmePowerShell(t *testing.T) {
 //
 // in Windows PowerShell 5.1 and in PowerShell 7 alike: a text in single quotes is as
 // it stands, and gets an end of line in the pipe; an argument in double quotes must
-// hold nothing that PowerShell or Windows would read otherwise.
+// hold nothing that PowerShell or Windows would read otherwise. New-Guid is the only
+// command that a line may call: as $(New-Guid) in an argument, and to replace NEW in the text.
 func powerShell(line string) (args []string, input string, err error) {
-	line = strings.TrimSpace(line)
+	line = strings.ReplaceAll(strings.TrimSpace(line), "$(New-Guid)", rand.Text())
+	if before, after, found := strings.Cut(line, " -replace 'NEW', (New-Guid)"); found {
+		line = strings.Replace(before, "NEW", rand.Text(), 1) + after
+	}
 	if strings.HasPrefix(line, "'") {
 		text, rest, found := strings.Cut(line[1:], "' | ")
 		if !found || strings.Contains(text, "'") {
@@ -110,7 +114,7 @@ func powerShell(line string) (args []string, input string, err error) {
 // The rules for PowerShell refuse what they do not know.
 func TestPowerShellThatIsNotUnderstood(t *testing.T) {
 	t.Parallel()
-	for _, line := range []string{`curl http://localhost`, `'a' | curl http://localhost`, `curl.exe -d '{"a":1}'`, `curl.exe -d @-`, `'it''s' | curl.exe x`, `curl.exe "$a"`} {
+	for _, line := range []string{`curl http://localhost`, `'a' | curl http://localhost`, `curl.exe -d '{"a":1}'`, `curl.exe -d @-`, `'it''s' | curl.exe x`, `curl.exe "$a"`, `'a' -replace 'a', (Get-Date) | curl.exe x`} {
 		if args, input, err := powerShell(line); err == nil {
 			t.Errorf("%s: got %q, %q", line, args, input)
 		}
@@ -122,10 +126,9 @@ func TestPowerShellThatIsNotUnderstood(t *testing.T) {
 	}
 }
 
-// typeAll runs commands of the README's, one after another and but for the ports, and
-// compares the answers with those shown, a line for each. It returns how many there
-// were.
-func (s *system) typeAll(commands, answers []string, parse func(line string) *exec.Cmd) string {
+// typeAll runs commands of a page with the ports of this system, and compares the answers
+// with those shown, which are a line for each URL. It returns the number of commands.
+func (s *system) typeAll(commands, answers []string, parse func(line string) *exec.Cmd) int {
 	t := s.t
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -137,17 +140,20 @@ func (s *system) typeAll(commands, answers []string, parse func(line string) *ex
 			ports = append(ports, fmt.Sprintf("localhost:%d/", readmes), fmt.Sprintf("localhost:%d/", ours))
 		}
 	}
-	if len(commands) != len(answers) || len(commands) == 0 {
-		t.Fatalf("there are %d commands and %d answers", len(commands), len(answers))
+	if urls := strings.Count(strings.Join(commands, ""), "http://"); urls != len(answers) || urls == 0 {
+		t.Fatalf("%d URLs are asked, and %d answers shown", urls, len(answers))
 	}
-	for i, command := range commands {
+	for _, command := range commands {
+		urls := strings.Count(command, "http://")
+		want := strings.Join(answers[:urls], "\n")
+		answers = answers[urls:]
 		typed := func() error {
 			got, err := parse(strings.NewReplacer(ports...).Replace(command)).Output()
 			if err != nil {
 				t.Fatalf("%s: %v", command, err)
 			}
-			if diff := cmp.Diff(answers[i], strings.TrimSpace(string(got))); diff != "" {
-				return fmt.Errorf("%s (-README +got):\n%s", command, diff)
+			if diff := cmp.Diff(want, strings.TrimSpace(string(got))); diff != "" {
+				return fmt.Errorf("%s (-page +got):\n%s", command, diff)
 			}
 			return nil
 		}
@@ -157,16 +163,16 @@ func (s *system) typeAll(commands, answers []string, parse func(line string) *ex
 			waitFor(t, time.Minute, typed)
 		}
 	}
-	return fmt.Sprintf("%d commands", len(commands))
+	return len(commands)
 }
 
-// What the README shows of the subscriptions, of an event as it arrives, and of what is
-// stored, is so, but for what is another each time.
-func TestReadmeShowsWhatIsSentAndStored(t *testing.T) {
+// The page about one order shows the subscriptions, an event as it arrives and a record.
+// They are so, but for what is another each time.
+func TestOneOrderShowsWhatIsSentAndStored(t *testing.T) {
 	t.Parallel()
-	shown := lines(t, "jsonc")
+	shown := linesOf(t, oneOrder, "jsonc")
 	if len(shown) != 3 {
-		t.Fatalf("the README shows %d JSON texts", len(shown))
+		t.Fatalf("the page shows %d JSON texts", len(shown))
 	}
 	s := startSystem(t, systemOptions{admit: "audit-service=OrderPlaced"})
 	arrived := make(chan string, 10)
@@ -192,7 +198,7 @@ func TestReadmeShowsWhatIsSentAndStored(t *testing.T) {
 		s.send("GET", s.inventory[0].DaprURL("/v1.0/state/statestore/item1"), "", nil).body,
 	} {
 		if diff := cmp.Diff(read(shown[i]), read(got)); diff != "" {
-			t.Errorf("(-README +got):\n%s", diff)
+			t.Errorf("(-page +got):\n%s", diff)
 		}
 	}
 }
@@ -250,12 +256,9 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 // What the documents link to is there.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	documents := []string{"README.md", "components/README.md", "components/backends.md", "components/dapr-issues.md", "components/kubernetes/README.md",
-		"components/operations.md", "components/security.md", "components/troubleshooting.md", "e2e/README.md", "inventory/shortest.md",
-		"daprhttp/README.md", "daprhttp/subscriber.md", "daprhttp/once/README.md"}
 	links := 0
 	line := regexp.MustCompile(`^L\d+$`)
-	for _, name := range documents {
+	for _, name := range documents(t) {
 		for _, match := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"`).FindAllStringSubmatch(document(t, name), -1) {
 			link := match[1] + match[2]
 			if strings.HasPrefix(link, "https://") {

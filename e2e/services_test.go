@@ -19,10 +19,9 @@ import (
 // Kubernetes, of which kubernetes_test.go tells. The table in package stack is what the first has.
 var started = []stack.Service{stack.Inventory, stack.Order}
 
-// daprRun returns how a service is started by hand, from its folder, with the project's
-// component files and filter or without, as in many a tutorial.
-func daprRun(s stack.Service, flags string) string {
-	return fmt.Sprintf("dapr run --app-id %s --app-port %d --dapr-http-port %d %s-- go run .", s.AppID, s.Port, s.DaprPort, flags)
+// daprRun returns how a service is started by hand, from its folder.
+func daprRun(s stack.Service) string {
+	return fmt.Sprintf("dapr run --app-id %s --app-port %d --dapr-http-port %d %s-- go run .", s.AppID, s.Port, s.DaprPort, projectFlags(s))
 }
 
 // projectFlags start a service's sidecar with the project's component files and Configuration.
@@ -30,19 +29,21 @@ func projectFlags(s stack.Service) string {
 	return "--config ../components/" + s.Config + " --resources-path ../components/redis --log-level warn "
 }
 
-// What the README types for `dapr run` starts what `make run` does, in both shells, with
-// the project's component files and without.
+// What the README, and the page for Windows, type for `dapr run` starts what `make run` does.
 func TestReadmeStartsTheSameServices(t *testing.T) {
 	t.Parallel()
-	// Lines that go on in the next one, as both shells have it.
-	text := regexp.MustCompile("(?: \\\\| `)\n *").ReplaceAllString(readme(t), " ")
-	for _, s := range started {
-		for flags, times := range map[string]int{projectFlags(s): 2, "": 1} {
-			if n := strings.Count(text, daprRun(s, flags)); n != times {
-				t.Errorf("the README has %d times, not %d:\n%s", n, times, daprRun(s, flags))
+	for _, page := range []string{"README.md", windows} {
+		for _, s := range started {
+			if n := strings.Count(oneLine(document(t, page)), daprRun(s)); n != 1 {
+				t.Errorf("%s has %d times, not once:\n%s", page, n, daprRun(s))
 			}
 		}
 	}
+}
+
+// oneLine joins the lines that go on in the next one, as bash and PowerShell have it.
+func oneLine(text string) string {
+	return regexp.MustCompile("(?: \\\\| `)\n *").ReplaceAllString(text, " ")
 }
 
 // Every command in the documents that names component files starts a sidecar with the
@@ -50,9 +51,8 @@ func TestReadmeStartsTheSameServices(t *testing.T) {
 func TestDocumentsStartSidecarsWithTheFilter(t *testing.T) {
 	t.Parallel()
 	commands := 0
-	for _, page := range []string{"README.md", "components/operations.md", "daprhttp/subscriber.md", "inventory/shortest.md"} {
-		text := regexp.MustCompile("(?: \\\\| `)\n *").ReplaceAllString(document(t, page), " ")
-		for _, command := range regexp.MustCompile(`(?m)^ *dapr run .*--resources-path.*$`).FindAllString(text, -1) {
+	for _, page := range documents(t) {
+		for _, command := range regexp.MustCompile(`(?m)^ *dapr run .*--resources-path.*$`).FindAllString(oneLine(document(t, page)), -1) {
 			commands++
 			flags := projectFlags(stack.Inventory) // as every app that is not to be called
 			if strings.Contains(command, " --app-id "+stack.Order.AppID+" ") {

@@ -76,7 +76,7 @@ func TestEditorStartsTheSameServices(t *testing.T) {
 	want := make(map[string][]string)
 	for _, s := range started {
 		folder := "${workspaceFolder}/" + s.Folder
-		want[s.Folder] = []string{folder, strings.TrimSuffix(daprRun(s, projectFlags(s)), " -- go run ."), folder, "dapr stop --app-id " + s.AppID}
+		want[s.Folder] = []string{folder, strings.TrimSuffix(daprRun(s), " -- go run ."), folder, "dapr stop --app-id " + s.AppID}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf(".vscode (-want +got):\n%s", diff)

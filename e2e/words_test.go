@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"io/fs"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// documents returns the names of all documents of the project.
+func documents(t *testing.T) (names []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(project.Root, func(file string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && file != project.Root:
+			return fs.SkipDir
+		case path.Ext(file) == ".md":
+			name, err := filepath.Rel(project.Root, file)
+			names = append(names, filepath.ToSlash(name))
+			return err
+		}
+		return nil
+	}))
+	if !slices.Contains(names, "README.md") {
+		t.Fatalf("no README among %q", names)
+	}
+	return names
+}
+
+// notPlain finds words and phrases that the documents do not use, since a plainer one says
+// the same.
+var notPlain = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
+	"nobody", "somebody", "whoever", "else", "that which", "of which", "of whom", "so many", "as far as",
+	"for ever", "mends?", "mended", "poison", "is let to", "are let to", "what becomes of", "all that is", "what is no",
+	"comes? again", "stands? in", "beside", "some [0-9]+ ms", "counts? once", "counted,? once", "a machine may go",
+}, "|") + `)\b`)
+
+// notYetPlain are the pages that have such words.
+var notYetPlain = []string{"components/README.md", "e2e/README.md"}
+
+// The documents are in plain words. Code is left out.
+func TestDocumentsUsePlainWords(t *testing.T) {
+	t.Parallel()
+	code := regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`|\\]\\([^)]*\\)")
+	for _, name := range documents(t) {
+		if slices.Contains(notYetPlain, name) {
+			continue
+		}
+		text := code.ReplaceAllStringFunc(document(t, name), func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
+		number := 0
+		for line := range strings.Lines(text) {
+			number++
+			if found := notPlain.FindString(line); found != "" {
+				t.Errorf("%s:%d has the words %q: say it in plainer ones", name, number, found)
+			}
+		}
+	}
+}
+
+// The README is short, so that it is read.
+func TestReadmeIsShort(t *testing.T) {
+	t.Parallel()
+	const budget = 210
+	if lines := strings.Count(document(t, "README.md"), "\n"); lines > budget {
+		t.Errorf("the README has %d lines, and its budget is %d: move details to another page", lines, budget)
+	}
+}
+
+// A figure in the README is the figure on the page that it is from.
+func TestReadmeHasTheFiguresOfOtherPages(t *testing.T) {
+	t.Parallel()
+	_, performance, _ := strings.Cut(document(t, "README.md"), "## Performance\n")
+	performance, _, _ = strings.Cut(performance, "\n## ")
+	measured := document(t, "e2e/README.md")
+	rows := regexp.MustCompile(`(?m)^\| ([^|]+) \| ([0-9][^|]+) \|$`).FindAllStringSubmatch(performance, -1)
+	for _, row := range rows {
+		there := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(row[1]) + `[^|]*\| ` + regexp.QuoteMeta(row[2]) + ` \|`)
+		if !there.MatchString(measured) {
+			t.Errorf("e2e/README.md does not have %q for: %s", row[2], row[1])
+		}
+	}
+	if len(rows) != 3 {
+		t.Errorf("the README has %d figures of performance, want 3", len(rows))
+	}
+	lost := regexp.MustCompile(`applied ([0-9]+ to [0-9]+)`).FindStringSubmatch(document(t, "README.md"))
+	if lost == nil || !strings.Contains(document(t, shortest), "| "+lost[1]+" applied |") {
+		t.Errorf("%s does not say how many orders the shortest version applied: %q", shortest, lost)
+	}
+}
