@@ -40,17 +40,11 @@ var notPlain = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
 	"comes? again", "stands? in", "beside", "some [0-9]+ ms", "counts? once", "counted,? once", "a machine may go",
 }, "|") + `)\b`)
 
-// notYetPlain are the pages that have such words.
-var notYetPlain = []string{}
-
 // The documents are in plain words. Code is left out.
 func TestDocumentsUsePlainWords(t *testing.T) {
 	t.Parallel()
 	code := regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`|\\]\\([^)]*\\)")
 	for _, name := range documents(t) {
-		if slices.Contains(notYetPlain, name) {
-			continue
-		}
 		text := code.ReplaceAllStringFunc(document(t, name), func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
 		number := 0
 		for line := range strings.Lines(text) {
