@@ -251,7 +251,7 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	documents := []string{"README.md", "components/README.md", "components/backends.md", "components/dapr-issues.md", "components/kubernetes/README.md",
-		"components/operations.md", "components/security.md", "components/troubleshooting.md", "e2e/README.md", "inventory/shortest.md",
+		"components/operations.md", "components/security.md", "components/troubleshooting.md", "e2e/README.md", "inventory/shortest.md", "inventory/http.md",
 		"daprhttp/README.md", "daprhttp/subscriber.md", "daprhttp/once/README.md"}
 	links := 0
 	line := regexp.MustCompile(`^L\d+$`)
