@@ -168,20 +168,23 @@ func TestContractThroughTheSidecars(t *testing.T) {
 	}
 }
 
+// without starts a service beside a sidecar that lacks a component file.
+func (s *system) without(component string, service stack.Service) *stack.App {
+	s.t.Helper()
+	o := project.App(service)
+	o.Resources = s.t.TempDir()
+	must(s.t, stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), o.Resources, s.Broker, s.State))
+	must(s.t, os.Remove(filepath.Join(o.Resources, component)))
+	return s.start(o)
+}
+
 // Sidecars without the component that a service needs stand for all that a
 // sidecar may refuse.
 func TestContractWhenTheSidecarRefuses(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, systemOptions{})
-	without := func(component string, service stack.Service) *stack.App {
-		o := project.App(service)
-		o.Resources = t.TempDir()
-		must(t, stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), o.Resources, s.Broker, s.State))
-		must(t, os.Remove(filepath.Join(o.Resources, component)))
-		return s.start(o)
-	}
-	order := without("pubsub.yaml", stack.Order)
-	inventory := without("statestore.yaml", stack.Inventory)
+	order := s.without("pubsub.yaml", stack.Order)
+	inventory := s.without("statestore.yaml", stack.Inventory)
 	s.check([]row{
 		{"publish", order, "POST", "/order", plainJSON, `{"orderId":"order-1001","itemId":"item1","quantity":10}`, 500,
 			`{"error":"Failed to publish OrderPlaced event","details":"*"}`},

@@ -16,22 +16,23 @@ import (
 	"time"
 )
 
-// A Message is what is published to a topic.
+// A Message is a message that was published to a topic. For [Sidecar.Deliver], only Topic
+// must be set.
 type Message struct {
-	PubsubName string // Deliver takes an empty one for "pubsub"
+	PubsubName string // the pub/sub component; in Deliver, empty means "pubsub"
 	Topic      string
 
-	Data        []byte
-	ContentType string            // of Data; Deliver takes an empty one for "application/json"
+	Data        []byte            // the payload
+	ContentType string            // of Data; in Deliver, empty means "application/json"
 	Metadata    map[string]string // of the call, such as "cloudevent.id" and "rawPayload"
 
-	// Event is what the broker has: Data in the envelope of a CloudEvent, or, with the
-	// metadata rawPayload, Data itself. Deliver makes one if it is nil.
+	// Event is the message as the broker has it: Data in the envelope of a CloudEvent, or
+	// Data itself with the metadata rawPayload. When it is nil, Deliver makes it.
 	Event []byte
 }
 
-// Published returns what was published so far, in the order of the calls: by the program,
-// and by Deliver, which publishes events to the dead-letter topic.
+// Published returns the messages that were published so far, in the order of the calls: by
+// the program, and by Deliver to a dead-letter topic.
 func (s *Sidecar) Published() []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,35 +129,37 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// A Delivery is what became of a message.
+// A Delivery is the result of [Sidecar.Deliver].
 type Delivery struct {
 	// Status is "SUCCESS", "DROP" or "RETRY", as a sidecar understands the last answer.
-	// After "RETRY" the broker would have the message still.
+	// After "RETRY", a broker would still have the message.
 	Status string
 
-	// Answers are what App answered to each delivery. An answer without a status means
-	// that App broke off.
+	// Answers are the answers of App, one for each delivery. Status 0 means that App broke
+	// off without an answer.
 	Answers []Answer
 
-	// DeadLetterTopic is the topic to which the message was moved, or "".
+	// DeadLetterTopic is the topic to which Deliver moved the message. Empty means that it
+	// moved it nowhere.
 	DeadLetterTopic string
 }
 
-// An Answer is what a program answered to one delivery.
+// An Answer is the answer of App to one delivery.
 type Answer struct {
 	Status int // HTTP status
 	Body   string
 }
 
 // Deliver delivers m to the route to which App has subscribed for its topic, as a sidecar
-// does: as a CloudEvent, with the metadata of m for headers, and again after an answer
-// that means RETRY, as often as Redeliveries says or until ctx is done. A message that
-// App drops, or can't handle in the end, goes to the subscription's dead-letter topic,
-// where it has one.
+// does: as a CloudEvent, with the metadata of m as headers. After an answer that means RETRY
+// it delivers m again, as often as Redeliveries says. A message that ends with DROP or RETRY
+// goes to the subscription's dead-letter topic, when there is one.
 //
-// Before the first delivery s asks App for its subscriptions, with GET /dapr/subscribe.
+// Before the first delivery, Deliver asks App for its subscriptions with GET /dapr/subscribe.
 //
-// The error says that App has no subscription for m, or that ctx is done.
+// The error says that App is nil or does not list its subscriptions, that App has no
+// subscription for m, that m can't be made an event, or that ctx is done. After the last
+// one, the Delivery has the answers so far.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func (s *Sidecar) Deliver(ctx context.Context, m Message) (Delivery, error) {

@@ -18,8 +18,8 @@
 // It has the endpoints for state (without queries), publishing (without bulk), metadata
 // and health of https://docs.dapr.io/reference/api/. An end-to-end test of this project
 // compares its answers with those of a real sidecar (1.18.2). Stores differ in what they
-// refuse. This one refuses every ETag that is not the stored one, and a first-write without
-// an ETag to a key that exists; the statuses are those of Redis. As on Redis, a transaction
+// refuse. This one refuses every ETag that is not the stored one, with 409, and a first-write
+// without an ETag to a key that exists, with 500, as Redis does. As on Redis, a transaction
 // is not rolled back.
 package daprtest
 
@@ -39,35 +39,37 @@ import (
 
 // A Sidecar is a Dapr sidecar in memory: a handler of the Dapr HTTP API. The zero value
 // has every state store and pub/sub component that it is asked for, all of them empty.
-// Its methods may be called by many goroutines at once; its fields must not change while
+// Many goroutines may call its methods at the same time. Its fields must not change while
 // a call is under way.
 type Sidecar struct {
-	// App is the program beside the sidecar, to which Deliver delivers events.
+	// App is the program beside the sidecar. Deliver delivers events to it and needs it;
+	// calls of the API do not.
 	App http.Handler
 
-	AppID       string // the program's Dapr app ID; empty means "app"
-	APIToken    string // what calls must have in the header dapr-api-token; empty: anything
-	AppAPIToken string // what requests to App have there; empty: no such header
+	AppID       string // Dapr app ID of App, the source of its events; empty means "app"
+	APIToken    string // demanded of calls in the header dapr-api-token; empty demands none
+	AppAPIToken string // sent to App in the header dapr-api-token; empty sends none
 
-	// AppHeader is put on every request to App, as a middleware of the sidecar's app
-	// pipeline would.
+	// AppHeader is added to every request to App, as a middleware in the sidecar's app
+	// pipeline can do.
 	AppHeader http.Header
 
 	// Components are the names of the state stores and pub/sub components. Nil means
 	// every name.
 	Components []string
 
-	// MaxConcurrency is what the metadata says of how many requests App gets at a time.
-	// Zero means no limit. Deliver does not keep to it.
+	// MaxConcurrency is the field appConnectionProperties.maxConcurrency of
+	// GET /v1.0/metadata. Zero means no limit. Deliver ignores it.
 	MaxConcurrency int
 
-	// Redeliveries is how often Deliver delivers a message again that App could not
-	// handle, RedeliverAfter apart, like maxRetries and duration of a Dapr resiliency
-	// policy. Zero means never, -1 for ever.
+	// Redeliveries is how often Deliver delivers a message again after an answer that
+	// means RETRY, with a pause of RedeliverAfter, like maxRetries and duration of a Dapr
+	// resiliency policy. Zero means never, -1 means without end.
 	Redeliveries   int
 	RedeliverAfter time.Duration
 
-	// Fault returns what happens to a call. Nil, or a zero Fault, means nothing.
+	// Fault returns the fault of a call of the API. Many goroutines may call it at the
+	// same time. A nil function, or a zero Fault, lets the call succeed.
 	Fault func(Request) Fault
 
 	mu            sync.Mutex
@@ -82,17 +84,18 @@ type Sidecar struct {
 // A Request is a call of the sidecar's API.
 type Request struct {
 	Method string
-	Path   string // as it was sent, escaped: "/v1.0/state/statestore/item%201"
+	Path   string // escaped, as the program sent it: "/v1.0/state/statestore/item%201"
 	Query  url.Values
 	Header http.Header
 	Body   string
 }
 
-// A Fault is what happens to a call in place of, or beside, what it asked for.
+// A Fault delays a call, answers it in the sidecar's place, or breaks its connection. The
+// zero value does nothing.
 type Fault struct {
-	Delay time.Duration // the call waits for so long, or until the caller gives up
+	Delay time.Duration // the call waits this long, or until the caller gives up
 
-	// Status, if it is not zero, is the status of the answer, with Header and Body. The
+	// Status, when it is not zero, is the status of the answer, with Header and Body. The
 	// call is not carried out.
 	Status int
 	Header http.Header
@@ -102,10 +105,10 @@ type Fault struct {
 	Unanswered bool // the connection breaks after the call was carried out
 }
 
-// Refusal returns the Fault of a call that the sidecar refuses with an error of Dapr's,
-// such as 403, "ERR_PUBSUB_FORBIDDEN".
+// Refusal returns the Fault of a call that the sidecar refuses with a status, such as 403,
+// and Dapr's error JSON: an error code, such as "ERR_PUBSUB_FORBIDDEN", and a message.
 //
-// See https://docs.dapr.io/reference/errors/.
+// See https://docs.dapr.io/reference/api/error_codes/.
 func Refusal(status int, errorCode, message string) Fault {
 	return Fault{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: errorBody(errorCode, message)}
 }
@@ -114,18 +117,23 @@ func errorBody(errorCode, message string) string {
 	return string(encode(map[string]string{"errorCode": errorCode, "message": message}))
 }
 
-// Client returns an HTTP client whose requests all go to s, whatever host they name. It
-// uses no network.
+// Client returns an HTTP client that sends every request to s, without a network and
+// whatever host the request names. A fault that breaks the connection is an error of the
+// client.
 func (s *Sidecar) Client() *http.Client { return &http.Client{Transport: transport{s}} }
 
-// Requests returns the calls that s has got so far, in their order, those that failed too.
+// Requests returns the calls of the API so far, in their order. It includes calls that
+// failed.
 func (s *Sidecar) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// ServeHTTP answers a call of the Dapr HTTP API. A call of what s does not have gets 501.
+// ServeHTTP answers a call of the Dapr HTTP API. An endpoint that s does not have answers
+// 501.
+//
+// See https://docs.dapr.io/reference/api/.
 func (s *Sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A body that breaks off is answered as what is there: nobody reads that answer.
 	body, _ := io.ReadAll(r.Body)

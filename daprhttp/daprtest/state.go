@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// State returns what a state store has: the JSON of each value, by its key.
+// State returns the content of a state store: the JSON of each value, by its key, without
+// the prefix that Dapr puts before a key. Values that have expired are left out.
 func (s *Sidecar) State(storeName string) map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -23,8 +24,8 @@ func (s *Sidecar) State(storeName string) map[string]string {
 	return values
 }
 
-// SetState stores the JSON of a value under a key, as another program would. The value
-// gets another ETag.
+// SetState stores the JSON of a value under a key, as another program would, without an
+// expiry. The value gets a new ETag.
 func (s *Sidecar) SetState(storeName, key, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

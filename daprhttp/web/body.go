@@ -15,11 +15,11 @@ import (
 // errBodyTooLarge is wrapped by the error of [ReadObject] for a body beyond the limit.
 var errBodyTooLarge = errors.New("the body is too large")
 
-// ReadObject reads the body of a request: one JSON object of at most limit bytes. Its
-// errors are meant for the client: see [WriteBodyError].
+// ReadObject reads the body of a request, which must be one JSON object of at most limit
+// bytes. It ignores the content type. The error is for the client: see [WriteBodyError].
 //
-// What lies beyond the limit is read and thrown away, up to 16 MiB, because a sender that
-// is cut off may not see the answer.
+// ReadObject reads and discards up to 16 MiB of a body beyond the limit, because a client
+// that is cut off may not see the answer.
 func ReadObject(r *http.Request, limit int64) (Object, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
@@ -32,8 +32,8 @@ func ReadObject(r *http.Request, limit int64) (Object, error) {
 	return DecodeObject(body)
 }
 
-// WriteBodyError answers a request whose body breaks a rule with 400, or with 413 when
-// the body is too large.
+// WriteBodyError answers a request with the text of err as {"error":…}. The status is 413
+// for a body beyond the limit of [ReadObject], and 400 for any other error.
 func WriteBodyError(w http.ResponseWriter, err error) {
 	status := http.StatusBadRequest
 	if errors.Is(err, errBodyTooLarge) {
@@ -42,10 +42,11 @@ func WriteBodyError(w http.ResponseWriter, err error) {
 	WriteError(w, status, err.Error())
 }
 
-// WriteJSON answers a request with v as JSON, which encoding/json must be able to
-// encode. It writes the answer once and announces its length, so that an answer of up
-// to 2 KiB leaves the program in one piece or not at all. Invisible characters are
-// escaped, because people read answers in a terminal: see [Visible].
+// WriteJSON answers a request with a status and v as JSON and a newline. It panics when
+// encoding/json can't encode v. It sets Content-Type and Content-Length and writes the body
+// once, so that an answer of up to 2 KiB leaves the program in one piece or not at all.
+// Invisible characters are escaped, because people read answers in a terminal: see
+// [Visible].
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
@@ -60,19 +61,21 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = io.WriteString(w, text) // fails only when the client has gone
 }
 
-// WriteError answers a request with {"error":…}: what went wrong, or what to change.
+// WriteError answers a request with a status and the text as {"error":…}.
 func WriteError(w http.ResponseWriter, status int, text string) {
 	WriteJSON(w, status, struct {
 		Error string `json:"error"`
 	}{text})
 }
 
-// An Object is a JSON object that is read strictly: its methods never change a value
-// without an error. The errors are meant for the client and name the field and the
-// rule.
+// An Object is a JSON object: the JSON of each value, by its field. Its methods read a
+// value exactly or return an error, which is for the client and names the field and the
+// rule. A nil Object has no fields.
 type Object map[string]json.RawMessage
 
-// DecodeObject reads a body that is one JSON object and nothing else.
+// DecodeObject returns the JSON object in a body. The error, which is for the client, says
+// that the body is not UTF-8, not JSON, or not one object with nothing behind it. When a
+// field appears twice, the last one counts.
 func DecodeObject(body []byte) (Object, error) {
 	if !utf8.Valid(body) { // encoding/json would replace the bytes without an error
 		return nil, errors.New("the body is not valid UTF-8")
@@ -91,14 +94,15 @@ func DecodeObject(body []byte) (Object, error) {
 	return o, nil
 }
 
-// Has reports whether the field is there and not null.
+// Has reports whether the object has the field with a value other than null.
 func (o Object) Has(field string) bool {
 	raw := o[field]
 	return raw != nil && string(raw) != "null"
 }
 
-// Text returns a string for which check returns nil, or "" when the field is missing,
-// null or empty. The error of check must fit behind the field's name.
+// Text returns the string in a field, or "" when the field is missing, null or empty. It
+// fails when the value is another type, has half of a surrogate pair, or check returns an
+// error. Text puts the field's name before the error of check. check is not called for "".
 func (o Object) Text(field string, check func(string) error) (string, error) {
 	if !o.Has(field) {
 		return "", nil
@@ -125,7 +129,8 @@ func (o Object) Text(field string, check func(string) error) (string, error) {
 	return text, nil
 }
 
-// Integer returns an integer from 0 to most, or 0 when the field is missing or null.
+// Integer returns the integer in a field, or 0 when the field is missing or null. It fails
+// when the value is another type, has a fraction or an exponent, or is not from 0 to most.
 func (o Object) Integer(field string, most int64) (int64, error) {
 	if !o.Has(field) {
 		return 0, nil

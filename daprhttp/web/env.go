@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// An Env reads a program's settings from environment variables and collects what is
-// wrong with them, so that a program reports all mistakes at once: see [Env.Err].
-// An empty variable counts as one that is not set.
+// An Env reads a program's settings from environment variables and collects the errors,
+// so that a program reports all mistakes at once: see [Env.Err]. After an error, a method
+// returns a value that the program must not use. An empty variable counts as not set.
+// [NewEnv] makes an Env; the zero value can't be used.
 type Env struct {
 	getenv func(string) string
 	errs   []error
@@ -39,11 +40,11 @@ func (e *Env) wrong(name, rule string) {
 	e.Fail(fmt.Errorf("%s is %q: it must be %s", name, e.getenv(name), rule))
 }
 
-// Text returns a variable, or fallback when it is not set.
+// Text returns the value of a variable, or fallback when it is not set. Every value is valid.
 func (e *Env) Text(name, fallback string) string { return cmp.Or(e.getenv(name), fallback) }
 
-// Name returns a variable that holds visible ASCII characters without blanks, such as the
-// name of a component, or fallback when it is not set.
+// Name returns the value of a variable, such as the name of a component, or fallback when
+// it is not set. The value must be visible ASCII characters without blanks.
 func (e *Env) Name(name, fallback string) string {
 	value := e.Text(name, fallback)
 	if !isASCII(value) || strings.Contains(value, " ") {
@@ -55,8 +56,9 @@ func (e *Env) Name(name, fallback string) string {
 // maxSecret leaves room for other headers in the 8 KiB that a sidecar reads.
 const maxSecret = 2 << 10
 
-// Secret returns a variable that travels in an HTTP header, such as a token, or "" when it
-// is not set. The error does not show the value.
+// Secret returns the value of a variable that travels in an HTTP header, such as a token,
+// or "" when it is not set. The value must be at most 2048 visible ASCII characters and
+// blanks, without a blank at its beginning or end. The error does not show the value.
 func (e *Env) Secret(name string) string {
 	value := e.getenv(name)
 	if !isASCII(value) || strings.TrimSpace(value) != value || len(value) > maxSecret {
@@ -70,9 +72,10 @@ func isASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
-// URL returns a variable that holds the URL of an HTTP server, without the slashes at its
-// end, or "" when it is not set. The error does not show a value that may have a password
-// in it.
+// URL returns the value of a variable without the slashes at its end, or "" when it is not
+// set. The value must be an http or https URL with a host, and may have a port and a path,
+// but no user, query or fragment. The error shows the example, and it shows the value only
+// when no password can be in it.
 func (e *Env) URL(name, example string) string {
 	value := e.getenv(name)
 	if value == "" || isServer(value) {
@@ -109,8 +112,8 @@ func isPort(text string) bool {
 	return err == nil && port > 0
 }
 
-// OneOf returns a variable that holds one of the choices, or the first choice when it
-// is not set.
+// OneOf returns the value of a variable, which must be one of the choices, or the first
+// choice when it is not set. There must be a choice.
 func (e *Env) OneOf(name string, choices ...string) string {
 	value := e.Text(name, choices[0])
 	if !slices.Contains(choices, value) {
@@ -119,11 +122,12 @@ func (e *Env) OneOf(name string, choices ...string) string {
 	return value
 }
 
-// Flag returns whether a variable is "true" rather than "false" or not set.
+// Flag reports whether the value of a variable is "true". It must be "true" or "false", or
+// not set, which means false.
 func (e *Env) Flag(name string) bool { return e.OneOf(name, "false", "true") == "true" }
 
-// Duration returns a variable in the form of [time.ParseDuration] that is at least
-// least and at most most, or fallback when it is not set.
+// Duration returns the value of a variable, or fallback when it is not set. The value must
+// have the form of [time.ParseDuration], such as 1h30m, and be from least to most.
 func (e *Env) Duration(name string, fallback, least, most time.Duration) time.Duration {
 	if e.getenv(name) == "" {
 		return fallback
@@ -135,7 +139,8 @@ func (e *Env) Duration(name string, fallback, least, most time.Duration) time.Du
 	return d
 }
 
-// Port returns a TCP port from the first variable that is set, or fallback.
+// Port returns the TCP port in the first of the variables that is set, or fallback when none
+// is set. The value must be from 1 to 65535.
 func (e *Env) Port(fallback int, names ...string) int {
 	for _, name := range names {
 		if e.getenv(name) == "" {
@@ -150,9 +155,10 @@ func (e *Env) Port(fallback int, names ...string) int {
 	return fallback
 }
 
-// Addr returns the address at which a program listens for its sidecar: the port in
-// PORT, else in APP_PORT (which `dapr run --app-port` sets), else defaultPort; on the
-// host in APP_HOST, else on 127.0.0.1, because the sidecar runs on the same machine.
+// Addr returns the address, as host:port, at which a program listens for its sidecar. The
+// port is in PORT, or else in APP_PORT, which `dapr run --app-port` sets, or else it is
+// defaultPort. The host, an IP address or a name, is in APP_HOST, or else it is 127.0.0.1,
+// because the sidecar runs on the same machine.
 func (e *Env) Addr(defaultPort int) string {
 	host := e.Text("APP_HOST", "127.0.0.1")
 	if !isHost(host) {
@@ -161,8 +167,9 @@ func (e *Env) Addr(defaultPort int) string {
 	return net.JoinHostPort(host, strconv.Itoa(e.Port(defaultPort, "PORT", "APP_PORT")))
 }
 
-// Pairs returns the names and values in a variable such as "queueType=quorum,a=b",
-// without the blanks around them. It is never nil.
+// Pairs returns the values in a variable such as "queueType=quorum,a=b", by their names and
+// without the blanks around them. The names and values must be visible ASCII characters and
+// blanks, each name once. The map is never nil.
 func (e *Env) Pairs(name string) map[string]string {
 	pairs := make(map[string]string)
 	if e.getenv(name) == "" {

@@ -11,19 +11,21 @@ import (
 	"sync"
 )
 
-// Attributes that the text format knows by name. It puts the event's ID first and the
-// error last, and leaves the trace's ID out.
+// Names of attributes that the text format of [NewLogger] treats specially. It puts the
+// event's ID first and the error last, and leaves out the trace's ID.
 const (
 	LogEventID = "eventId"
 	LogTraceID = "traceId"
 	LogError   = "error"
 )
 
-// NewLogger returns a logger that writes to w. With the format "json" it writes an
-// object for each line, as [slog.JSONHandler] does. With "text" it writes lines for
-// people:
+// NewLogger returns a logger that writes to w, one line at a time and from any goroutine.
+// With the format "json" each line is an object, as [slog.JSONHandler] writes it. With any
+// other format, the lines are for people:
 //
 //	2026/11/24 04:33:12 eventId="7f3a" Counted. orderId=order-1001, itemId=item1: out of stock
+//
+// The text format ignores levels, groups and the attributes of [slog.Logger.With].
 //
 // No value can pass for another part of a line, whatever is in it. The text format quotes
 // a value that has blanks, quotes, backslashes or invisible characters, as [strconv.Quote]

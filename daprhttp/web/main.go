@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// Main runs a program until it returns, or until its context ends with Ctrl-C or
-// SIGTERM. An error goes to standard error behind the program's name, and the exit
-// status is 1.
+// Main calls run with [os.Getenv], [os.Stdout] and a context that Ctrl-C or SIGTERM ends.
+// When run returns an error, Main writes it to standard error behind the program's name and
+// ends the program with status 1.
 //
 // Unless GOGC is set, the garbage collector lets the heap grow to five times its live
 // size: a service with a heap of a few megabytes would collect many times a second.

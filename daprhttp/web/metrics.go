@@ -9,8 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// Metrics are the figures of a program, which it serves in Prometheus's text format.
-// They are all made before the first request.
+// Metrics are the figures of a program. As an HTTP handler they answer in Prometheus's text
+// format. The zero value has no figures. Add all figures before the first request, those of
+// one name one after another.
 //
 // See https://prometheus.io/docs/instrumenting/exposition_formats/.
 type Metrics struct {
@@ -28,26 +29,29 @@ type metric struct {
 	read   func() float64
 }
 
-// A Counter only rises. Its methods may be called by many goroutines at once.
+// A Counter is a figure that only rises. The zero value is 0. Its methods may be called by
+// many goroutines at once.
 type Counter struct{ n atomic.Int64 }
 
-// Add adds a number that is not negative.
+// Add adds n, which must not be negative.
 func (c *Counter) Add(n int) { c.n.Add(int64(n)) }
 
-// Counter returns a new counter. Its name ends in "_total"; labels is empty, or
-// something like `outcome="counted"`.
+// Counter adds a counter and returns it. By Prometheus's rules, the name ends in "_total".
+// labels is empty or has the form `outcome="applied"`; help is one line.
 func (m *Metrics) Counter(name, labels, help string) *Counter {
 	c := new(Counter)
 	m.add(name, labels, help, "counter", func() float64 { return float64(c.n.Load()) })
 	return c
 }
 
-// CounterFunc adds a counter that the program keeps itself.
+// CounterFunc adds a counter whose value read returns. Each GET /metrics calls read, from
+// many goroutines at once.
 func (m *Metrics) CounterFunc(name, help string, read func() float64) {
 	m.add(name, "", help, "counter", read)
 }
 
-// GaugeFunc adds a figure that rises and falls.
+// GaugeFunc adds a gauge, which rises and falls, and whose value read returns. Each
+// GET /metrics calls read, from many goroutines at once.
 func (m *Metrics) GaugeFunc(name, help string, read func() float64) {
 	m.add(name, "", help, "gauge", read)
 }
@@ -63,7 +67,8 @@ func (m *Metrics) add(name, labels, help, kind string, read func() float64) {
 	last.metrics = append(last.metrics, metric{labels, read})
 }
 
-// ServeHTTP answers GET /metrics.
+// ServeHTTP answers GET /metrics with the value of every figure, in the order in which they
+// were added.
 func (m *Metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	var b strings.Builder
 	for _, f := range m.families {

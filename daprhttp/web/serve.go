@@ -1,5 +1,7 @@
-// Package web has what every small HTTP service needs and is not Dapr's: a server
-// with bounds, and JSON bodies that are read strictly.
+// Package web has the parts of a small HTTP service that have nothing to do with Dapr: a
+// server with limits, JSON bodies, settings from environment variables, logs and metrics.
+// [IsCloudEvent], [RefuseOtherSites] and [LogRefused] only know the content type of a
+// sidecar's delivery.
 package web
 
 import (
@@ -16,8 +18,9 @@ import (
 // handler sees the delivery.
 const maxHeaderBytes = 5 << 20
 
-// Listen listens on the address of [Env.Addr]. The error says what to do when this machine
-// has no such address, or another program has the port.
+// Listen listens for TCP connections on an address such as that of [Env.Addr]. The error
+// says which variable to set when this machine has no such address, or another program has
+// the port.
 func Listen(addr string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err == nil {
@@ -34,15 +37,15 @@ func Listen(addr string) (net.Listener, error) {
 	return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
 }
 
-// Serve answers requests on ln with h until ctx is done. Then it takes no new
-// ones, lets those under way finish for as long as drain, and returns nil. It
-// returns an error when the server fails, or when requests were still under way
-// at the end of drain.
+// Serve answers requests on ln with h until ctx is done. Then it closes ln, waits at most
+// drain for the requests under way, and returns nil. It returns an error when the server
+// fails, or when requests were still under way after drain; their connections are closed.
 //
-// Clients that are slow or silent can't use it up: the header of a request must
-// arrive within 5 seconds and all of it within 15, an idle connection is closed
-// after 30, and beyond 512 connections a new one takes the place of the one that the
-// server has waited for longest. Headers may have 5 MiB.
+// A slow or silent client can't keep out others. The header of a request must arrive within
+// 5 seconds and the whole request within 15. The answer must be written within 60 seconds
+// of the header. A connection without a request is closed after 30 seconds. Beyond 512
+// connections, a new one takes the place of the one that the server has waited for longest.
+// Longer headers than 5 MiB get 431.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration) error {
 	return serve(ctx, ln, drain, &http.Server{
 		Handler:           h,

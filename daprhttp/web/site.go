@@ -6,13 +6,13 @@ import (
 	"net/http"
 )
 
-// RefuseOtherSites returns a handler that answers 403 to what a browser sends from a
-// page of another site, and hands all else to next. Reading with GET is not refused:
-// the browser keeps the answer from such a page.
+// RefuseOtherSites returns a handler that answers 403 to a request that a browser sends from
+// a page of another site. Any other request goes to next. Requests with GET, HEAD or OPTIONS
+// pass: the browser keeps the answer from such a page.
 //
-// A CloudEvent passes whatever headers it has: a sidecar's delivery has headers that the
-// publisher chose, and a browser sends no such content type to another site without
-// asking that site first.
+// A CloudEvent passes with any headers, because the publisher of an event chooses headers of
+// its delivery. A browser sends this content type to another site only after asking that
+// site.
 //
 // See [http.CrossOriginProtection].
 func RefuseOtherSites(next http.Handler) http.Handler {
@@ -30,16 +30,18 @@ func RefuseOtherSites(next http.Handler) http.Handler {
 	})
 }
 
-// IsCloudEvent reports whether the header of a request says that its body is a CloudEvent in
-// JSON. A sidecar delivers every event so.
+// IsCloudEvent reports whether a request has the content type application/cloudevents+json,
+// with which a sidecar delivers every event.
+//
+// See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#32-structured-content-mode.
 func IsCloudEvent(h http.Header) bool {
 	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	return mediaType == "application/cloudevents+json"
 }
 
-// LogRefused returns a handler that logs each CloudEvent that next answers with a status from
-// 400 to 499. Nobody else sees that: the sidecar delivers such an event again and again, or
-// drops it.
+// LogRefused returns a handler that hands each request to next and logs path and status of
+// each CloudEvent that next answers with a status from 400 to 499. The sidecar delivers such
+// an event again or drops it, and does not tell the publisher.
 func LogRefused(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !IsCloudEvent(r.Header) {
