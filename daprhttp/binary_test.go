@@ -94,8 +94,8 @@ func TestBinaryEvents(t *testing.T) {
 	}
 }
 
-// A moved event, and a dead letter that a person sends again, keeps its ID, its source and
-// its data, in every form.
+// A moved event keeps its ID, its source and its data. So does a dead letter that is sent
+// again.
 func TestMovedEventIsTheSameEvent(t *testing.T) {
 	binary := http.Header{"Ce_specversion": {"1.0"}, "Ce_id": {"b"}, "Ce_source": {"s"}, "Ce_ext": {"kept"}}
 	for name, tt := range map[string]struct {

@@ -8,8 +8,7 @@ import (
 )
 
 // MetadataRawPayload is the name of a subscription's metadata. With the value "true" the
-// sidecar takes messages as they are in the broker, and puts each into the data of an
-// event.
+// sidecar does not decode messages, and puts each into the data of an event.
 //
 // See https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-raw/.
 const MetadataRawPayload = "rawPayload"

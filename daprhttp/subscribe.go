@@ -9,7 +9,7 @@ import (
 )
 
 // A Subscription asks the sidecar to deliver the events of one topic to one route of the
-// program, and says what handles them there.
+// program. Its Handler handles them.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-a-route-for-dapr-to-discover-topic-subscriptions.
 type Subscription struct {
@@ -54,7 +54,7 @@ type Subscription struct {
 // With the default limit, an event takes at most about 512 KiB of memory. A longer event
 // takes about 32 MiB; two of them are in memory at a time.
 //
-// The error says what a subscription lacks.
+// The error names a subscription without a required field.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func Subscribe(mux *http.ServeMux, subscriptions ...Subscription) error {

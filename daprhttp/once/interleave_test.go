@@ -182,9 +182,9 @@ func (s scenario) inbox(store store) *Inbox[int64] {
 	return in
 }
 
-// tryAll runs a scenario in every order. After each run, a new replica gets the changes
-// that were not acknowledged, as Dapr would redeliver them, and then every change again.
-// tryAll returns the number of runs.
+// tryAll runs a scenario in every order, and returns the number of runs. After each run, a
+// new replica gets the changes that were not acknowledged, as Dapr would redeliver them.
+// Then it gets every change again.
 func tryAll(t *testing.T, s scenario) int {
 	t.Helper()
 	c := &choices{}

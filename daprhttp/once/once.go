@@ -22,8 +22,8 @@
 //
 //  1. The value and its IDs change in one save ([worker.plan]). An ID leaves the
 //     record only after the store acknowledged its marker to this replica. A replica
-//     marks only IDs in a record that the store acknowledged to it, so that every
-//     marked change is applied for good ([worker.mark]). A read proves neither: a
+//     marks only IDs in a record that the store acknowledged to it. Every marked
+//     change is therefore applied for good ([worker.mark]). A read proves neither: a
 //     primary that is cut off from its replicas shows saves that a failover undoes.
 //  2. A worker looks for a marker after it read the record. It therefore finds an ID
 //     in the record or among the markers. A look-up that finds no marker stays valid
@@ -42,8 +42,8 @@
 //     commit per rival that the record names ([worker.commit]).
 //  7. Keys share nothing. A key on which the store hangs or refuses has a worker of
 //     its own, and delays no other key.
-//  8. A worker answers a result, a duplicate or a final error only after the store
-//     acknowledged a save over the record in which it was found ([worker.conclude]).
+//  8. A worker finds a result, a duplicate or a final error in a record, and answers
+//     it after the store acknowledged a save over that record ([worker.conclude]).
 //     A save that fails may have taken effect. Only the next read tells: the record
 //     names the commit, or has the ID ([worker.noteSaved]). One final error needs no
 //     save: another program left a value that can't be decoded.

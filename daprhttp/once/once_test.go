@@ -156,7 +156,7 @@ func TestResultTellsTheValueBeforeAndAfter(t *testing.T) {
 		c := lower(EventID("test", newKey(t)), newKey(t), 10)
 		is.Equal(must(t, in, c), Result[int64]{After: -10}) // a new key is zero
 		is.Equal(must(t, in, c), duplicate)
-		is.Equal(must(t, newTestInbox(s), c), duplicate) // another replica knows only what is stored
+		is.Equal(must(t, newTestInbox(s), c), duplicate) // another replica knows only the record
 	})
 }
 

@@ -105,7 +105,7 @@ func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 		is.NoErr(order(in))
 		is.Equal(storedRecord(t, memory, "apple").Value, int64(499))
 		is.True(storedRecord(t, memory, "apple").IDs.len() < 500)
-		for i := range n { // one of these was never applied
+		for i := range n { // one of these events was never applied
 			r := must(t, newTestInbox(memory), event(uuid(time.UnixMilli(1e11+int64(i+1)), i+1), "apple"))
 			is.Equal(r.Duplicate, i != defaultTuning.maxIDs)
 		}

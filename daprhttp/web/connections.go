@@ -21,8 +21,8 @@ const (
 )
 
 // A limiter bounds the open connections of a server. A new connection takes the place of
-// the connection whose request, or the rest of it, the server has awaited for the longest
-// time. Clients that hold connections open therefore keep no other client out. A complete
+// the connection that has been without a complete request for the longest time. Clients
+// that hold connections open therefore keep no other client out. A complete
 // request keeps its connection until its answer is sent. When every connection has a
 // complete request, a new connection waits.
 type limiter struct {
