@@ -2,12 +2,10 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -71,7 +70,7 @@ func TestComponentFilesAreWhatTheirComponentsTake(t *testing.T) {
 	t.Parallel()
 	schemas := readSchemas(t)
 	var files []string
-	must(t, filepath.WalkDir(filepath.Join(project.Root, "components"), func(path string, entry os.DirEntry, err error) error {
+	harness.Must(t, filepath.WalkDir(filepath.Join(harness.Project.Root, "components"), func(path string, entry os.DirEntry, err error) error {
 		switch name := entry.Name(); {
 		case name == "run" || name == "kubernetes": // apps, not components
 			return filepath.SkipDir
@@ -85,7 +84,7 @@ func TestComponentFilesAreWhatTheirComponentsTake(t *testing.T) {
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		must(t, err)
+		harness.Must(t, err)
 		if err := checkComponent(text, schemas); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
@@ -112,8 +111,8 @@ func TestComponentFilesThatAreWrongAreNoticed(t *testing.T) {
 		{"azure/statestore.yaml", "      secretKeyRef:\n        name: COSMOS_KEY\n        key: COSMOS_KEY\n", "      value: \"a secret\"\n", "a secret is written out"},
 		{"azure/statestore.yaml", "auth:\n  secretStore: secrets\n", "", "secret"},
 	} {
-		text, err := os.ReadFile(filepath.Join(project.Root, "components", wrong.file))
-		must(t, err)
+		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", wrong.file))
+		harness.Must(t, err)
 		if !bytes.Contains(text, []byte(wrong.old)) {
 			t.Fatalf("%s does not have %s", wrong.file, wrong.old)
 		}
@@ -236,7 +235,7 @@ func (s setting) check(value string) error {
 func readSchemas(t *testing.T) map[string]componentSchema {
 	t.Helper()
 	schemas := make(map[string]componentSchema)
-	must(t, filepath.WalkDir(daprModule(t, "github.com/dapr/components-contrib"), func(path string, entry os.DirEntry, err error) error {
+	harness.Must(t, filepath.WalkDir(harness.DaprModule(t, "github.com/dapr/components-contrib"), func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.Name() != "metadata.yaml" {
 			return err
 		}
@@ -258,21 +257,6 @@ func readSchemas(t *testing.T) map[string]componentSchema {
 	return schemas
 }
 
-// daprModule returns the folder of a module that the sidecar is built from.
-func daprModule(t *testing.T, path string) string {
-	t.Helper()
-	download := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", path)
-	download.Dir = filepath.Join(project.Root, "e2e", "daprd")
-	download.Env = append(os.Environ(), "GOWORK=off")
-	output, err := download.Output()
-	if err != nil {
-		t.Fatalf("the module %s can't be had: %v %s", path, err, output)
-	}
-	var module struct{ Dir string }
-	must(t, json.Unmarshal(output, &module))
-	return module.Dir
-}
-
 // Dapr's other resources say only what Dapr knows: a sidecar passes over what it does
 // not.
 func TestResourcesAreWhatDaprTakes(t *testing.T) {
@@ -284,8 +268,8 @@ func TestResourcesAreWhatDaprTakes(t *testing.T) {
 		"config-order.yaml":             "configuration.yaml",
 	} {
 		schema := readResourceSchema(t, definition)
-		text, err := os.ReadFile(filepath.Join(project.Root, "components", file))
-		must(t, err)
+		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", file))
+		harness.Must(t, err)
 		check := func(text []byte) error {
 			var resource any
 			if err := yaml.UnmarshalStrict(text, &resource); err != nil {
@@ -317,9 +301,9 @@ func readResourceSchema(t *testing.T, definition string) resourceSchema {
 			}
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(daprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds", definition))
-	must(t, err)
-	must(t, yaml.Unmarshal(text, &crd))
+	text, err := os.ReadFile(filepath.Join(harness.DaprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds", definition))
+	harness.Must(t, err)
+	harness.Must(t, yaml.Unmarshal(text, &crd))
 	schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
 	schema.Properties["metadata"] = resourceSchema{Properties: map[string]resourceSchema{"name": {Type: "string"}}}
 	return schema
@@ -390,8 +374,8 @@ func (s resourceSchema) check(path string, value any) error {
 func TestBackendsShareTheirFiles(t *testing.T) {
 	t.Parallel()
 	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(project.Root, "components", name))
-		must(t, err)
+		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", name))
+		harness.Must(t, err)
 		return string(text)
 	}
 	folders := map[string][]string{ // beside redis, and what is the same there
@@ -414,8 +398,8 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 	}
 
 	// Nothing but YAML stands in a backend's folder: the Dapr CLI warns of anything else.
-	entries, err := os.ReadDir(filepath.Join(project.Root, "components"))
-	must(t, err)
+	entries, err := os.ReadDir(filepath.Join(harness.Project.Root, "components"))
+	harness.Must(t, err)
 	for _, folder := range entries {
 		_, backend := folders[folder.Name()]
 		if !folder.IsDir() || folder.Name() == "run" || folder.Name() == "kubernetes" {
@@ -424,8 +408,8 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 		if !backend && folder.Name() != "redis" {
 			t.Errorf("it is not known what is in components/%s", folder.Name())
 		}
-		files, err := os.ReadDir(filepath.Join(project.Root, "components", folder.Name()))
-		must(t, err)
+		files, err := os.ReadDir(filepath.Join(harness.Project.Root, "components", folder.Name()))
+		harness.Must(t, err)
 		for _, file := range files {
 			if file.IsDir() || filepath.Ext(file.Name()) != ".yaml" {
 				t.Errorf("components/%s/%s is not YAML", folder.Name(), file.Name())
@@ -443,9 +427,9 @@ func TestConfigurationsDifferInAccessControl(t *testing.T) {
 			Metadata any
 			Spec     map[string]any
 		}
-		text, err := os.ReadFile(filepath.Join(project.Root, "components", name))
-		must(t, err)
-		must(t, yaml.Unmarshal(text, &configuration))
+		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", name))
+		harness.Must(t, err)
+		harness.Must(t, yaml.Unmarshal(text, &configuration))
 		return configuration.Metadata, configuration.Spec
 	}
 	name, denies := read(stack.DefaultConfig)
@@ -465,7 +449,7 @@ func TestNoBackendIsNamedInTheServices(t *testing.T) {
 	names := regexp.MustCompile(`(?i)redis|rabbit|postgres|sqlite|cosmos|service ?bus|kafka|azure`)
 	for _, folder := range []string{"order", "inventory", "daprhttp"} {
 		files := 0
-		must(t, filepath.WalkDir(filepath.Join(project.Root, folder), func(file string, entry fs.DirEntry, err error) error {
+		harness.Must(t, filepath.WalkDir(filepath.Join(harness.Project.Root, folder), func(file string, entry fs.DirEntry, err error) error {
 			switch {
 			case err == nil && entry.Name() == "daprtest": // says whose answers it gives
 				return filepath.SkipDir
@@ -490,26 +474,26 @@ func TestNoBackendIsNamedInTheServices(t *testing.T) {
 // not tried again, and goes to the dead-letter topic.
 func TestDefaultComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
-	needsOwnRedis(t)
+	harness.NeedsOwnRedis(t)
 	b := stack.Backends[0]
 	b.Folder = "e2e/testdata/dapr-init"
 	promiseWalkthrough(t, b)
 
 	const orders = 20
-	s := startSystem(t, systemOptions{backend: b, separateState: true})
+	s := harness.Start(t, harness.Options{Backend: b, SeparateState: true})
 	if s.Configs != "" {
 		t.Error("the sidecars have a Configuration; `dapr run` with these files has none of the project's")
 	}
-	s.setStock("item1", orders)
+	s.SetStock("item1", orders)
 	s.State.Kill()
-	inParallel(orders, 4, func(i int) { s.place(fmt.Sprint("order-", i), "item1", 1) })
-	s.drained("inventory-service")
-	must(t, s.State.Restart(t.Context()))
+	harness.InParallel(orders, 4, func(i int) { s.Place(fmt.Sprint("order-", i), "item1", 1) })
+	s.Drained("inventory-service")
+	harness.Must(t, s.State.Restart(t.Context()))
 	var stock int
-	waitFor(t, time.Minute, func() (err error) { stock, err = s.stock("item1"); return err })
-	t.Logf("%d of %d orders counted, %d in the dead-letter topic", orders-stock, orders, s.deadLetters())
-	if counted := orders - stock; counted+s.deadLetters() != orders {
-		t.Errorf("of %d orders %d are counted and %d in the dead-letter topic", orders, counted, s.deadLetters())
+	harness.WaitFor(t, time.Minute, func() (err error) { stock, err = s.Stock("item1"); return err })
+	t.Logf("%d of %d orders counted, %d in the dead-letter topic", orders-stock, orders, s.DeadLetters())
+	if counted := orders - stock; counted+s.DeadLetters() != orders {
+		t.Errorf("of %d orders %d are counted and %d in the dead-letter topic", orders, counted, s.DeadLetters())
 	}
 }
 
@@ -517,17 +501,17 @@ func TestDefaultComponentsOfDaprInit(t *testing.T) {
 // second replica is started when the first has made them.
 func TestOneSidecarMakesTheDatabase(t *testing.T) {
 	t.Parallel()
-	needsOwnRedis(t)
+	harness.NeedsOwnRedis(t)
 	var file string
 	var there []bool // when each replica was about to be started
-	startSystem(t, systemOptions{
-		backend:  stack.Backends[2],
-		replicas: 3,
-		prepare: func(resources string) {
+	harness.Start(t, harness.Options{
+		Backend:  stack.Backends[2],
+		Replicas: 3,
+		Prepare: func(resources string) {
 			file = filepath.Join(filepath.Dir(resources), "state", "inventory.db")
 		},
-		each: func(o *stack.AppOptions) {
-			if isInventory(o) {
+		Each: func(o *stack.AppOptions) {
+			if harness.IsInventory(o) {
 				_, err := os.Stat(file)
 				there = append(there, err == nil)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -35,7 +36,7 @@ func TestFaultsOfDapr(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(fault.name, ",", ""), func(t *testing.T) {
 			t.Parallel()
-			if !strings.Contains(document(t, "components/dapr-issues.md"), "| "+fault.name+" |") {
+			if !strings.Contains(harness.Document(t, "components/dapr-issues.md"), "| "+fault.name+" |") {
 				t.Errorf("components/dapr-issues.md does not name the fault: %s", fault.name)
 			}
 			if !fault.shown(t) {
@@ -48,13 +49,13 @@ func TestFaultsOfDapr(t *testing.T) {
 // metadataStopsDelivery shows what TestHeadersOfAPublisherRefuseNoDelivery does not see with
 // the filter.
 func metadataStopsDelivery(t *testing.T) bool {
-	s := startSystem(t, systemOptions{unfiltered: true})
-	sidecar := s.inventory[0].Sidecar
+	s := harness.Start(t, harness.Options{Unfiltered: true})
+	sidecar := s.Inventory[0].Sidecar
 	for _, tt := range []struct{ name, value, want string }{
 		{"a name", "x", `invalid header field name`}, {"accept", "text/event-stream", "panic: "},
 	} {
-		s.write("OrderPlaced", `{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o","itemId":"item1","quantity":1}}`, map[string]string{tt.name: tt.value})
-		waitFor(t, time.Minute, func() error {
+		write(s, "OrderPlaced", `{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o","itemId":"item1","quantity":1}}`, map[string]string{tt.name: tt.value})
+		harness.WaitFor(t, time.Minute, func() error {
 			if !strings.Contains(sidecar.Log(), tt.want) {
 				return fmt.Errorf("the sidecar has not written %q", tt.want)
 			}
@@ -68,12 +69,12 @@ func metadataStopsDelivery(t *testing.T) bool {
 // some for handled that it could not deliver, and that the filter ends this.
 func failedIsHandled(t *testing.T) bool {
 	const events, away = 2000, 15 * time.Second
-	filtered, all := abortDeliveries(t, systemOptions{}, events, away)
+	filtered, all := abortDeliveries(t, harness.Options{}, events, away)
 	if filtered != events || !all {
 		t.Errorf("with the filter %d of %d events came, and then nothing was left: %v", filtered, events, all)
 	}
 	for range 3 { // a busy machine has fewer deliveries at the same moment
-		if came, drained := abortDeliveries(t, systemOptions{unfiltered: true}, events, away); drained && came < events {
+		if came, drained := abortDeliveries(t, harness.Options{Unfiltered: true}, events, away); drained && came < events {
 			return true
 		}
 	}
@@ -83,9 +84,9 @@ func failedIsHandled(t *testing.T) bool {
 // brokenOffIsHandled shows that a sidecar takes an answer for success that ends before its
 // end, though it is not even JSON.
 func brokenOffIsHandled(t *testing.T) bool {
-	s := startSystem(t, systemOptions{prepare: admitAll(t)})
+	s := harness.Start(t, harness.Options{Prepare: harness.AdmitAll(t)})
 	var deliveries atomic.Int32
-	app := s.serve("faults", subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	app := s.Serve("faults", harness.Subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		deliveries.Add(1)
 		w.Header().Set("Content-Length", "1000")
 		fmt.Fprint(w, `{"status":"RET`)
@@ -94,28 +95,28 @@ func brokenOffIsHandled(t *testing.T) bool {
 	})))
 	const events = 5
 	for i := range events {
-		s.publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
+		s.Publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
 	}
-	drained := s.drains(15 * time.Second)
+	drained := drains(s, 15*time.Second)
 	t.Logf("%d events were delivered %d times, each answer broke off, and then nothing was left: %v", events, deliveries.Load(), drained)
 	return drained
 }
 
 func eventIsLost(t *testing.T) bool {
-	s := startSystem(t, systemOptions{prepare: func(resources string) {
-		admitAll(t)(resources)
-		must(t, os.Remove(filepath.Join(resources, "resiliency.yaml")))
+	s := harness.Start(t, harness.Options{Prepare: func(resources string) {
+		harness.AdmitAll(t)(resources)
+		harness.Must(t, os.Remove(filepath.Join(resources, "resiliency.yaml")))
 	}})
 	var came atomic.Int32
-	app := s.serve("faults", subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	app := s.Serve("faults", harness.Subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		came.Add(1)
 		w.WriteHeader(http.StatusInternalServerError)
 	})))
 	const events = 20
 	for i := range events {
-		s.publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
+		s.Publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
 	}
-	gone := s.drains(30 * time.Second)
+	gone := drains(s, 30*time.Second)
 	t.Logf("%d events came %d times, each time the handler failed, and then nothing was left: %v", events, came.Load(), gone)
 	return gone && came.Load() == events
 }
@@ -123,13 +124,13 @@ func eventIsLost(t *testing.T) bool {
 // durationIsIgnored shows that a sidecar which is to look for pending events every second
 // does not: it asks Redis for them when it starts, and every 15 s.
 func durationIsIgnored(t *testing.T) bool {
-	s := startSystem(t, systemOptions{prepare: func(resources string) {
-		edit(t, filepath.Join(resources, "pubsub.yaml"), `value: "1000"`, `value: "1s"`)
-		must(t, os.Remove(filepath.Join(resources, "retry.yaml")))
+	s := harness.Start(t, harness.Options{Prepare: func(resources string) {
+		harness.Edit(t, filepath.Join(resources, "pubsub.yaml"), `value: "1000"`, `value: "1s"`)
+		harness.Must(t, os.Remove(filepath.Join(resources, "retry.yaml")))
 	}})
 	asked := func() (calls int) {
-		stats, err := s.redis().Client().Info(t.Context(), "commandstats").Result()
-		must(t, err)
+		stats, err := s.Redis().Client().Info(t.Context(), "commandstats").Result()
+		harness.Must(t, err)
 		_, rest, _ := strings.Cut(stats, "cmdstat_xpending:calls=")
 		_, _ = fmt.Sscan(strings.ReplaceAll(rest, ",", " "), &calls)
 		return calls
@@ -145,15 +146,15 @@ func unconfirmedIsLost(t *testing.T) bool {
 	b := stack.Backends[1]
 	b.Env = nil // publishes once
 	for range 3 {
-		s := startSystem(t, systemOptions{backend: b})
-		l := s.startLoad("item1", 100, nil)
-		s.killBroker(l)
-		close(l.stopping)
-		l.workers.Wait()
-		waitFor(t, 2*time.Minute, func() error { return s.Broker.Drained("OrderPlaced", "inventory-service") })
-		stock, err := s.stock("item1")
-		must(t, err)
-		counted, accepted := l.stock-stock, l.numAccepted()
+		s := harness.Start(t, harness.Options{Backend: b})
+		l := s.StartLoad("item1", 100, nil)
+		s.KillBroker(l)
+		close(l.Stopping)
+		l.Workers.Wait()
+		harness.WaitFor(t, 2*time.Minute, func() error { return s.Broker.Drained("OrderPlaced", "inventory-service") })
+		stock, err := s.Stock("item1")
+		harness.Must(t, err)
+		counted, accepted := l.Stock-stock, l.NumAccepted()
 		t.Logf("%d orders accepted, %d counted", accepted, counted)
 		if counted < accepted {
 			return true
@@ -163,45 +164,45 @@ func unconfirmedIsLost(t *testing.T) bool {
 }
 
 func refusedIsPublished(t *testing.T) bool {
-	s := startSystem(t, systemOptions{backend: stack.Backends[1], prepare: admitAll(t)})
+	s := harness.Start(t, harness.Options{Backend: stack.Backends[1], Prepare: harness.AdmitAll(t)})
 	full := filepath.Join(t.TempDir(), "definitions.json") // a queue that has no room, and says so
-	must(t, os.WriteFile(full, []byte(`{
+	harness.Must(t, os.WriteFile(full, []byte(`{
 		"exchanges": [{"vhost": "/", "name": "faults", "type": "fanout", "durable": true, "auto_delete": false, "internal": false, "arguments": {}}],
 		"queues": [{"vhost": "/", "name": "faults-faults", "durable": true, "auto_delete": false, "arguments": {"x-max-length": 1, "x-overflow": "reject-publish"}}],
 		"bindings": [{"vhost": "/", "source": "faults", "destination": "faults-faults", "destination_type": "queue", "routing_key": "", "arguments": {}}]
 	}`), 0o644))
 	rabbit := s.Broker.(*stack.RabbitMQ)
-	must(t, rabbit.ImportDefinitions(t.Context(), full))
+	harness.Must(t, rabbit.ImportDefinitions(t.Context(), full))
 	const events = 5
 	for i := range events {
-		s.publish(s.order, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
+		s.Publish(s.Order, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
 	}
 	n, err := rabbit.Len("faults", "faults")
-	must(t, err)
+	harness.Must(t, err)
 	t.Logf("%d events published, of which the broker has %d", events, n)
 	return n < events
 }
 
 func readFindsNothing(t *testing.T) bool {
-	s := startSystem(t, systemOptions{backend: stack.Backends[1]})
+	s := harness.Start(t, harness.Options{Backend: stack.Backends[1]})
 	database := s.State.(*stack.PostgreSQL)
 	_, err := database.Query(t.Context(), "alter database postgres set statement_timeout = '1s'")
-	must(t, err)
-	s.inventory = append(s.inventory, s.start(project.App(stack.Inventory))) // whose connections have that
-	sidecar := s.sidecar(s.inventory[1])
+	harness.Must(t, err)
+	s.Inventory = append(s.Inventory, s.StartApp(harness.Project.App(stack.Inventory))) // whose connections have that
+	sidecar := s.Sidecar(s.Inventory[1])
 	ctx := t.Context()
-	must(t, sidecar.SaveState(ctx, "statestore", daprhttp.StateItem{Key: "a", Value: 1}))
+	harness.Must(t, sidecar.SaveState(ctx, "statestore", daprhttp.StateItem{Key: "a", Value: 1}))
 	read := func() ([]daprhttp.StateValue, error) {
 		values, err := sidecar.GetBulkState(ctx, "statestore", []string{"a", "b"}, daprhttp.GetBulkStateOptions{})
 		t.Logf("%+v, %v", values, err)
 		return values, err
 	}
 	_, err = read() // the connection has the statement prepared
-	must(t, err)
+	harness.Must(t, err)
 	release, err := database.Lock(ctx, "state")
-	must(t, err)
+	harness.Must(t, err)
 	values, err := read()
-	must(t, release())
+	harness.Must(t, release())
 	if err != nil {
 		return false // a read that is broken off says so
 	}

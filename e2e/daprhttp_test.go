@@ -11,13 +11,15 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+
+	"example.com/dapr-orders/e2e/harness"
 )
 
 // What package daprhttp says of the Dapr HTTP API is what a real sidecar does.
 func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{tokens: true})
-	c := s.sidecar(s.inventory[0]) // the state store is this app's alone
+	s := harness.Start(t, harness.Options{Tokens: true})
+	c := s.Sidecar(s.Inventory[0]) // the state store is this app's alone
 	ctx := t.Context()
 	const store = "statestore"
 
@@ -74,7 +76,7 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 		is := is.New(t)
 		is.NoErr(c.SaveState(ctx, store, daprhttp.StateItem{Key: "ttl", Value: 1, Metadata: daprhttp.TTL(1)}))
 		is.Equal(string(get(t, "ttl").Value), `1`)
-		waitFor(t, time.Minute, func() error {
+		harness.WaitFor(t, time.Minute, func() error {
 			if v := get(t, "ttl"); v.Value != nil {
 				return fmt.Errorf("the value is still there: %s", v.Value)
 			}
@@ -110,8 +112,8 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 	})
 	t.Run("publish", func(t *testing.T) {
 		is := is.New(t)
-		reader := s.subscribe("reader", "all kinds")
-		c := s.sidecar(reader.app)
+		reader := s.Subscribe("reader", "all kinds")
+		c := s.Sidecar(reader.App)
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"n":9007199254740993}`), ID: "json"}))
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{Data: []byte(`{"specversion":"1.0","id":"event","source":"elsewhere","type":"t","data":[1]}`), ContentType: "application/cloudevents+json"}))
 		is.NoErr(c.Publish(ctx, "pubsub", "all kinds", daprhttp.Message{
@@ -128,14 +130,14 @@ func TestDaprHTTPAgainstARealSidecar(t *testing.T) {
 			"raw from by hand: as it is",
 			"text from reader: a \"text\"",
 		}
-		waitFor(t, time.Minute, func() error {
-			if n := len(reader.events()); n < len(want) {
+		harness.WaitFor(t, time.Minute, func() error {
+			if n := len(reader.Events()); n < len(want) {
 				return fmt.Errorf("%d of %d events have come", n, len(want))
 			}
 			return nil
 		})
 		var got []string
-		for _, e := range reader.events() {
+		for _, e := range reader.Events() {
 			got = append(got, fmt.Sprintf("%s from %s: %s", e.ID, e.Source, e.Data))
 		}
 		slices.Sort(got)

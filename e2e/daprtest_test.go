@@ -18,6 +18,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"example.com/dapr-orders/daprhttp/daprtest"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -29,10 +30,10 @@ func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
 			continue
 		}
 		t.Run(backend.Name, func(t *testing.T) {
-			s := startSystem(t, systemOptions{tokens: true, backend: backend, prepare: admitAll(t)})
-			memory := httptest.NewServer(&daprtest.Sidecar{AppID: "inventory-service", APIToken: s.daprToken, Components: []string{"statestore", "pubsub"}})
+			s := harness.Start(t, harness.Options{Tokens: true, Backend: backend, Prepare: harness.AdmitAll(t)})
+			memory := httptest.NewServer(&daprtest.Sidecar{AppID: "inventory-service", APIToken: s.DaprToken, Components: []string{"statestore", "pubsub"}})
 			t.Cleanup(memory.Close)
-			real, fake := talk{t: t, url: s.inventory[0].DaprURL(""), token: s.daprToken}, talk{t: t, url: memory.URL, token: s.daprToken}
+			real, fake := talk{t: t, url: s.Inventory[0].DaprURL(""), token: s.DaprToken}, talk{t: t, url: memory.URL, token: s.DaprToken}
 			calls := slices.Concat(stateCalls, sqliteCalls)
 			if backend.Name == "Redis" {
 				calls = slices.Concat(stateCalls, redisCalls, otherCalls)
@@ -45,7 +46,7 @@ func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
 			}
 			for _, side := range []*talk{&real, &fake} {
 				side.send(`POST statestore [{"key":"short","value":1,"metadata":{"ttlInSeconds":"1"}}]`)
-				waitFor(t, time.Minute, func() error {
+				harness.WaitFor(t, time.Minute, func() error {
 					if a := side.send("GET statestore/short"); a.Status != http.StatusNoContent {
 						return fmt.Errorf("%s: the value is still there: %+v", side.url, a)
 					}
@@ -153,7 +154,7 @@ func (s *talk) send(call string) apiAnswer {
 		path = "state/" + path
 	}
 	r, err := http.NewRequestWithContext(s.t.Context(), part[1], s.url+"/v1.0/"+path, strings.NewReader(part[4]))
-	must(s.t, err)
+	harness.Must(s.t, err)
 	r.Header.Set("dapr-api-token", s.token)
 	switch {
 	case part[3] == "":
@@ -162,11 +163,11 @@ func (s *talk) send(call string) apiAnswer {
 	default:
 		r.Header.Set("If-Match", part[3])
 	}
-	resp, err := client.Do(r)
-	must(s.t, err)
+	resp, err := harness.Client.Do(r)
+	harness.Must(s.t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	must(s.t, err)
+	harness.Must(s.t, err)
 	if etag := resp.Header.Get("ETag"); etag != "" {
 		s.etag = etag
 	}
@@ -184,11 +185,11 @@ func (s *talk) send(call string) apiAnswer {
 			ID         string
 			Connection struct{ Protocol, ChannelAddress string } `json:"appConnectionProperties"`
 		}
-		must(s.t, json.Unmarshal(text, &m))
+		harness.Must(s.t, json.Unmarshal(text, &m))
 		a.Body = m
 	case strings.HasSuffix(path, "/bulk") && resp.StatusCode == http.StatusOK:
 		var values []map[string]any
-		must(s.t, json.Unmarshal(text, &values))
+		harness.Must(s.t, json.Unmarshal(text, &values))
 		for _, v := range values {
 			if v["etag"] != nil {
 				v["etag"] = "some"
@@ -203,11 +204,11 @@ func (s *talk) send(call string) apiAnswer {
 // What it delivers, how often, and what becomes of that, is what a real sidecar does.
 func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{tokens: true})
+	s := harness.Start(t, harness.Options{Tokens: true})
 	real, fake := &deliveries{}, &deliveries{}
-	app := s.serve("reader", real)
+	app := s.Serve("reader", real)
 	memory := &daprtest.Sidecar{
-		AppID: "reader", App: fake, AppAPIToken: s.appAPIToken, APIToken: s.daprToken, Redeliveries: -1,
+		AppID: "reader", App: fake, AppAPIToken: s.AppAPIToken, APIToken: s.DaprToken, Redeliveries: -1,
 		AppHeader: http.Header{"Dapr-Filter": {"answered"}},
 	}
 	server := httptest.NewServer(memory)
@@ -230,11 +231,11 @@ func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 	for _, message := range messages {
 		part := regexp.MustCompile(`^(\S*?) ?\((.*?)\) (.*)$`).FindStringSubmatch(message)
 		for _, endpoint := range []string{app.DaprURL(""), server.URL} {
-			a := s.send("POST", endpoint+"/v1.0/publish/pubsub/letters"+part[1], part[3], http.Header{
-				"Content-Type": {part[2]}, "Dapr-Api-Token": {s.daprToken},
+			a := s.Send("POST", endpoint+"/v1.0/publish/pubsub/letters"+part[1], part[3], http.Header{
+				"Content-Type": {part[2]}, "Dapr-Api-Token": {s.DaprToken},
 				"Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 			})
-			if a.status != http.StatusNoContent {
+			if a.Status != http.StatusNoContent {
 				t.Fatalf("%s: got %+v", message, a)
 			}
 		}
@@ -245,7 +246,7 @@ func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 		}
 	}
 	want := fake.all()
-	waitFor(t, time.Minute, func() error {
+	harness.WaitFor(t, time.Minute, func() error {
 		if diff := gocmp.Diff(want, real.all()); diff != "" {
 			return fmt.Errorf("deliveries (-in memory +real):\n%s", diff)
 		}

@@ -13,13 +13,14 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
 // promiseDeadLetters types the commands for dead letters that components/operations.md has.
 func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	is := is.New(t)
-	commands := strings.Split(strings.TrimSpace(strings.Join(blocks(t, "components/operations.md", "shell"), "")), "\n")
+	commands := strings.Split(strings.TrimSpace(strings.Join(harness.Blocks(t, "components/operations.md", "shell"), "")), "\n")
 	if len(commands) != 3 {
 		t.Fatalf("components/operations.md has %d commands for dead letters: serve, list and send are 3", len(commands))
 	}
@@ -27,14 +28,14 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	flags, args, _ := strings.Cut(commands[0], goRun)
 	is.Equal(flags, "dapr run --app-id dead-letters --app-port 5004 --dapr-http-port 3504 --config ../components/config.yaml --resources-path ../components/redis --log-level warn -- ")
 
-	s := startSystem(t, systemOptions{backend: b})
-	app := s.startDeadLetters(strings.Fields(args)...)
+	s := harness.Start(t, harness.Options{Backend: b})
+	app := s.StartDeadLetters(strings.Fields(args)...)
 	// typed runs a command as the README has it, but for the port.
 	typed := func(command string) string {
 		t.Helper()
 		program, found := strings.CutPrefix(command, goRun)
 		is.True(found)
-		run := exec.CommandContext(t.Context(), filepath.Join(project.Bin, "deadletters"), strings.Fields(program)...)
+		run := exec.CommandContext(t.Context(), filepath.Join(harness.Project.Bin, "deadletters"), strings.Fields(program)...)
 		run.Env = append(os.Environ(), "PORT="+strconv.Itoa(app.Port))
 		output, err := run.CombinedOutput()
 		if err != nil {
@@ -44,7 +45,7 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	}
 	listed := func(want int, texts ...string) {
 		t.Helper()
-		waitFor(t, time.Minute, func() error {
+		harness.WaitFor(t, time.Minute, func() error {
 			got := typed(commands[1])
 			if n := strings.Count(got, "\n") - 1; n != want {
 				return fmt.Errorf("%d dead letters are listed, want %d:\n%s", n, want, got)
@@ -62,28 +63,28 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	// letter twice, under one ID, and the second may come when the first is gone already.
 	settled := func() {
 		t.Helper()
-		s.drained("inventory-service")
-		s.drainedOf("OrderPlaced-dead-letter", "dead-letters")
+		s.Drained("inventory-service")
+		s.DrainedOf("OrderPlaced-dead-letter", "dead-letters")
 	}
 
 	// Orders that can't be counted because somebody has broken the record, and one that
 	// is none.
-	must(t, s.sidecar(s.inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "item1", Value: "a dozen"}))
+	harness.Must(t, s.Sidecar(s.Inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "item1", Value: "a dozen"}))
 	const orders = 5
 	for i := range orders {
-		s.place(fmt.Sprint("order-", i), "item1", 10)
+		s.Place(fmt.Sprint("order-", i), "item1", 10)
 	}
-	s.publish(s.order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"orderId":"order-9","itemId":"item1","quantity":"many"}`)})
+	s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"orderId":"order-9","itemId":"item1","quantity":"many"}`)})
 	listed(orders+1, "order-4", "the stored stock must be an integer", "quantity must be a number")
 
 	app.Service.Kill()
-	must(t, app.StartService(t.Context()))
+	harness.Must(t, app.StartService(t.Context()))
 	listed(orders + 1)
 	settled()
-	s.setStock("item1", 100) // the mending: the record is put right
+	s.SetStock("item1", 100) // the mending: the record is put right
 	first := typed(commands[2])
 	is.Equal(strings.Count(first, "sent again\n"), orders+1)
-	s.waitForStock("item1", 100-10*orders)
+	s.WaitForStock("item1", 100-10*orders)
 	settled()
 	listed(1, "quantity must be a number") // which comes back
 	typed(commands[2])                     // once more
@@ -92,16 +93,7 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	is.True(strings.HasSuffix(typed(strings.Replace(commands[2], "send", "drop", 1)), " dropped\n"))
 	is.Equal(typed(commands[1]), "no dead letters\n")
 
-	s.drained("inventory-service")
-	s.waitForStock("item1", 100-10*orders)
+	s.Drained("inventory-service")
+	s.WaitForStock("item1", 100-10*orders)
 	return fmt.Sprintf("%d of %d", orders, orders)
-}
-
-// startDeadLetters starts the program that keeps dead letters.
-func (s *system) startDeadLetters(args ...string) *stack.App {
-	s.t.Helper()
-	o := project.App(stack.DeadLetters)
-	o.Args = args
-	o.Env = []string{"DEAD_LETTERS_DIR=" + filepath.Join(s.t.TempDir(), "letters")}
-	return s.start(o)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -17,7 +18,7 @@ type failover struct {
 	core bool   // always tried
 
 	broker bool // the broker fails over, not the state store
-	test   func(t *testing.T, s *system, l *load)
+	test   func(t *testing.T, s *harness.System, l *harness.Load)
 }
 
 var failovers = []failover{
@@ -40,67 +41,36 @@ func TestFailover(t *testing.T) {
 			if !f.broker { // no copy of an event makes good what the state store loses
 				b.Env = slices.DeleteFunc(slices.Clone(b.Env), func(variable string) bool { return variable == "PUBLISH_TWICE=true" })
 			}
-			s := startSystem(t, systemOptions{backend: b, replicas: 2, network: true})
-			l := s.startLoad("item1", 50, nil)
-			l.goesOn(t, 50)
+			s := harness.Start(t, harness.Options{Backend: b, Replicas: 2, Network: true})
+			l := s.StartLoad("item1", 50, nil)
+			l.GoesOn(t, 50)
 			began := time.Now()
 			f.test(t, s, l)
-			l.goesOn(t, 50)
-			l.endsExact(t)
-			t.Logf("| %s | %d accepted | %d refusals | %v | %v |", f.text, l.numAccepted(), l.refused.Load(),
-				longestPause(l.acceptedAt(), began), longestPause(l.countedAt(), began))
+			l.GoesOn(t, 50)
+			l.EndsExact(t)
+			t.Logf("| %s | %d accepted | %d refusals | %v | %v |", f.text, l.NumAccepted(), l.Refused.Load(),
+				harness.LongestPause(l.AcceptedAt(), began), harness.LongestPause(l.CountedAt(), began))
 		})
 	}
 }
 
-// acceptedAt returns when orders were accepted.
-func (l *load) acceptedAt() (times []time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, at := range l.accepted {
-		times = append(times, at)
-	}
-	return times
-}
-
-// countedAt returns when orders were counted, as the log says.
-func (l *load) countedAt() (times []time.Time) {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
-	for _, at := range l.s.processed {
-		times = append(times, at[0])
-	}
-	return times
-}
-
-// longestPause returns the longest time between two of those from when on.
-func longestPause(times []time.Time, from time.Time) (longest time.Duration) {
-	slices.SortFunc(times, time.Time.Compare)
-	for i := 1; i < len(times); i++ {
-		if times[i].After(from) {
-			longest = max(longest, times[i].Sub(times[i-1]))
-		}
-	}
-	return longest.Round(100 * time.Millisecond)
-}
-
 // leader returns the broker's node that leads the queue of orders.
-func (s *system) leader() *stack.RabbitMQ {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+func leader(s *harness.System) *stack.RabbitMQ {
+	s.T.Helper()
+	ctx, cancel := context.WithTimeout(s.T.Context(), time.Minute)
 	defer cancel()
 	node, err := s.Broker.(*stack.RabbitMQCluster).Leader(ctx, "OrderPlaced", "inventory-service")
-	must(s.t, err)
+	harness.Must(s.T, err)
 	return node
 }
 
-func brokerNodeGone(t *testing.T, s *system, l *load) {
-	s.leader().Kill()
-	l.whileAway(t, 50)
+func brokerNodeGone(t *testing.T, s *harness.System, l *harness.Load) {
+	leader(s).Kill()
+	l.WhileAway(t, 50)
 }
 
-func twoBrokerNodesGone(t *testing.T, s *system, l *load) {
-	leader := s.leader()
+func twoBrokerNodesGone(t *testing.T, s *harness.System, l *harness.Load) {
+	leader := leader(s)
 	leader.Kill()
 	for _, node := range s.Broker.(*stack.RabbitMQCluster).Nodes {
 		if node != leader {
@@ -109,67 +79,67 @@ func twoBrokerNodesGone(t *testing.T, s *system, l *load) {
 		}
 	}
 	time.Sleep(15 * time.Second) // the fault itself
-	must(t, leader.Restart(t.Context()))
+	harness.Must(t, leader.Restart(t.Context()))
 }
 
-func primaryGone(t *testing.T, s *system, _ *load) {
+func primaryGone(t *testing.T, s *harness.System, _ *harness.Load) {
 	pair := s.State.(*stack.PostgreSQLPair)
 	pair.Primary.Kill()
 	time.Sleep(5 * time.Second) // until somebody has noticed
-	must(t, pair.Standby.Promote(t.Context()))
+	harness.Must(t, pair.Standby.Promote(t.Context()))
 }
 
-func machineGone(t *testing.T, s *system, l *load) {
-	s.leader().Kill()
-	s.inventory[1].Sidecar.Kill()
-	s.inventory[1].Service.Kill()
-	l.whileAway(t, 50)
+func machineGone(t *testing.T, s *harness.System, l *harness.Load) {
+	leader(s).Kill()
+	s.Inventory[1].Sidecar.Kill()
+	s.Inventory[1].Service.Kill()
+	l.WhileAway(t, 50)
 }
 
 // primaryCutOff leaves one replica with the old primary, and the broker, on one side of a
 // cut, and all the others with the new one on the other. What fences the old primary is
 // that it acknowledges nothing that its standby has not got; a replica that believes
 // what it reads there, and not only what was acknowledged, loses orders.
-func primaryCutOff(t *testing.T, s *system, l *load) {
+func primaryCutOff(t *testing.T, s *harness.System, l *harness.Load) {
 	pair := s.State.(*stack.PostgreSQLPair)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	pair.Between.Set(stack.Cut)
-	one, other := s.linksOf(s.inventory[0]), s.linksOf(s.inventory[1])
-	one.state.Set(stack.Cut)
-	other.standby.Set(stack.Cut)
-	must(t, pair.Standby.Promote(ctx))
+	one, other := s.LinksOf(s.Inventory[0]), s.LinksOf(s.Inventory[1])
+	one.State.Set(stack.Cut)
+	other.Standby.Set(stack.Cut)
+	harness.Must(t, pair.Standby.Promote(ctx))
 	time.Sleep(10 * time.Second) // the fault itself
 	pair.Primary.Kill()
-	must(t, pair.Primary.Restart(ctx)) // and now shows what it could not acknowledge
+	harness.Must(t, pair.Primary.Restart(ctx)) // and now shows what it could not acknowledge
 	time.Sleep(20 * time.Second)
 	old, err := pair.Primary.Query(ctx, "select count(*) from state")
-	must(t, err)
+	harness.Must(t, err)
 	t.Logf("the old primary, which will be lost, has %s records and markers", old)
 	pair.Primary.Kill()
-	one.state.Set(stack.Weather{})
-	other.standby.Set(stack.Weather{})
+	one.State.Set(stack.Weather{})
+	other.Standby.Set(stack.Weather{})
 }
 
 // What Redis acknowledges, its replica may not have: it is sent on afterwards. So a
 // failover loses writes that were acknowledged, which no program can make good.
 func TestRedisFailoverLosesWhatItAcknowledged(t *testing.T) {
 	t.Parallel()
-	needsOwnRedis(t)
+	harness.NeedsOwnRedis(t)
 	for _, minReplicas := range []string{"0", "1"} {
 		t.Run("min-replicas-to-write "+minReplicas, func(t *testing.T) {
 			ctx := t.Context()
 			primary, err := stack.OwnRedis(ctx, t.TempDir())
-			must(t, err)
+			harness.Must(t, err)
 			replica, err := stack.OwnRedis(ctx, t.TempDir())
-			must(t, err)
+			harness.Must(t, err)
 			between, err := stack.NewLink(primary.Addr)
-			must(t, err)
-			t.Cleanup(func() { primary.Kill(); must(t, replica.Stop(20*time.Second)); between.Close() })
+			harness.Must(t, err)
+			t.Cleanup(func() { primary.Kill(); harness.Must(t, replica.Stop(20*time.Second)); between.Close() })
 			host, port, _ := strings.Cut(between.Addr(), ":")
-			must(t, replica.Client().SlaveOf(ctx, host, port).Err())
-			must(t, primary.Client().ConfigSet(ctx, "min-replicas-to-write", minReplicas).Err())
-			must(t, primary.Client().ConfigSet(ctx, "min-replicas-max-lag", "2").Err())
+			harness.Must(t, replica.Client().SlaveOf(ctx, host, port).Err())
+			harness.Must(t, primary.Client().ConfigSet(ctx, "min-replicas-to-write", minReplicas).Err())
+			harness.Must(t, primary.Client().ConfigSet(ctx, "min-replicas-max-lag", "2").Err())
 			acknowledged := 0
 			write := func() bool {
 				err := primary.Client().Incr(ctx, "count").Err()
@@ -178,7 +148,7 @@ func TestRedisFailoverLosesWhatItAcknowledged(t *testing.T) {
 				}
 				return err == nil
 			}
-			waitFor(t, time.Minute, func() error {
+			harness.WaitFor(t, time.Minute, func() error {
 				if !write() {
 					return fmt.Errorf("the primary takes nothing")
 				}
@@ -193,9 +163,9 @@ func TestRedisFailoverLosesWhatItAcknowledged(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			primary.Kill()
-			must(t, replica.Client().SlaveOf(ctx, "no", "one").Err())
+			harness.Must(t, replica.Client().SlaveOf(ctx, "no", "one").Err())
 			kept, err := replica.Client().Get(ctx, "count").Int()
-			must(t, err)
+			harness.Must(t, err)
 			t.Logf("| Redis whose replica takes over, min-replicas-to-write %s | %d writes acknowledged | %d of them lost |", minReplicas, acknowledged, acknowledged-kept)
 			if acknowledged == kept {
 				t.Error("nothing was lost: components/operations.md says otherwise")

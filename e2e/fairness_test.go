@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -14,18 +15,18 @@ import (
 func TestReplicasShareAHotItem(t *testing.T) {
 	t.Parallel()
 	for name, key := range map[string]func(int64) string{
-		"UUIDv7":        uuid7,
-		"client's keys": func(n int64) string { return clientKey("item1", n) },
+		"UUIDv7":        harness.UUID7,
+		"client's keys": func(n int64) string { return harness.ClientKey("item1", n) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startSystem(t, systemOptions{replicas: 3, separateState: !borrow, network: true})
-			for _, app := range s.inventory {
-				s.linksOf(app).state.Set(stack.Weather{Delay: 10 * time.Millisecond})
+			s := harness.Start(t, harness.Options{Replicas: 3, SeparateState: !harness.Borrow, Network: true})
+			for _, app := range s.Inventory {
+				s.LinksOf(app).State.Set(stack.Weather{Delay: 10 * time.Millisecond})
 			}
-			l := s.startLoadWithKeys("item1", 300, nil, key)
-			l.goesOn(t, 3000)
-			l.endsExact(t)
-			delays := l.delays()
+			l := s.StartLoadWithKeys("item1", 300, nil, key)
+			l.GoesOn(t, 3000)
+			l.EndsExact(t)
+			delays := l.Delays()
 			at := func(percent int) time.Duration { return delays[(len(delays)-1)*percent/100] }
 			figures := fmt.Sprintf("of %d orders half were counted within %v, 99 %% within %v, all within %v",
 				len(delays), at(50).Round(time.Millisecond), at(99).Round(time.Millisecond), at(100).Round(time.Millisecond))
@@ -34,7 +35,7 @@ func TestReplicasShareAHotItem(t *testing.T) {
 			if at(99) > 2*time.Second || at(100) > 5*time.Second {
 				t.Errorf("%s; want 99 %% within 2s, all within 5s", figures)
 			}
-			for _, app := range s.inventory {
+			for _, app := range s.Inventory {
 				if n := strings.Count(app.Service.Log(), "Failed to process OrderPlaced event"); n > 0 {
 					t.Errorf("a replica handed %d deliveries back", n)
 				}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -32,12 +32,12 @@ func TestFilterIsBuiltFromItsText(t *testing.T) {
 		t.Skip("wat2wasm, which builds the filter, is not installed: apt-get install wabt, or brew install wabt")
 	}
 	built := filepath.Join(t.TempDir(), "answered.wasm")
-	output, err := exec.CommandContext(t.Context(), "wat2wasm", filepath.Join(project.Root, "components", "answered.wat"), "-o", built).CombinedOutput()
+	output, err := exec.CommandContext(t.Context(), "wat2wasm", filepath.Join(harness.Project.Root, "components", "answered.wat"), "-o", built).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	got, err := os.ReadFile(built)
-	must(t, err)
+	harness.Must(t, err)
 	if diff := cmp.Diff(filter(t), got); diff != "" {
 		t.Errorf("components/answered.wasm is not built from answered.wat (-there +built):\n%s", diff)
 	}
@@ -89,9 +89,9 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 		delete(header, string(nameText))
 	}).Export("remove_header").
 		Instantiate(ctx)
-	must(t, err)
+	harness.Must(t, err)
 	module, err := r.Instantiate(ctx, filter(t)) // which fails if it wants more of its host
-	must(t, err)
+	harness.Must(t, err)
 	if module.ExportedMemory("memory") == nil {
 		t.Error("it exports no memory")
 	}
@@ -127,12 +127,12 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 			want = header.Clone()
 		}
 		next, err := module.ExportedFunction("handle_request").Call(ctx)
-		must(t, err)
+		harness.Must(t, err)
 		if diff := cmp.Diff([]uint64{1}, next); diff != "" {
 			t.Errorf("handle_request (-want +got):\n%s", diff)
 		}
 		nothing, err := module.ExportedFunction("handle_response").Call(ctx, api.EncodeI32(0), api.EncodeI32(0))
-		must(t, err)
+		harness.Must(t, err)
 		if diff := cmp.Diff([]string{"enable_features 2", "set_status_code 503", "set_header_value 0 dapr-filter: answered"}, calls); diff != "" || len(nothing) > 0 {
 			t.Errorf("handle_response returns %v; calls (-want +got):\n%s", nothing, diff)
 		}
@@ -144,8 +144,8 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 
 func filter(t *testing.T) []byte {
 	t.Helper()
-	module, err := os.ReadFile(filepath.Join(project.Root, "components", "answered.wasm"))
-	must(t, err)
+	module, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", "answered.wasm"))
+	harness.Must(t, err)
 	return module
 }
 
@@ -154,7 +154,7 @@ func filter(t *testing.T) []byte {
 func TestNoEventIsLostWhenDeliveriesFail(t *testing.T) {
 	t.Parallel()
 	const events = 1000
-	came, drained := abortDeliveries(t, systemOptions{}, events, 5*time.Second)
+	came, drained := abortDeliveries(t, harness.Options{}, events, 5*time.Second)
 	if came < events || !drained {
 		t.Errorf("%d of %d events came, and then nothing was left: %v", came, events, drained)
 	}
@@ -165,17 +165,17 @@ func TestServiceWarnsOfASidecarThatMayLoseEvents(t *testing.T) {
 	t.Parallel()
 	oneAtATime := func(o *stack.AppOptions) { o.SidecarArgs = append(o.SidecarArgs, "--app-max-concurrency", "1") }
 	for name, o := range map[string]struct {
-		systemOptions
+		harness.Options
 		warned bool
 	}{
-		"with the filter": {systemOptions{}, false},
-		"without":         {systemOptions{unfiltered: true}, true},
-		"one at a time":   {systemOptions{unfiltered: true, each: oneAtATime}, false},
+		"with the filter": {harness.Options{}, false},
+		"without":         {harness.Options{Unfiltered: true}, true},
+		"one at a time":   {harness.Options{Unfiltered: true, Each: oneAtATime}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startSystem(t, o.systemOptions)
-			if got := strings.Contains(s.inventory[0].Service.Log(), "WARNING: this sidecar may lose events"); got != o.warned {
-				t.Errorf("warned %t, want %t:\n%s", got, o.warned, s.inventory[0].Service.Log())
+			s := harness.Start(t, o.Options)
+			if got := strings.Contains(s.Inventory[0].Service.Log(), "WARNING: this sidecar may lose events"); got != o.warned {
+				t.Errorf("warned %t, want %t:\n%s", got, o.warned, s.Inventory[0].Service.Log())
 			}
 		})
 	}
@@ -184,9 +184,9 @@ func TestServiceWarnsOfASidecarThatMayLoseEvents(t *testing.T) {
 // What an app really answers goes through the filter as it is.
 func TestFilterLeavesAnswersAsTheyAre(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{prepare: admitAll(t)})
+	s := harness.Start(t, harness.Options{Prepare: harness.AdmitAll(t)})
 	var deliveries atomic.Int32
-	mux := subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	mux := harness.Subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		deliveries.Add(1) // and answers 200 without a body, which is success
 	}))
 	mux.HandleFunc("/answer/{status}", func(w http.ResponseWriter, r *http.Request) {
@@ -196,17 +196,17 @@ func TestFilterLeavesAnswersAsTheyAre(t *testing.T) {
 		w.WriteHeader(status)
 		fmt.Fprint(w, "the answer")
 	})
-	app := s.serve("faults", mux)
+	app := s.Serve("faults", mux)
 	for _, status := range []int{200, 202, 400, 404, 500, 503} {
-		a := s.invoke(app, "GET", fmt.Sprint("/answer/", status), "", "")
-		if a.status != status || a.body != "the answer" {
-			t.Errorf("an app's answer %d comes as %d %q", status, a.status, a.body)
+		a := s.Invoke(app, "GET", fmt.Sprint("/answer/", status), "", "")
+		if a.Status != status || a.Body != "the answer" {
+			t.Errorf("an app's answer %d comes as %d %q", status, a.Status, a.Body)
 		}
 	}
 	for range 3 {
-		s.publish(app, "faults", daprhttp.Message{Data: []byte(`{}`)})
+		s.Publish(app, "faults", daprhttp.Message{Data: []byte(`{}`)})
 	}
-	if !s.drains(30*time.Second) || deliveries.Load() != 3 {
+	if !drains(s, 30*time.Second) || deliveries.Load() != 3 {
 		t.Errorf("3 events that were answered 200 without a body were delivered %d times", deliveries.Load())
 	}
 }
@@ -214,18 +214,18 @@ func TestFilterLeavesAnswersAsTheyAre(t *testing.T) {
 // abortDeliveries publishes events to a subscriber that aborts every delivery for some
 // time, of which the sidecar makes 400 at once and repeats each every 100 ms. It returns
 // how many events came afterwards, and whether the broker has none left.
-func abortDeliveries(t *testing.T, o systemOptions, events int, away time.Duration) (came int, drained bool) {
-	o.prepare = func(resources string) {
-		admitAll(t)(resources)
-		edit(t, filepath.Join(resources, "pubsub.yaml"), `value: "50"`, `value: "400"`)
-		edit(t, filepath.Join(resources, "resiliency.yaml"), "duration: 1s", "duration: 100ms")
+func abortDeliveries(t *testing.T, o harness.Options, events int, away time.Duration) (came int, drained bool) {
+	o.Prepare = func(resources string) {
+		harness.AdmitAll(t)(resources)
+		harness.Edit(t, filepath.Join(resources, "pubsub.yaml"), `value: "50"`, `value: "400"`)
+		harness.Edit(t, filepath.Join(resources, "resiliency.yaml"), "duration: 1s", "duration: 100ms")
 	}
-	s := startSystem(t, o)
+	s := harness.Start(t, o)
 	var mu sync.Mutex
 	ids := make(map[string]bool)
 	var failed atomic.Int64
 	var back atomic.Bool
-	app := s.serve("faults", subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	app := s.Serve("faults", harness.Subscribing(daprhttp.Subscription{Topic: "faults"}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var event struct{ ID string }
 		if !back.Load() || json.NewDecoder(r.Body).Decode(&event) != nil {
 			failed.Add(1)
@@ -236,35 +236,21 @@ func abortDeliveries(t *testing.T, o systemOptions, events int, away time.Durati
 		ids[event.ID] = true
 	})))
 	end := time.Now().Add(away)
-	inParallel(events, 8, func(i int) {
-		s.publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
+	harness.InParallel(events, 8, func(i int) {
+		s.Publish(app, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
 	})
 	time.Sleep(time.Until(end)) // the fault itself
 	back.Store(true)
-	drained = s.drains(time.Minute)
+	drained = drains(s, time.Minute)
 	mu.Lock()
 	defer mu.Unlock()
 	t.Logf("%d events published, %d deliveries failed, %d events came, and then nothing was left: %v", events, failed.Load(), len(ids), drained)
 	return len(ids), drained
 }
 
-// admitAll takes from the component files who may publish and receive what.
-func admitAll(t *testing.T) func(resources string) {
-	return func(resources string) {
-		file := filepath.Join(resources, "pubsub.yaml")
-		text, err := os.ReadFile(file)
-		must(t, err)
-		before, _, found := bytes.Cut(text, []byte("    - name: protectedTopics"))
-		if !found {
-			t.Fatalf("%s protects no topics", file)
-		}
-		must(t, os.WriteFile(file, before, 0o644))
-	}
-}
-
 // drains reports whether the topic "faults" has nothing left for its subscriber, within
 // so much time. That need not ever be.
-func (s *system) drains(within time.Duration) bool {
+func drains(s *harness.System, within time.Duration) bool {
 	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if s.Broker.Drained("faults", "faults") == nil {
 			return true

@@ -3,25 +3,19 @@ package e2e
 import (
 	"flag"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
 var componentsFolder = flag.String("components", "", "ask the promises of the component files in this folder, whose servers run")
-
-// What became of a load that did not end as it should, by the test's name.
-var verdicts sync.Map
 
 // notAsked are the promises that are not asked of servers which run already, and why.
 var notAsked = map[string]string{
@@ -49,14 +43,14 @@ func TestGivenComponents(t *testing.T) {
 // that was asked.
 func askComponents(t *testing.T, folder string) (table string, kept bool) {
 	folder, err := filepath.Abs(folder)
-	must(t, err)
+	harness.Must(t, err)
 	run := fmt.Sprintf("run%d-", time.Now().UnixMilli())
 	var b strings.Builder
 	fmt.Fprintf(&b, "| test | %s |\n| --- | --- |\n", filepath.Base(folder))
 	kept = true
 	for _, p := range promises {
 		backend, err := stack.GivenBackend(folder, run)
-		must(t, err)
+		harness.Must(t, err)
 		figures := ask(t, p, backend)
 		kept = kept && !strings.HasPrefix(figures, "NOT KEPT")
 		fmt.Fprintf(&b, "| %s | %s |\n", p.text, figures)
@@ -74,11 +68,11 @@ func ask(t *testing.T, p promise, backend stack.Backend) (figures string) {
 	}
 	// In a process of its own, in which it may fail.
 	command := stack.Command{
-		Name: p.name, Path: os.Args[0], Dir: filepath.Join(project.Root, "e2e"),
+		Name: p.name, Path: os.Args[0], Dir: filepath.Join(harness.Project.Root, "e2e"),
 		Args: []string{"-test.run", "^TestOnePromise$", "-test.timeout", "10m", "-components", backend.Folder, "-promise", p.name, "-run.name", backend.Given},
 	}
 	process, err := stack.Start(command)
-	must(t, err)
+	harness.Must(t, err)
 	<-process.Done()
 	var why string // the first thing that was wrong
 	for line := range strings.Lines(process.Log()) {
@@ -115,12 +109,12 @@ func TestOnePromise(t *testing.T) {
 			continue
 		}
 		backend, err := stack.GivenBackend(*componentsFolder, *runName)
-		must(t, err)
+		harness.Must(t, err)
 		var figures string
 		defer func() {
 			if t.Failed() {
 				figures = "NOT KEPT"
-				if why, ok := verdicts.Load(t.Name()); ok {
+				if why, ok := harness.Verdicts.Load(t.Name()); ok {
 					figures += fmt.Sprint(": ", why)
 				}
 			}
@@ -130,48 +124,21 @@ func TestOnePromise(t *testing.T) {
 	}
 }
 
-// An observed broker can't be asked what it has.
-type observed interface {
-	Observe(quiet func() error, letters func() int)
-}
-
-// observe tells a broker that can't be asked what it has.
-func (s *system) observe(broker observed) {
-	var letters atomic.Int64
-	s.serve("dead-letters", subscribing(daprhttp.Subscription{Topic: deadLetterTopic, Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"}},
-		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { letters.Add(1) })))
-	var mu sync.Mutex
-	var seen int64
-	var since time.Time
-	quiet := func() error { // asked again and again
-		mu.Lock()
-		defer mu.Unlock()
-		if n := s.deliveries.Load() + letters.Load(); n != seen || since.IsZero() {
-			seen, since = n, time.Now()
-		}
-		if quiet := time.Since(since); quiet < 5*time.Second {
-			return fmt.Errorf("something was delivered %v ago", quiet)
-		}
-		return nil
-	}
-	broker.Observe(quiet, func() int { return int(letters.Load()) })
-}
-
 // What `dapr init` leaves loses orders, or sets them aside, when the state store is away:
 // the table must say so.
 func TestComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
-	needsOwnRedis(t)
+	harness.NeedsOwnRedis(t)
 	redis, err := stack.OwnRedis(t.Context(), t.TempDir())
-	must(t, err)
-	t.Cleanup(func() { must(t, redis.Stop(20*time.Second)) })
-	must(t, redis.Client().Set(t.Context(), "somebody's", "own", 0).Err())
+	harness.Must(t, err)
+	t.Cleanup(func() { harness.Must(t, redis.Stop(20*time.Second)) })
+	harness.Must(t, redis.Client().Set(t.Context(), "somebody's", "own", 0).Err())
 	folder := filepath.Join(t.TempDir(), "components")
-	must(t, os.MkdirAll(folder, 0o755))
+	harness.Must(t, os.MkdirAll(folder, 0o755))
 	for _, name := range []string{"pubsub.yaml", "statestore.yaml"} {
 		text, err := os.ReadFile(filepath.Join("testdata", "dapr-init", name))
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(folder, name), []byte(strings.ReplaceAll(string(text), stack.DefaultRedisAddr, redis.Addr)), 0o644))
+		harness.Must(t, err)
+		harness.Must(t, os.WriteFile(filepath.Join(folder, name), []byte(strings.ReplaceAll(string(text), stack.DefaultRedisAddr, redis.Addr)), 0o644))
 	}
 	t.Run("asked", func(t *testing.T) {
 		for name, want := range map[string]*regexp.Regexp{
@@ -183,7 +150,7 @@ func TestComponentsOfDaprInit(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				backend, err := stack.GivenBackend(folder, "trial-"+strings.ToLower(name)+"-")
-				must(t, err)
+				harness.Must(t, err)
 				p := promises[slices.IndexFunc(promises, func(p promise) bool { return p.name == name })]
 				if got := ask(t, p, backend); !want.MatchString(got) {
 					t.Errorf("%s: %s; want %s", p.text, got, want)
@@ -192,7 +159,7 @@ func TestComponentsOfDaprInit(t *testing.T) {
 		}
 	})
 	keys, err := redis.Client().Keys(t.Context(), "*").Result()
-	must(t, err)
+	harness.Must(t, err)
 	if len(keys) != 1 {
 		t.Errorf("the Redis is left with %q", keys)
 	}

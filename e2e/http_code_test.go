@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -31,7 +32,7 @@ func TestHTTPReferenceHeaders(t *testing.T) {
 	used := map[string]bool{"Origin": true, "Sec-Fetch-Site": true, "Allow": true} // in net/http
 	for _, name := range sources(t, "order", "inventory", "daprhttp", "daprhttp/web", "daprhttp/deadletters") {
 		source, err := os.ReadFile(name)
-		must(t, err)
+		harness.Must(t, err)
 		for _, match := range regexp.MustCompile(`\.(?:Get|Values|Set)\("([\w-]+)"[,)]|\w+Header += "([\w-]+)"`).FindAllSubmatch(source, -1) {
 			used[http.CanonicalHeaderKey(string(match[1])+string(match[2]))] = true
 		}
@@ -73,12 +74,12 @@ func TestHTTPReferenceVariables(t *testing.T) {
 		for name := range documented {
 			t.Run(p.column+" "+name, func(t *testing.T) {
 				t.Parallel()
-				program := stack.Command{Name: p.name, Path: project.App(p.service).Program, Env: []string{name + "=" + os.DevNull + "/é"}}
+				program := stack.Command{Name: p.name, Path: harness.Project.App(p.service).Program, Env: []string{name + "=" + os.DevNull + "/é"}}
 				if p == keeper {
 					program.Args = []string{"serve", "a", "b"}
 				}
 				process, err := stack.Start(program)
-				must(t, err)
+				harness.Must(t, err)
 				defer process.Kill()
 				select {
 				case <-process.Done():
@@ -174,8 +175,8 @@ func inComment(main *ast.File) map[string]string {
 func sources(t *testing.T, folders ...string) (names []string) {
 	t.Helper()
 	for _, folder := range folders {
-		files, err := filepath.Glob(filepath.Join(project.Root, filepath.FromSlash(folder), "*.go"))
-		must(t, err)
+		files, err := filepath.Glob(filepath.Join(harness.Project.Root, filepath.FromSlash(folder), "*.go"))
+		harness.Must(t, err)
 		names = append(names, files...)
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
@@ -186,7 +187,7 @@ func parsed(t *testing.T, folders ...string) (files []*ast.File) {
 	t.Helper()
 	for _, name := range sources(t, folders...) {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
-		must(t, err)
+		harness.Must(t, err)
 		files = append(files, file)
 	}
 	return files

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -16,15 +17,15 @@ func numbers(t *testing.T, text string) (all []int64) {
 	t.Helper()
 	for _, digits := range regexp.MustCompile(`-?\d[\d,]*\d|\d`).FindAllString(text, -1) {
 		n, err := strconv.ParseInt(strings.ReplaceAll(digits, ",", ""), 10, 64)
-		must(t, err)
+		harness.Must(t, err)
 		all = append(all, n)
 	}
 	return all
 }
 
 // checkLimits tries the page's limits, and compares those that take long with the code.
-func (s *system) checkLimits() {
-	t := s.t
+func checkLimits(s *harness.System) {
+	t := s.T
 	t.Helper()
 	order := func(orderID, itemID, quantity string) string {
 		return fmt.Sprintf(`{"orderId":%s,"itemId":%s,"quantity":%s}`, orderID, itemID, quantity)
@@ -32,25 +33,25 @@ func (s *system) checkLimits() {
 	// answers sends a request and compares the status.
 	answers := func(want int, app *stack.App, path, body string, header http.Header) string {
 		t.Helper()
-		a := s.send("POST", app.URL(path), body, header)
-		if a.status != want {
-			t.Errorf("POST %s %.100s %.100v: got %d %s, want %d", path, body, header, a.status, a.body, want)
+		a := s.Send("POST", app.URL(path), body, header)
+		if a.Status != want {
+			t.Errorf("POST %s %.100s %.100v: got %d %s, want %d", path, body, header, a.Status, a.Body, want)
 		}
-		return a.body
+		return a.Body
 	}
 	padded := func(body string, length int64) string { return body + strings.Repeat(" ", int(length)-len(body)) }
 	says := func(file, format string, values ...any) {
 		t.Helper()
-		if want := fmt.Sprintf(format, values...); !strings.Contains(document(t, file), want) {
+		if want := fmt.Sprintf(format, values...); !strings.Contains(harness.Document(t, file), want) {
 			t.Errorf("%s does not have %q", file, want)
 		}
 	}
-	inventory := s.inventory[0]
+	inventory := s.Inventory[0]
 	delivery := http.Header{"Content-Type": {"application/cloudevents+json"}}
 	checks := map[string]func(value string, n []int64){
 		"body of `POST /order` and `POST /inventory/{itemId}`": func(_ string, n []int64) {
-			answers(200, s.order, "/order", padded(order(`"o"`, `"a"`, "1"), n[0]), nil)
-			answers(413, s.order, "/order", padded(order(`"o"`, `"a"`, "1"), n[0]+1), nil)
+			answers(200, s.Order, "/order", padded(order(`"o"`, `"a"`, "1"), n[0]), nil)
+			answers(413, s.Order, "/order", padded(order(`"o"`, `"a"`, "1"), n[0]+1), nil)
 			answers(200, inventory, "/inventory/a", padded(`{"quantity":1}`, n[0]), nil)
 			answers(413, inventory, "/inventory/a", padded(`{"quantity":1}`, n[0]+1), nil)
 		},
@@ -70,14 +71,14 @@ func (s *system) checkLimits() {
 			id := func(length int64) string { return strings.Repeat("x", int(length)) }
 			for id, status := range map[string]int{id(n[0]): 200, id(n[1]): 200, id(n[1] + 1): 400, "a\u0085b": 400, code(value)[0]: 400, code(value)[1]: 400, code(value)[2]: 400, "\xff": 400} {
 				quoted := `"` + id + `"` // as it is, valid or not
-				answers(status, s.order, "/order", order(quoted, `"a"`, "1"), nil)
-				answers(status, s.order, "/order", order(`"o"`, quoted, "1"), nil)
-				answers(status, s.order, "/order", order(`"o"`, `"a"`, "1"), http.Header{"Idempotency-Key": {id}})
+				answers(status, s.Order, "/order", order(quoted, `"a"`, "1"), nil)
+				answers(status, s.Order, "/order", order(`"o"`, quoted, "1"), nil)
+				answers(status, s.Order, "/order", order(`"o"`, `"a"`, "1"), http.Header{"Idempotency-Key": {id}})
 			}
 		},
 		"quantity of an order, and of a stock that is set": func(_ string, n []int64) {
 			for quantity, status := range map[int64]int{n[0] - 1: 400, n[0]: 200, n[2]: 200, n[2] + 1: 400} {
-				answers(status, s.order, "/order", order(`"o"`, `"b"`, strconv.FormatInt(quantity, 10)), nil)
+				answers(status, s.Order, "/order", order(`"o"`, `"b"`, strconv.FormatInt(quantity, 10)), nil)
 			}
 			for quantity, status := range map[int64]int{n[1] - 1: 400, n[1]: 200, n[2]: 200, n[2] + 1: 400} {
 				answers(status, inventory, "/inventory/c", fmt.Sprintf(`{"quantity":%d}`, quantity), nil)

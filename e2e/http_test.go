@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -30,7 +31,7 @@ type table struct {
 func tables(t *testing.T, name string) (all []table) {
 	t.Helper()
 	heading, inTable := "", false
-	for line := range strings.Lines(document(t, name)) {
+	for line := range strings.Lines(harness.Document(t, name)) {
 		line = strings.TrimSpace(line)
 		if text, ok := strings.CutPrefix(line, "#"); ok {
 			heading = strings.TrimLeft(text, "# ")
@@ -102,7 +103,7 @@ func programs() (order, inventory, keeper *referred) {
 
 // discover finds the routes of a program: those in its code, and those to which it
 // subscribes.
-func (p *referred) discover(s *system) {
+func (p *referred) discover(s *harness.System) {
 	p.routes, p.open = http.NewServeMux(), make(map[string]bool)
 	add := func(pattern string) {
 		if pattern != "/" {
@@ -110,17 +111,17 @@ func (p *referred) discover(s *system) {
 			p.open[pattern] = true
 		}
 	}
-	for _, file := range parsed(s.t, p.service.Folder) {
+	for _, file := range parsed(s.T, p.service.Folder) {
 		calls(file, func(_, name string, args []ast.Expr) {
 			if name == "Handle" || name == "HandleFunc" {
 				add(text(args[0]))
 			}
 		})
 	}
-	if a := s.send("GET", p.app.URL("/dapr/subscribe"), "", nil); a.status == http.StatusOK {
+	if a := s.Send("GET", p.app.URL("/dapr/subscribe"), "", nil); a.Status == http.StatusOK {
 		add("GET /dapr/subscribe")
 		var subscriptions []struct{ Route string }
-		must(s.t, json.Unmarshal([]byte(a.body), &subscriptions))
+		harness.Must(s.T, json.Unmarshal([]byte(a.Body), &subscriptions))
 		for _, one := range subscriptions {
 			add("POST /" + one.Route)
 		}
@@ -137,10 +138,10 @@ func (p *referred) route(method, path string) string {
 // compares its routes, limits, metrics and log lines with theirs.
 func TestHTTPReference(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{tokens: true})
+	s := harness.Start(t, harness.Options{Tokens: true})
 	order, inventory, keeper := programs()
 	all := []*referred{order, inventory, keeper}
-	order.app, inventory.app, keeper.app = s.order, s.inventory[0], s.startDeadLetters("serve", "OrderPlaced-dead-letter", "OrderPlaced")
+	order.app, inventory.app, keeper.app = s.Order, s.Inventory[0], s.StartDeadLetters("serve", "OrderPlaced-dead-letter", "OrderPlaced")
 	documented, routes := make(map[string]bool), make(map[string]bool)
 	for _, p := range all {
 		p.discover(s)
@@ -170,9 +171,9 @@ func TestHTTPReference(t *testing.T) {
 			continue
 		}
 		if table.heading == "When the sidecar fails" {
-			s.checkLimits()
-			s.drained("inventory-service") // which gets a replica that can't apply orders
-			order.app, inventory.app = s.without("pubsub.yaml", stack.Order), s.without("statestore.yaml", stack.Inventory)
+			checkLimits(s)
+			s.Drained("inventory-service") // which gets a replica that can't apply orders
+			order.app, inventory.app = without(s, "pubsub.yaml", stack.Order), without(s, "statestore.yaml", stack.Inventory)
 		}
 		for _, row := range table.rows {
 			method, path, _ := strings.Cut(strings.Join(code(row[0]), ""), " ")
@@ -188,22 +189,22 @@ func TestHTTPReference(t *testing.T) {
 			}
 			for _, p := range to {
 				delete(p.open, p.route(method, path))
-				s.tryRow(p, method, path, row[1:])
+				tryRow(s, p, method, path, row[1:])
 			}
 		}
 	}
-	s.send("POST", s.inventory[0].URL("/orders"), "{}", http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {"wrong"}})
-	s.checkMetrics(all)
+	s.Send("POST", s.Inventory[0].URL("/orders"), "{}", http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {"wrong"}})
+	checkMetrics(s, all)
 	for _, p := range all {
 		for pattern := range p.open {
 			t.Errorf("%s: the page has no row for %s", p.name, pattern)
 		}
 	}
-	s.checkLogLines()
+	checkLogLines(s)
 }
 
 // tryRow sends the request of a row and compares the answer.
-func (s *system) tryRow(p *referred, method, path string, row []string) {
+func tryRow(s *harness.System, p *referred, method, path string, row []string) {
 	headers, body, status, want := row[0], strings.Join(code(row[1]), ""), row[2], strings.Join(code(row[3]), "")
 	header := make(http.Header)
 	for _, one := range code(headers) {
@@ -211,23 +212,23 @@ func (s *system) tryRow(p *referred, method, path string, row []string) {
 		header.Add(name, strings.TrimSpace(value))
 	}
 	try := func() error {
-		a := s.send(method, p.app.URL(path), body, header)
-		if got := strconv.Itoa(a.status); got != status {
-			return fmt.Errorf("%s: %s %s %v %s: got status %s %s, the page has %s", p.name, method, path, header, body, got, a.body, status)
+		a := s.Send(method, p.app.URL(path), body, header)
+		if got := strconv.Itoa(a.Status); got != status {
+			return fmt.Errorf("%s: %s %s %v %s: got status %s %s, the page has %s", p.name, method, path, header, body, got, a.Body, status)
 		}
-		if diff := diffAnswer(want, a.body); diff != "" {
+		if diff := diffAnswer(want, a.Body); diff != "" {
 			return fmt.Errorf("%s: %s %s %v %s (-page +got):\n%s", p.name, method, path, header, body, diff)
 		}
 		return nil
 	}
 	if method != "GET" {
 		if err := try(); err != nil {
-			s.t.Error(err)
+			s.T.Error(err)
 		}
 		return
 	}
-	s.drained("inventory-service")
-	waitFor(s.t, time.Minute, try) // what was published may be under way
+	s.Drained("inventory-service")
+	harness.WaitFor(s.T, time.Minute, try) // what was published may be under way
 }
 
 // diffAnswer compares two answers in full. In the wanted one, … stands for any text.
@@ -263,17 +264,17 @@ func fill(want, got any) any {
 }
 
 // checkMetrics compares the metrics of the programs with the page's.
-func (s *system) checkMetrics(all []*referred) {
-	s.t.Helper()
+func checkMetrics(s *harness.System, all []*referred) {
+	s.T.Helper()
 	documented, served := make(map[string]string), make(map[string]string)
-	for _, row := range tableOf(s.t, httpPage, "metric") {
+	for _, row := range tableOf(s.T, httpPage, "metric") {
 		for _, name := range code(row[0]) {
 			documented[row[1]+": "+name] = strings.TrimSpace(row[2] + " " + row[3])
 		}
 	}
 	for _, p := range all {
 		delete(p.open, "GET /metrics")
-		metrics := s.send("GET", p.app.URL("/metrics"), "", nil).body
+		metrics := s.Send("GET", p.app.URL("/metrics"), "", nil).Body
 		for _, match := range regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`).FindAllStringSubmatch(metrics, -1) {
 			var outcomes []string
 			for _, label := range regexp.MustCompile(`(?m)^`+match[1]+`\{outcome="(.*)"\} \S+$`).FindAllStringSubmatch(metrics, -1) {
@@ -283,24 +284,24 @@ func (s *system) checkMetrics(all []*referred) {
 		}
 	}
 	if diff := cmp.Diff(documented, served); diff != "" {
-		s.t.Errorf("metrics (-page +programs):\n%s", diff)
+		s.T.Errorf("metrics (-page +programs):\n%s", diff)
 	}
 }
 
 // checkLogLines compares the page's log lines with the messages in the code, and with the
 // lines that the programs have written.
-func (s *system) checkLogLines() {
-	s.t.Helper()
+func checkLogLines(s *harness.System) {
+	s.T.Helper()
 	var written strings.Builder
 	for _, app := range s.Apps() {
 		written.WriteString(app.Service.Log())
 	}
 	var lines []string
-	for _, row := range tableOf(s.t, httpPage, "line") {
+	for _, row := range tableOf(s.T, httpPage, "line") {
 		lines = append(lines, code(row[0])...)
 	}
 	known, seen := make(map[string]bool), 0
-	for _, file := range parsed(s.t, "order", "inventory", "daprhttp/deadletters", "daprhttp/web") {
+	for _, file := range parsed(s.T, "order", "inventory", "daprhttp/deadletters", "daprhttp/web") {
 		calls(file, func(_, name string, args []ast.Expr) {
 			if len(args) == 0 || name != "Info" && name != "Warn" {
 				return
@@ -312,13 +313,13 @@ func (s *system) checkLogLines() {
 				}
 			}
 			if !found {
-				s.t.Errorf("the page does not have the log line %q", message)
+				s.T.Errorf("the page does not have the log line %q", message)
 			}
 		})
 	}
 	for _, line := range lines {
 		if !known[line] {
-			s.t.Errorf("no program writes the log line %q", line)
+			s.T.Errorf("no program writes the log line %q", line)
 		}
 		beginning, _, _ := strings.Cut(line, "…")
 		if message, _, cut := strings.Cut(beginning, ". "); cut {
@@ -330,10 +331,10 @@ func (s *system) checkLogLines() {
 		seen++
 		whole := `(?m)^\S+ \S+ (?:eventId="\S+" )?` + strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*") + `$`
 		if !regexp.MustCompile(whole).MatchString(written.String()) {
-			s.t.Errorf("no log line is as the page has it: %s", line)
+			s.T.Errorf("no log line is as the page has it: %s", line)
 		}
 	}
 	if seen < 15 {
-		s.t.Errorf("the programs have written only %d of the page's log lines", seen)
+		s.T.Errorf("the programs have written only %d of the page's log lines", seen)
 	}
 }

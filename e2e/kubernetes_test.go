@@ -28,6 +28,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"sigs.k8s.io/yaml"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -157,11 +158,11 @@ func newKubernetes(t *testing.T) *kubernetes {
 	t.Helper()
 	read := func(elements ...string) string {
 		text, err := os.ReadFile(filepath.Join(elements...))
-		must(t, err)
+		harness.Must(t, err)
 		return string(text)
 	}
-	components := filepath.Join(project.Root, "components")
-	dapr := daprModule(t, "github.com/dapr/dapr")
+	components := filepath.Join(harness.Project.Root, "components")
+	dapr := harness.DaprModule(t, "github.com/dapr/dapr")
 	k := &kubernetes{
 		files:      make(map[string]string),
 		components: readSchemas(t),
@@ -181,7 +182,7 @@ func newKubernetes(t *testing.T) *kubernetes {
 	}
 	for folder, files := range map[string]*[]string{"kubernetes": {}, "redis": &k.redis} {
 		found, err := filepath.Glob(filepath.Join(components, folder, "*"))
-		must(t, err)
+		harness.Must(t, err)
 		for _, file := range found {
 			if *files = append(*files, filepath.Base(file)); folder == "kubernetes" {
 				k.files[filepath.Base(file)] = read(file)
@@ -199,11 +200,11 @@ func newKubernetes(t *testing.T) *kubernetes {
 			t.Fatalf("components/redis/pubsub.yaml has no %s", setting)
 		}
 		d, err := time.ParseDuration(m[1] + unit)
-		must(t, err)
+		harness.Must(t, err)
 		k.pause += d
 	}
 	for _, s := range stack.Services {
-		k.programs[s.Folder] = read(project.Root, filepath.FromSlash(s.Folder), "main.go")
+		k.programs[s.Folder] = read(harness.Project.Root, filepath.FromSlash(s.Folder), "main.go")
 	}
 	return k
 }
@@ -647,12 +648,12 @@ func (k *kubernetes) checkReplicas(d *appsv1.Deployment, c cluster, wrong *fault
 // Kubernetes.
 func configurationOf(t *testing.T, appID string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(project.Root, "components", "kubernetes", "configurations.yaml"))
-	must(t, err)
+	text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", "kubernetes", "configurations.yaml"))
+	harness.Must(t, err)
 	for _, document := range strings.Split(string(text), "\n---\n") {
 		if strings.Contains(document, "\n  name: "+appID+"\n") {
 			file := filepath.Join(t.TempDir(), appID+".yaml")
-			must(t, os.WriteFile(file, []byte(document), 0o644))
+			harness.Must(t, os.WriteFile(file, []byte(document), 0o644))
 			return file
 		}
 	}
@@ -664,54 +665,54 @@ func configurationOf(t *testing.T, appID string) string {
 // authority, without Kubernetes, and the Configurations are those of Kubernetes.
 func TestConfigurationsForKubernetesKeepStrangersOut(t *testing.T) {
 	t.Parallel()
-	sentry, err := stack.Sentry(t.Context(), project.Root, os.Stderr)
-	must(t, err)
+	sentry, err := stack.Sentry(t.Context(), harness.Project.Root, os.Stderr)
+	harness.Must(t, err)
 	configs := make(map[bool]string)
 	configs[true], configs[false] = configurationOf(t, "inventory-service"), configurationOf(t, "order-service")
-	s := startSystem(t, systemOptions{
-		mesh:   true,
-		sentry: sentry,
-		tokens: true,
-		each:   func(o *stack.AppOptions) { o.Config = configs[isInventory(o)] },
+	s := harness.Start(t, harness.Options{
+		Mesh:   true,
+		Sentry: sentry,
+		Tokens: true,
+		Each:   func(o *stack.AppOptions) { o.Config = configs[harness.IsInventory(o)] },
 	})
-	inventory := s.inventory[0]
-	s.setStock("item1", 100)
-	stranger := s.serve("stranger", http.NewServeMux())
+	inventory := s.Inventory[0]
+	s.SetStock("item1", 100)
+	stranger := s.Serve("stranger", http.NewServeMux())
 
 	// The mesh works, and lets anybody place an order.
-	waitFor(t, time.Minute, func() error {
-		a := s.invokeFrom(stranger, s.order, "POST", "/order", plainJSON, `{"orderId":"order-1001","itemId":"item1","quantity":10}`, nil)
-		if a.status != 200 {
-			return fmt.Errorf("a stranger who places an order gets %d %s", a.status, a.body)
+	harness.WaitFor(t, time.Minute, func() error {
+		a := s.InvokeFrom(stranger, s.Order, "POST", "/order", harness.PlainJSON, `{"orderId":"order-1001","itemId":"item1","quantity":10}`, nil)
+		if a.Status != 200 {
+			return fmt.Errorf("a stranger who places an order gets %d %s", a.Status, a.Body)
 		}
 		return nil
 	})
-	s.waitForStock("item1", 90)
+	s.WaitForStock("item1", 90)
 
 	order := `{"orderId":"forged","itemId":"item1","quantity":50}`
 	event := `{"specversion":"1.0","id":"forged","source":"order-service","type":"OrderPlaced","data":` + order + `}`
-	for caller, from := range map[string]*stack.App{"a stranger": stranger, "the order service": s.order} {
+	for caller, from := range map[string]*stack.App{"a stranger": stranger, "the order service": s.Order} {
 		for _, forged := range []struct{ method, path, contentType, body string }{
-			{"POST", "/orders", eventsJSON, event},
-			{"POST", "/orders", plainJSON, order},
-			{"POST", "/orders/retry", eventsJSON, event},
-			{"POST", "/Orders", plainJSON, order},
-			{"POST", "/inventory/../orders", plainJSON, order},
-			{"POST", "/inventory/item1", plainJSON, `{"quantity":1}`},
+			{"POST", "/orders", harness.EventsJSON, event},
+			{"POST", "/orders", harness.PlainJSON, order},
+			{"POST", "/orders/retry", harness.EventsJSON, event},
+			{"POST", "/Orders", harness.PlainJSON, order},
+			{"POST", "/inventory/../orders", harness.PlainJSON, order},
+			{"POST", "/inventory/item1", harness.PlainJSON, `{"quantity":1}`},
 			{"GET", "/inventory/item1", "", ""},
 			{"GET", "/dapr/subscribe", "", ""},
 		} {
-			for _, header := range hidings(inventory) {
-				a := s.invokeFrom(from, inventory, forged.method, forged.path, forged.contentType, forged.body, header)
-				if a.status == 200 || !strings.Contains(a.body, "access control policy has denied access") {
-					t.Errorf("%s sends %s %s with %v: got %d %s, want the sidecar to deny it", caller, forged.method, forged.path, header, a.status, a.body)
+			for _, header := range harness.Hidings(inventory) {
+				a := s.InvokeFrom(from, inventory, forged.method, forged.path, forged.contentType, forged.body, header)
+				if a.Status == 200 || !strings.Contains(a.Body, "access control policy has denied access") {
+					t.Errorf("%s sends %s %s with %v: got %d %s, want the sidecar to deny it", caller, forged.method, forged.path, header, a.Status, a.Body)
 				}
 			}
 		}
 	}
 	// The service's own sidecar may do all.
-	if a := s.invokeFrom(inventory, inventory, "GET", "/inventory/item1", "", "", nil); a.status != 200 || !strings.Contains(a.body, "90") {
-		t.Errorf("the service's own sidecar reads the stock: got %d %s", a.status, a.body)
+	if a := s.InvokeFrom(inventory, inventory, "GET", "/inventory/item1", "", "", nil); a.Status != 200 || !strings.Contains(a.Body, "90") {
+		t.Errorf("the service's own sidecar reads the stock: got %d %s", a.Status, a.Body)
 	}
 }
 
@@ -721,25 +722,25 @@ func TestSidecarOnKubernetesPublishesUntilTheAppHasEnded(t *testing.T) {
 	t.Parallel()
 	k := newKubernetes(t)
 	c, err := k.decode()
-	must(t, err)
+	harness.Must(t, err)
 	i := slices.IndexFunc(c.deployments, func(d *appsv1.Deployment) bool { return d.Name == stack.Order.AppID })
 	block := c.deployments[i].Spec.Template.Annotations["dapr.io/block-shutdown-duration"]
-	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) {
-		if !isInventory(o) {
+	s := harness.Start(t, harness.Options{Each: func(o *stack.AppOptions) {
+		if !harness.IsInventory(o) {
 			o.SidecarArgs = append(o.SidecarArgs, "--log-level", "info", "--dapr-block-shutdown-duration", block)
 		}
 	}})
-	s.setStock("item1", 100)
+	s.SetStock("item1", 100)
 	ended := make(chan error, 1)
-	go func() { ended <- s.order.Sidecar.Stop(time.Minute) }()
-	waitFor(t, time.Minute, func() error {
-		if !strings.Contains(s.order.Sidecar.Log(), "Blocking graceful shutdown for "+block) {
+	go func() { ended <- s.Order.Sidecar.Stop(time.Minute) }()
+	harness.WaitFor(t, time.Minute, func() error {
+		if !strings.Contains(s.Order.Sidecar.Log(), "Blocking graceful shutdown for "+block) {
 			return errors.New("the sidecar does not know that it has to end")
 		}
 		return nil
 	})
-	s.place("order-1001", "item1", 10)
-	s.waitForStock("item1", 90)
-	s.order.Sidecar.Kill() // sooner than by itself
-	must(t, <-ended)
+	s.Place("order-1001", "item1", 10)
+	s.WaitForStock("item1", 90)
+	s.Order.Sidecar.Kill() // sooner than by itself
+	harness.Must(t, <-ended)
 }

@@ -9,26 +9,17 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
-
-const deadLetterTopic = "OrderPlaced-dead-letter"
-
-// deadLetters returns how many events the dead-letter topic has.
-func (s *system) deadLetters() int {
-	s.t.Helper()
-	n, err := s.Broker.Len(deadLetterTopic, "dead-letters")
-	must(s.t, err)
-	return n
-}
 
 // What can never be counted goes to the dead-letter topic, once each and at once,
 // and the orders between are counted.
 func promisePoison(t *testing.T, b stack.Backend) string {
 	is := is.New(t)
-	s := startSystem(t, systemOptions{backend: b, replicas: 2})
-	s.setStock("item1", 100)
-	must(t, s.sidecar(s.inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "broken", Value: "a dozen"}))
+	s := harness.Start(t, harness.Options{Backend: b, Replicas: 2})
+	s.SetStock("item1", 100)
+	harness.Must(t, s.Sidecar(s.Inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "broken", Value: "a dozen"}))
 
 	raw := map[string]string{daprhttp.MetadataRawPayload: "true"}
 	const asEvent = "application/cloudevents+json"
@@ -55,18 +46,18 @@ func promisePoison(t *testing.T, b stack.Backend) string {
 	}
 	var keeper *stack.App // who comes later
 	if b.Forgets {
-		keeper = s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced")
+		keeper = s.StartDeadLetters("serve", harness.DeadLetterTopic, "OrderPlaced")
 	}
 	good := 0
 	for name, m := range poison {
-		if err := s.sidecar(s.order).Publish(t.Context(), "pubsub", "OrderPlaced", m); err != nil {
+		if err := s.Sidecar(s.Order).Publish(t.Context(), "pubsub", "OrderPlaced", m); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		good++
-		s.place(fmt.Sprint("good-", good), "item1", 1)
-		s.waitForStock("item1", 100-good) // one by one: nothing is held up by what came before it
+		s.Place(fmt.Sprint("good-", good), "item1", 1)
+		s.WaitForStock("item1", 100-good) // one by one: nothing is held up by what came before it
 	}
-	s.drained("inventory-service")
+	s.Drained("inventory-service")
 	// Each becomes one dead letter. The service publishes it, and the sidecar by itself the
 	// one that is no JSON.
 	publishes, receivers := 1, 1
@@ -76,14 +67,14 @@ func promisePoison(t *testing.T, b stack.Backend) string {
 	if b.Forgets { // no consumer groups: each replica gets every event
 		receivers = 2
 	}
-	is.Equal(s.deadLetters(), receivers*(publishes*(len(poison)-1)+1))
+	is.Equal(s.DeadLetters(), receivers*(publishes*(len(poison)-1)+1))
 	if keeper == nil {
-		keeper = s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced")
+		keeper = s.StartDeadLetters("serve", harness.DeadLetterTopic, "OrderPlaced")
 	}
-	s.drainedOf(deadLetterTopic, "dead-letters")
-	letters := metrics(t, keeper.URL("/metrics"))["dead_letters"]
+	s.DrainedOf(harness.DeadLetterTopic, "dead-letters")
+	letters := harness.Metrics(t, keeper.URL("/metrics"))["dead_letters"]
 	is.Equal(letters, fmt.Sprint(len(poison)))
-	for _, app := range s.inventory {
+	for _, app := range s.Inventory {
 		is.True(!strings.Contains(app.Service.Log(), "an order, please")) // no event's body in a log
 		is.True(!strings.Contains(app.Service.Log(), "xxxx"))
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -23,17 +24,17 @@ import (
 // counts twice.
 func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{backend: stack.Backends[1]})
+	s := harness.Start(t, harness.Options{Backend: stack.Backends[1]})
 	database := s.State.(*stack.PostgreSQL)
 	_, err := database.Query(t.Context(), "alter database postgres set statement_timeout = '1s'") // for connections from now on
-	must(t, err)
+	harness.Must(t, err)
 
 	// An inventory service for whose search for a marker the table is locked, once.
-	o := project.App(stack.Inventory)
+	o := harness.Project.App(stack.Inventory)
 	o.DaprPort, err = stack.FreePort()
-	must(t, err)
+	harness.Must(t, err)
 	sidecar, err := url.Parse(fmt.Sprintf("http://127.0.0.1:%d", o.DaprPort))
-	must(t, err)
+	harness.Must(t, err)
 	forward := httputil.NewSingleHostReverseProxy(sidecar)
 	var armed atomic.Bool
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -60,14 +61,14 @@ func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 	}))
 	t.Cleanup(proxy.Close)
 	o.Env = []string{"DAPR_HTTP_ENDPOINT=" + proxy.URL}
-	app := s.start(o)
+	app := s.StartApp(o)
 
 	deliver := func(eventID string) string {
 		body := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"order-service","type":"OrderPlaced","data":{"orderId":"o","itemId":"item1","quantity":1}}`, eventID)
-		a := s.send("POST", app.URL("/orders"), body, http.Header{"Content-Type": {"application/cloudevents+json"}})
+		a := s.Send("POST", app.URL("/orders"), body, http.Header{"Content-Type": {"application/cloudevents+json"}})
 		var answer struct{ Status string }
-		if err := json.Unmarshal([]byte(a.body), &answer); err != nil {
-			t.Fatalf("POST /orders: %d %s", a.status, a.body)
+		if err := json.Unmarshal([]byte(a.Body), &answer); err != nil {
+			t.Fatalf("POST /orders: %d %s", a.Status, a.Body)
 		}
 		return answer.Status
 	}
@@ -81,31 +82,31 @@ func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 		t.Fatalf("the first event: %s", status)
 	}
 	placed := 1
-	waitFor(t, time.Minute, func() error {
+	harness.WaitFor(t, time.Minute, func() error {
 		placed++
 		if status := deliver(eventID(time.Now())); status != "SUCCESS" {
 			t.Fatalf("event %d: %s", placed, status)
 		}
-		v, err := s.sidecar(app).GetState(t.Context(), "statestore", "item1", daprhttp.GetStateOptions{})
+		v, err := s.Sidecar(app).GetState(t.Context(), "statestore", "item1", daprhttp.GetStateOptions{})
 		if err == nil && !bytes.Contains(v.Value, []byte(`"watermark"`)) {
 			err = fmt.Errorf("the record still has all IDs after %d events", placed)
 		}
 		return err
 	})
-	s.waitForStock("item1", -placed)
-	must(t, app.Service.Stop(20*time.Second))
-	must(t, app.StartService(t.Context())) // what it knows now is only what is stored
+	s.WaitForStock("item1", -placed)
+	harness.Must(t, app.Service.Stop(20*time.Second))
+	harness.Must(t, app.StartService(t.Context())) // what it knows now is only what is stored
 	// The sidecar's connection has the statement of a bulk read prepared.
-	_, err = s.sidecar(app).GetBulkState(t.Context(), "statestore", []string{"item1", "item2"}, daprhttp.GetBulkStateOptions{})
-	must(t, err)
+	_, err = s.Sidecar(app).GetBulkState(t.Context(), "statestore", []string{"item1", "item2"}, daprhttp.GetBulkStateOptions{})
+	harness.Must(t, err)
 	armed.Store(true)
-	waitFor(t, time.Minute, func() error {
+	harness.WaitFor(t, time.Minute, func() error {
 		if status := deliver(first); status != "SUCCESS" {
 			return fmt.Errorf("the first event, delivered again: %s", status)
 		}
 		return nil
 	})
-	s.waitForStock("item1", -placed)
+	s.WaitForStock("item1", -placed)
 	if armed.Load() {
 		t.Error("no marker was searched: the test has not shown what it should")
 	}

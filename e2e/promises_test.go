@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -108,7 +109,7 @@ func writePromises() error {
 	if err := os.WriteFile(*promisesFile, []byte(table), 0o644); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(filepath.Join(project.Root, "e2e", "README.md"))
+	text, err := os.ReadFile(filepath.Join(harness.Project.Root, "e2e", "README.md"))
 	if err != nil {
 		return err
 	}

@@ -21,34 +21,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
-
-// document returns a text of the project's.
-func document(t *testing.T, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(project.Root, name))
-	must(t, err)
-	return string(text)
-}
-
-// blocks returns what stands between ```language and ``` in a document, in order.
-func blocks(t *testing.T, name, language string) []string {
-	t.Helper()
-	var found []string
-	for _, match := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(document(t, name), -1) {
-		found = append(found, match[1])
-	}
-	return found
-}
-
-// linesOf returns the lines of a document's blocks of a language.
-func linesOf(t *testing.T, name, language string) []string {
-	t.Helper()
-	text := strings.Join(blocks(t, name, language), "")
-	text = regexp.MustCompile("`\n *").ReplaceAllString(text, "") // a back-tick goes on in the next line
-	return strings.Split(strings.TrimSpace(text), "\n")
-}
 
 // Pages with commands, beside the README.
 const (
@@ -60,16 +35,16 @@ const (
 // and compares the answers with those shown. Then it does so again, and then with the
 // commands for PowerShell: the answers repeat.
 func promiseWalkthrough(t *testing.T, b stack.Backend) string {
-	s := startSystem(t, systemOptions{backend: b})
+	s := harness.Start(t, harness.Options{Backend: b})
 	bash := func(line string) *exec.Cmd { return exec.CommandContext(t.Context(), "bash", "-c", line) }
 	var commands int
 	for range 2 {
-		commands = s.typeAll(linesOf(t, "README.md", "bash"), linesOf(t, "README.md", "json"), bash) +
-			s.typeAll(linesOf(t, oneOrder, "bash"), linesOf(t, oneOrder, "json"), bash)
+		commands = s.TypeAll(harness.LinesOf(t, "README.md", "bash"), harness.LinesOf(t, "README.md", "json"), bash) +
+			s.TypeAll(harness.LinesOf(t, oneOrder, "bash"), harness.LinesOf(t, oneOrder, "json"), bash)
 	}
-	s.typeAll(linesOf(t, windows, "powershell"), linesOf(t, windows, "json"), func(line string) *exec.Cmd {
+	s.TypeAll(harness.LinesOf(t, windows, "powershell"), harness.LinesOf(t, windows, "json"), func(line string) *exec.Cmd {
 		args, body, err := powerShell(line)
-		must(t, err)
+		harness.Must(t, err)
 		curl := exec.CommandContext(t.Context(), "curl", args...)
 		curl.Stdin = strings.NewReader(body)
 		return curl
@@ -120,82 +95,42 @@ func TestPowerShellThatIsNotUnderstood(t *testing.T) {
 		}
 	}
 	args, input, err := powerShell(`'{"a": 1}' | curl.exe -X POST http://localhost:1/x -H "A: b" -d "@-"`)
-	must(t, err)
+	harness.Must(t, err)
 	if diff := cmp.Diff([]string{"-sS", "-X", "POST", "http://localhost:1/x", "-H", "A: b", "-d", "@-"}, args); diff != "" || input != "{\"a\": 1}\r\n" {
 		t.Errorf("input %q, arguments (-want +got):\n%s", input, diff)
 	}
-}
-
-// typeAll runs commands of a page with the ports of this system, and compares the answers
-// with those shown, which are a line for each URL. It returns the number of commands.
-func (s *system) typeAll(commands, answers []string, parse func(line string) *exec.Cmd) int {
-	t := s.t
-	t.Helper()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Fatal("the walkthrough needs curl: install it with your system's package manager")
-	}
-	var ports []string // nothing else in a command is changed
-	for service, app := range map[stack.Service]*stack.App{stack.Order: s.order, stack.Inventory: s.inventory[0]} {
-		for readmes, ours := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {
-			ports = append(ports, fmt.Sprintf("localhost:%d/", readmes), fmt.Sprintf("localhost:%d/", ours))
-		}
-	}
-	if urls := strings.Count(strings.Join(commands, ""), "http://"); urls != len(answers) || urls == 0 {
-		t.Fatalf("%d URLs are asked, and %d answers shown", urls, len(answers))
-	}
-	for _, command := range commands {
-		urls := strings.Count(command, "http://")
-		want := strings.Join(answers[:urls], "\n")
-		answers = answers[urls:]
-		typed := func() error {
-			got, err := parse(strings.NewReplacer(ports...).Replace(command)).Output()
-			if err != nil {
-				t.Fatalf("%s: %v", command, err)
-			}
-			if diff := cmp.Diff(want, strings.TrimSpace(string(got))); diff != "" {
-				return fmt.Errorf("%s (-page +got):\n%s", command, diff)
-			}
-			return nil
-		}
-		if strings.Contains(command, "-d ") {
-			must(t, typed())
-		} else { // a query may be asked again until the event has come through
-			waitFor(t, time.Minute, typed)
-		}
-	}
-	return len(commands)
 }
 
 // The page about one order shows the subscriptions, an event as it arrives and a record.
 // They are so, but for what is another each time.
 func TestOneOrderShowsWhatIsSentAndStored(t *testing.T) {
 	t.Parallel()
-	shown := linesOf(t, oneOrder, "jsonc")
+	shown := harness.LinesOf(t, oneOrder, "jsonc")
 	if len(shown) != 3 {
 		t.Fatalf("the page shows %d JSON texts", len(shown))
 	}
-	s := startSystem(t, systemOptions{admit: "audit-service=OrderPlaced"})
+	s := harness.Start(t, harness.Options{Admit: "audit-service=OrderPlaced"})
 	arrived := make(chan string, 10)
-	s.serve("audit-service", subscribing(daprhttp.Subscription{Topic: "OrderPlaced"}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s.Serve("audit-service", harness.Subscribing(daprhttp.Subscription{Topic: "OrderPlaced"}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
 		}
 		arrived <- string(body)
 	})))
-	s.setStock("item1", 100)
-	s.place("order-1001", "item1", 10)
-	s.waitForStock("item1", 90)
+	s.SetStock("item1", 100)
+	s.Place("order-1001", "item1", 10)
+	s.WaitForStock("item1", 90)
 
 	const varies = `"(id|time|ids|by)":"[^"]+"`
 	read := func(text string) (v any) {
-		must(t, json.Unmarshal([]byte(regexp.MustCompile(varies).ReplaceAllString(text, `"$1":"…"`)), &v))
+		harness.Must(t, json.Unmarshal([]byte(regexp.MustCompile(varies).ReplaceAllString(text, `"$1":"…"`)), &v))
 		return v
 	}
 	for i, got := range []string{
-		s.invoke(s.inventory[0], "GET", "/dapr/subscribe", "", "").body,
+		s.Invoke(s.Inventory[0], "GET", "/dapr/subscribe", "", "").Body,
 		<-arrived,
-		s.send("GET", s.inventory[0].DaprURL("/v1.0/state/statestore/item1"), "", nil).body,
+		s.Send("GET", s.Inventory[0].DaprURL("/v1.0/state/statestore/item1"), "", nil).Body,
 	} {
 		if diff := cmp.Diff(read(shown[i]), read(got)); diff != "" {
 			t.Errorf("(-page +got):\n%s", diff)
@@ -208,7 +143,7 @@ func TestOneOrderShowsWhatIsSentAndStored(t *testing.T) {
 func TestReadmeServiceFromAnEditor(t *testing.T) {
 	t.Parallel()
 	waiting := make(chan struct{}, 1)
-	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) {
+	s := harness.Start(t, harness.Options{Each: func(o *stack.AppOptions) {
 		if o.Program == "" {
 			o.Output = func(_, line string) {
 				if strings.Contains(line, "This will block until the app is listening on that port") {
@@ -217,14 +152,14 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 			}
 		}
 	}})
-	must(t, s.inventory[0].Stop())
-	s.place("order-1001", "item1", 10) // waits for a subscriber
+	harness.Must(t, s.Inventory[0].Stop())
+	s.Place("order-1001", "item1", 10) // waits for a subscriber
 	// At level info it says that it waits.
 	sidecar := stack.AppOptions{ID: stack.Inventory.AppID, SidecarArgs: []string{"--log-level", "info"}}
 	for _, port := range []*int{&sidecar.Port, &sidecar.DaprPort} {
 		var err error
 		*port, err = stack.FreePort()
-		must(t, err)
+		harness.Must(t, err)
 	}
 	ready := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -239,13 +174,13 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 		t.Fatalf("the sidecar did not wait for its service: %v", err)
 	}
 	service, err := stack.Start(stack.Command{
-		Name: "inventory", Path: filepath.Join(project.Bin, "inventory"),
+		Name: "inventory", Path: filepath.Join(harness.Project.Bin, "inventory"),
 		Env: []string{fmt.Sprint("PORT=", sidecar.Port), fmt.Sprint("DAPR_HTTP_PORT=", sidecar.DaprPort)},
 	})
-	must(t, err)
+	harness.Must(t, err)
 	t.Cleanup(service.Kill)
-	must(t, <-ready)
-	waitFor(t, time.Minute, func() error {
+	harness.Must(t, <-ready)
+	harness.WaitFor(t, time.Minute, func() error {
 		if want := "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=-10"; !strings.Contains(service.Log(), want) {
 			return fmt.Errorf("the service has not said %q:\n%s", want, service.Log())
 		}
@@ -259,7 +194,7 @@ func TestLinks(t *testing.T) {
 	links := 0
 	line := regexp.MustCompile(`^L\d+$`)
 	for _, name := range documents(t) {
-		for _, match := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"`).FindAllStringSubmatch(document(t, name), -1) {
+		for _, match := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"`).FindAllStringSubmatch(harness.Document(t, name), -1) {
 			link := match[1] + match[2]
 			if strings.HasPrefix(link, "https://") {
 				continue
@@ -270,18 +205,18 @@ func TestLinks(t *testing.T) {
 			if file == "" {
 				target = name
 			}
-			if _, err := os.Stat(filepath.Join(project.Root, target)); err != nil {
+			if _, err := os.Stat(filepath.Join(harness.Project.Root, target)); err != nil {
 				t.Errorf("%s links to %s, which is not there", name, link)
 			} else if line.MatchString(anchor) {
 				continue // see below
-			} else if anchor != "" && !slices.Contains(anchors(document(t, target)), anchor) {
+			} else if anchor != "" && !slices.Contains(anchors(harness.Document(t, target)), anchor) {
 				t.Errorf("%s links to %s, and %s has no such heading", name, link, target)
 			}
 		}
 		// A link to a line has a part of the line as its text.
-		for _, match := range regexp.MustCompile("\\[`([^`]+)`\\]\\(([^)#\\s]+)#L(\\d+)\\)").FindAllStringSubmatch(document(t, name), -1) {
+		for _, match := range regexp.MustCompile("\\[`([^`]+)`\\]\\(([^)#\\s]+)#L(\\d+)\\)").FindAllStringSubmatch(harness.Document(t, name), -1) {
 			var have []string
-			for i, line := range strings.Split(document(t, path.Join(path.Dir(name), match[2])), "\n") {
+			for i, line := range strings.Split(harness.Document(t, path.Join(path.Dir(name), match[2])), "\n") {
 				if strings.Contains(line, match[1]) {
 					have = append(have, strconv.Itoa(i+1))
 				}

@@ -14,6 +14,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -25,47 +26,47 @@ func TestServiceInvocationIsSentOnce(t *testing.T) {
 	for name, call := range map[string]struct {
 		path, body string
 		line       string // of the service that has carried it out
-		to         func(*system) *stack.App
+		to         func(*harness.System) *stack.App
 	}{
-		"order":     {"/order", `{"orderId":"order-1","itemId":"item1","quantity":10}`, "Published OrderPlaced event.", func(s *system) *stack.App { return s.order }},
-		"inventory": {"/inventory/item2", `{"quantity":7}`, "Set inventory quantity.", func(s *system) *stack.App { return s.inventory[0] }},
+		"order":     {"/order", `{"orderId":"order-1","itemId":"item1","quantity":10}`, "Published OrderPlaced event.", func(s *harness.System) *stack.App { return s.Order }},
+		"inventory": {"/inventory/item2", `{"quantity":7}`, "Set inventory quantity.", func(s *harness.System) *stack.App { return s.Inventory[0] }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var link *stack.Link // from the sidecar to the service
-			s := startSystem(t, systemOptions{mesh: true, each: func(o *stack.AppOptions) {
+			s := harness.Start(t, harness.Options{Mesh: true, Each: func(o *stack.AppOptions) {
 				if filepath.Base(o.Program) != name {
 					return
 				}
 				o.Config = filepath.Join(filepath.Dir(o.Config), stack.Order.Config) // other apps may call it
 				var err error
 				o.Port, err = stack.FreePort()
-				must(t, err)
+				harness.Must(t, err)
 				link, err = stack.NewLink("127.0.0.1:" + strconv.Itoa(o.Port))
-				must(t, err)
+				harness.Must(t, err)
 				_, port, _ := strings.Cut(link.Addr(), ":")
 				o.SidecarArgs = append(o.SidecarArgs, "--app-port", port)
 			}})
 			t.Cleanup(func() { link.Close() })
-			to, caller := call.to(s), s.serve("caller", http.NewServeMux())
-			waitFor(t, time.Minute, func() error {
-				if a := s.invokeFrom(caller, to, "GET", "/healthz", "", "", nil); a.status != 200 {
-					return fmt.Errorf("the caller can't reach the app: %d %s", a.status, a.body)
+			to, caller := call.to(s), s.Serve("caller", http.NewServeMux())
+			harness.WaitFor(t, time.Minute, func() error {
+				if a := s.InvokeFrom(caller, to, "GET", "/healthz", "", "", nil); a.Status != 200 {
+					return fmt.Errorf("the caller can't reach the app: %d %s", a.Status, a.Body)
 				}
 				return nil
 			})
 
 			done := func() int { return strings.Count(to.Service.Log(), call.line) }
 			link.Set(stack.Weather{CutBack: true}) // the sidecar does not get the answer
-			answered := make(chan answer, 1)
+			answered := make(chan harness.Answer, 1)
 			go func() {
-				a, err := s.trySend("POST", caller.DaprURL("/v1.0/invoke/"+to.ID+"/method"+call.path), call.body, http.Header{"Content-Type": {plainJSON}})
+				a, err := s.TrySend("POST", caller.DaprURL("/v1.0/invoke/"+to.ID+"/method"+call.path), call.body, http.Header{"Content-Type": {harness.PlainJSON}})
 				if err != nil {
 					t.Error(err)
 				}
 				answered <- a
 			}()
-			waitFor(t, time.Minute, func() error {
+			harness.WaitFor(t, time.Minute, func() error {
 				if done() == 0 {
 					return errors.New("the service has not carried out the call")
 				}
@@ -73,14 +74,14 @@ func TestServiceInvocationIsSentOnce(t *testing.T) {
 			})
 			to.Sidecar.Kill()
 			link.Set(stack.Weather{})
-			must(t, to.StartSidecar(t.Context()))
+			harness.Must(t, to.StartSidecar(t.Context()))
 			a := <-answered
-			if n := done(); n != 1 || a.status != 500 {
-				t.Errorf("one call was carried out %d times and answered %d %s, want once and 500", n, a.status, a.body)
+			if n := done(); n != 1 || a.Status != 500 {
+				t.Errorf("one call was carried out %d times and answered %d %s, want once and 500", n, a.Status, a.Body)
 			}
 			if name == "order" {
-				s.drained(s.inventory[0].ID)
-				s.waitForStock("item1", -10)
+				s.Drained(s.Inventory[0].ID)
+				s.WaitForStock("item1", -10)
 			}
 		})
 	}
@@ -90,15 +91,15 @@ func TestServiceInvocationIsSentOnce(t *testing.T) {
 // without end.
 func TestResiliencyFilesOfAllBackends(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join(project.Root, "components", "*", "resiliency.yaml"))
-	must(t, err)
+	files, err := filepath.Glob(filepath.Join(harness.Project.Root, "components", "*", "resiliency.yaml"))
+	harness.Must(t, err)
 	files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "kubernetes") }) // beside one of the others
 	if len(files) != 6 {
 		t.Errorf("there are the files %v", files)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		must(t, err)
+		harness.Must(t, err)
 		var resiliency struct {
 			Spec struct {
 				Policies struct {
@@ -113,7 +114,7 @@ func TestResiliencyFilesOfAllBackends(t *testing.T) {
 				}
 			}
 		}
-		must(t, yaml.Unmarshal(text, &resiliency))
+		harness.Must(t, yaml.Unmarshal(text, &resiliency))
 		// A sidecar passes over the name of a policy that is not there.
 		check := func(target, policy string, want int) {
 			if p := resiliency.Spec.Policies.Retries[policy]; p.MaxRetries == nil || *p.MaxRetries != want || p.Policy != "constant" {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -34,7 +35,7 @@ func TestReadmeStartsTheSameServices(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{"README.md", windows} {
 		for _, s := range started {
-			if n := strings.Count(oneLine(document(t, page)), daprRun(s)); n != 1 {
+			if n := strings.Count(oneLine(harness.Document(t, page)), daprRun(s)); n != 1 {
 				t.Errorf("%s has %d times, not once:\n%s", page, n, daprRun(s))
 			}
 		}
@@ -52,7 +53,7 @@ func TestDocumentsStartSidecarsWithTheFilter(t *testing.T) {
 	t.Parallel()
 	commands := 0
 	for _, page := range documents(t) {
-		for _, command := range regexp.MustCompile(`(?m)^ *dapr run .*--resources-path.*$`).FindAllString(oneLine(document(t, page)), -1) {
+		for _, command := range regexp.MustCompile(`(?m)^ *dapr run .*--resources-path.*$`).FindAllString(oneLine(harness.Document(t, page)), -1) {
 			commands++
 			flags := projectFlags(stack.Inventory) // as every app that is not to be called
 			if strings.Contains(command, " --app-id "+stack.Order.AppID+" ") {
@@ -72,9 +73,9 @@ func TestDocumentsStartSidecarsWithTheFilter(t *testing.T) {
 // those of https://docs.dapr.io/developing-applications/local-development/multi-app-dapr-run/multi-app-template/.
 func TestRunFileStartsTheSameServices(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(project.Root, "components", "run")
+	dir := filepath.Join(harness.Project.Root, "components", "run")
 	text, err := os.ReadFile(filepath.Join(dir, "dapr.yaml"))
-	must(t, err)
+	harness.Must(t, err)
 	var file struct {
 		Version int
 		Common  struct {
@@ -91,7 +92,7 @@ func TestRunFileStartsTheSameServices(t *testing.T) {
 			Command        []string
 		}
 	}
-	must(t, yaml.UnmarshalStrict(text, &file))
+	harness.Must(t, yaml.UnmarshalStrict(text, &file))
 	if file.Version != 1 {
 		t.Errorf("the run file has version %d, want 1", file.Version)
 	}
@@ -107,7 +108,7 @@ func TestRunFileStartsTheSameServices(t *testing.T) {
 		got = append(got, []string{app.AppID, filepath.Join(dir, app.AppDirPath), strconv.Itoa(app.AppPort), strconv.Itoa(app.DaprHTTPPort), flags, strings.Join(app.Command, " ")})
 	}
 	for _, s := range started {
-		want = append(want, []string{s.AppID, filepath.Join(project.Root, s.Folder), strconv.Itoa(s.Port), strconv.Itoa(s.DaprPort), projectFlags(s), "go run ."})
+		want = append(want, []string{s.AppID, filepath.Join(harness.Project.Root, s.Folder), strconv.Itoa(s.Port), strconv.Itoa(s.DaprPort), projectFlags(s), "go run ."})
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the run file differs from what make run starts (-want +got):\n%s", diff)

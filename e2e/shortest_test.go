@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -32,15 +33,15 @@ func TestShortestVersion(t *testing.T) {
 	t.Run("works", func(t *testing.T) {
 		s := startKillable(t)
 		s.replaceBy(programs)
-		shown := linesOf(t, shortest, "text")
+		shown := harness.LinesOf(t, shortest, "text")
 		if len(shown) != 4 {
 			t.Fatalf("the page shows %d answers", len(shown))
 		}
 		answers := []string{"", shown[0], shown[1], "", shown[2], "", shown[3]} // the sidecar says nothing to a save or an event
-		s.typeAll(linesOf(t, shortest, "bash"), answers, func(line string) *exec.Cmd {
+		s.TypeAll(harness.LinesOf(t, shortest, "bash"), answers, func(line string) *exec.Cmd {
 			return exec.CommandContext(t.Context(), "bash", "-c", line)
 		})
-		said(t, s.inventory[0].Service, "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90\n")
+		harness.Said(t, s.Inventory[0].Service, "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90\n")
 	})
 	losses := []struct {
 		name string // in the page's table
@@ -66,7 +67,7 @@ func TestShortestVersion(t *testing.T) {
 			if applied == accepted || applied > accepted != loss.more {
 				t.Errorf("the shortest version applied %d of %d orders: the page says otherwise", applied, accepted)
 			}
-			if !strings.Contains(document(t, shortest), "| "+loss.name+" |") {
+			if !strings.Contains(harness.Document(t, shortest), "| "+loss.name+" |") {
 				t.Error("the page does not have this")
 			}
 		})
@@ -77,12 +78,12 @@ func TestShortestVersion(t *testing.T) {
 // README shows parts of them, with "// …" for the lines between.
 func shortestPrograms(t *testing.T) (sources []string) {
 	t.Helper()
-	sources = blocks(t, shortest, "go")
+	sources = harness.Blocks(t, shortest, "go")
 	if len(sources) != 2 {
 		t.Fatalf("%s has %d Go programs, want 2", shortest, len(sources))
 	}
 	withoutTabs := func(text string) string { return regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(text, "") }
-	parts := strings.Split(withoutTabs(strings.Join(blocks(t, "README.md", "go"), "// …\n")), "// …\n")
+	parts := strings.Split(withoutTabs(strings.Join(harness.Blocks(t, "README.md", "go"), "// …\n")), "// …\n")
 	if len(parts) < 4 {
 		t.Errorf("the README shows only %d parts of the programs", len(parts))
 	}
@@ -97,7 +98,7 @@ func shortestPrograms(t *testing.T) (sources []string) {
 // A killable is a system whose inventory service, or the program in its place, can be killed
 // as soon as it has saved.
 type killable struct {
-	*system
+	*harness.System
 	toSidecar *httptest.Server // between the program and its sidecar
 	armed     atomic.Bool
 	killed    chan struct{}
@@ -108,53 +109,53 @@ func startKillable(t *testing.T) *killable {
 	t.Helper()
 	c := &killable{killed: make(chan struct{})}
 	daprPort, err := stack.FreePort()
-	must(t, err)
+	harness.Must(t, err)
 	sidecar, err := url.Parse(fmt.Sprint("http://127.0.0.1:", daprPort))
-	must(t, err)
+	harness.Must(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(sidecar)
 	proxy.ModifyResponse = func(answer *http.Response) error {
 		saved := answer.Request.Method == "POST" && answer.StatusCode == http.StatusNoContent
 		if !saved || !c.armed.CompareAndSwap(true, false) {
 			return nil
 		}
-		c.inventory[0].Service.Kill()
+		c.Inventory[0].Service.Kill()
 		close(c.killed)
 		return errors.New("there is no program left to answer")
 	}
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	c.toSidecar = httptest.NewServer(proxy)
 	t.Cleanup(c.toSidecar.Close)
-	c.system = startSystem(t, systemOptions{each: func(o *stack.AppOptions) {
-		if isInventory(o) {
+	c.System = harness.Start(t, harness.Options{Each: func(o *stack.AppOptions) {
+		if harness.IsInventory(o) {
 			o.DaprPort, o.Env = daprPort, append(o.Env, "DAPR_HTTP_ENDPOINT="+c.toSidecar.URL)
 		}
 	}})
-	c.restart = func() { must(t, c.inventory[0].StartService(t.Context())) }
+	c.restart = func() { harness.Must(t, c.Inventory[0].StartService(t.Context())) }
 	return c
 }
 
 // replaceBy puts programs in the place of the services, with sidecars of their own.
 func (c *killable) replaceBy(sources []string) {
-	c.t.Helper()
+	c.T.Helper()
 	replace := func(app *stack.App, s stack.Service, source, sidecar string) (program string, with *stack.App) {
-		must(c.t, app.Stop())
-		program = buildAlone(c.t, strings.NewReplacer(
+		harness.Must(c.T, app.Stop())
+		program = buildAlone(c.T, strings.NewReplacer(
 			fmt.Sprintf("http://localhost:%d/", s.DaprPort), sidecar+"/",
 			fmt.Sprintf("localhost:%d", s.Port), fmt.Sprint("localhost:", app.Port),
 		).Replace(source))
-		return program, c.startGuest(guest{appID: app.ID, port: app.Port, daprPort: app.DaprPort}, "", program)
+		return program, c.StartGuest(harness.Guest{AppID: app.ID, Port: app.Port, DaprPort: app.DaprPort}, "", program)
 	}
-	_, c.order = replace(c.order, stack.Order, sources[0], c.order.DaprURL(""))
-	program, inventory := replace(c.inventory[0], stack.Inventory, sources[1], c.toSidecar.URL)
-	c.inventory[0] = inventory
-	c.restart = func() { inventory.Service = startProgram(c.t, inventory.ID, "", program) }
+	_, c.Order = replace(c.Order, stack.Order, sources[0], c.Order.DaprURL(""))
+	program, inventory := replace(c.Inventory[0], stack.Inventory, sources[1], c.toSidecar.URL)
+	c.Inventory[0] = inventory
+	c.restart = func() { inventory.Service = harness.StartProgram(c.T, inventory.ID, "", program) }
 }
 
 // buildAlone builds a program from one file, outside any module.
 func buildAlone(t *testing.T, source string) (program string) {
 	t.Helper()
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644))
+	harness.Must(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644))
 	build := exec.CommandContext(t.Context(), "sh", "-ec", `test -z "$(gofmt -l .)" && go vet main.go && go build -o program main.go`)
 	build.Dir = dir
 	build.Env = append(os.Environ(), "GOWORK=off", "GOPROXY=off")
@@ -166,36 +167,36 @@ func buildAlone(t *testing.T, source string) (program string) {
 
 // stocked puts pieces of item1 into stock, through the state API.
 func (c *killable) stocked(pieces int) {
-	c.t.Helper()
-	must(c.t, c.sidecar(c.inventory[0]).SaveState(c.t.Context(), "statestore", daprhttp.StateItem{Key: "item1", Value: pieces}))
+	c.T.Helper()
+	harness.Must(c.T, c.Sidecar(c.Inventory[0]).SaveState(c.T.Context(), "statestore", daprhttp.StateItem{Key: "item1", Value: pieces}))
 }
 
 // left returns the pieces of item1 that are in stock when every event was handled. The
 // services keep more than a number.
 func (c *killable) left() (pieces int) {
-	c.t.Helper()
-	c.drained(c.inventory[0].ID)
-	v, err := c.sidecar(c.inventory[0]).GetState(c.t.Context(), "statestore", "item1", daprhttp.GetStateOptions{})
-	must(c.t, err)
+	c.T.Helper()
+	c.Drained(c.Inventory[0].ID)
+	v, err := c.Sidecar(c.Inventory[0]).GetState(c.T.Context(), "statestore", "item1", daprhttp.GetStateOptions{})
+	harness.Must(c.T, err)
 	var record struct{ Value int }
 	if json.Unmarshal(v.Value, &record) == nil {
 		return record.Value
 	}
-	must(c.t, json.Unmarshal(v.Value, &pieces))
+	harness.Must(c.T, json.Unmarshal(v.Value, &pieces))
 	return pieces
 }
 
 func (c *killable) manyAtOnce() (applied, accepted int) {
 	const orders = 1000
 	c.stocked(orders)
-	inParallel(orders, 16, func(i int) { c.place(fmt.Sprint("order-", i), "item1", 1) })
+	harness.InParallel(orders, 16, func(i int) { c.Place(fmt.Sprint("order-", i), "item1", 1) })
 	return orders - c.left(), orders
 }
 
 func (c *killable) deliveredTwice() (applied, accepted int) {
 	c.stocked(10)
 	for range 2 { // not at the same time, which would show the first loss
-		c.publish(c.order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"orderId":"order-1001","itemId":"item1","quantity":1}`), ID: "the same event"})
+		c.Publish(c.Order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"orderId":"order-1001","itemId":"item1","quantity":1}`), ID: "the same event"})
 		applied = 10 - c.left()
 	}
 	return applied, 1
@@ -204,11 +205,11 @@ func (c *killable) deliveredTwice() (applied, accepted int) {
 func (c *killable) killedAfterSave() (applied, accepted int) {
 	c.stocked(10)
 	c.armed.Store(true)
-	c.place("order-1001", "item1", 1)
+	c.Place("order-1001", "item1", 1)
 	select {
 	case <-c.killed:
 	case <-time.After(time.Minute):
-		c.t.Fatal("the program has not saved")
+		c.T.Fatal("the program has not saved")
 	}
 	c.restart()
 	return 10 - c.left(), 1

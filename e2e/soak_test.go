@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -32,15 +33,15 @@ var (
 // catalogue of items that are ordered in turn. Each other order is for an item of its own,
 // so that none lost can hide one doubled.
 func TestSoak(t *testing.T) {
-	needsOwnRedis(t)
+	harness.NeedsOwnRedis(t)
 	t.Logf("seed %d, for %v", *soakSeed, *soakFor)
 	random := rand.New(rand.NewPCG(*soakSeed, 0))
-	logs, err := os.Create(filepath.Join(project.Root, ".run", "soak.log"))
-	must(t, err)
+	logs, err := os.Create(filepath.Join(harness.Project.Root, ".run", "soak.log"))
+	harness.Must(t, err)
 	defer logs.Close()
-	s := startSystem(t, systemOptions{replicas: 3, separateState: true, network: true, logs: logs})
-	deadLetters := s.startDeadLetters("serve", deadLetterTopic, "OrderPlaced")
-	l := s.startLoad("hot", 50, func(n int64) string {
+	s := harness.Start(t, harness.Options{Replicas: 3, SeparateState: true, Network: true, Logs: logs})
+	deadLetters := s.StartDeadLetters("serve", harness.DeadLetterTopic, "OrderPlaced")
+	l := s.StartLoad("hot", 50, func(n int64) string {
 		switch n % 4 {
 		case 0:
 			return fmt.Sprint("own-", n)
@@ -49,13 +50,13 @@ func TestSoak(t *testing.T) {
 		}
 		return "hot"
 	})
-	actors := s.startActors(l)
+	actors := startActors(s, l)
 
-	faults := s.soakFaults(t, random)
+	faults := soakFaults(s, t, random)
 	faults["dead letters killed"] = func() {
 		deadLetters.Service.Kill()
 		time.Sleep(time.Second) // the fault itself
-		must(t, deadLetters.StartService(t.Context()))
+		harness.Must(t, deadLetters.StartService(t.Context()))
 	}
 	names := slices.Sorted(maps.Keys(faults))
 	happened := make(map[string]int)
@@ -67,32 +68,32 @@ func TestSoak(t *testing.T) {
 		time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
 	}
 
-	close(l.stopping)
-	l.workers.Wait()
+	close(l.Stopping)
+	l.Workers.Wait()
 	actors.workers.Wait()
-	for topic, app := range map[string]string{"OrderPlaced": "inventory-service", "OrderPlaced-retry": "inventory-service", deadLetterTopic: "dead-letters"} {
-		waitFor(t, 5*time.Minute, func() error { return s.Broker.Drained(topic, app) })
+	for topic, app := range map[string]string{"OrderPlaced": "inventory-service", "OrderPlaced-retry": "inventory-service", harness.DeadLetterTopic: "dead-letters"} {
+		harness.WaitFor(t, 5*time.Minute, func() error { return s.Broker.Drained(topic, app) })
 	}
-	counted, lost, doubled := s.audit(t, l)
-	letters := metrics(t, deadLetters.URL("/metrics"))["dead_letters"]
+	counted, lost, doubled := audit(s, t, l)
+	letters := harness.Metrics(t, deadLetters.URL("/metrics"))["dead_letters"]
 	if letters != fmt.Sprint(actors.poison.Load()) {
 		t.Errorf("there are %s dead letters of %d poison events", letters, actors.poison.Load())
 	}
 	if n := actors.forged.Load(); n > 0 {
 		t.Errorf("%d requests of the stranger were carried out", n)
 	}
-	orderID, latest := l.latest()
+	orderID, latest := l.Latest()
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "orders accepted\t%d\n", l.numAccepted())
+	fmt.Fprintf(w, "orders accepted\t%d\n", l.NumAccepted())
 	fmt.Fprintf(w, "orders counted\t%d\n", counted)
 	fmt.Fprintf(w, "lost\t%d\n", lost)
 	fmt.Fprintf(w, "doubled\t%d\n", doubled)
 	fmt.Fprintf(w, "poison events, and dead letters kept\t%d, %s\n", actors.poison.Load(), letters)
 	fmt.Fprintf(w, "a stranger's forgeries that were answered, and carried out\t%d, %d\n", actors.tried.Load(), actors.forged.Load())
-	fmt.Fprintf(w, "times an order was moved to the retry topic\t%d\n", s.moved.Load())
-	fmt.Fprintf(w, "requests refused or unanswered, and sent again\t%d\n", l.refused.Load())
-	fmt.Fprintf(w, "deliveries\t%d\n", s.deliveries.Load())
+	fmt.Fprintf(w, "times an order was moved to the retry topic\t%d\n", s.Moved.Load())
+	fmt.Fprintf(w, "requests refused or unanswered, and sent again\t%d\n", l.Refused.Load())
+	fmt.Fprintf(w, "deliveries\t%d\n", s.Deliveries.Load())
 	fmt.Fprintf(w, "longest time from accepted to counted\t%v\t(%s)\n", latest.Round(10*time.Millisecond), orderID)
 	for _, name := range names {
 		fmt.Fprintf(w, "%s\t%d\n", name, happened[name])
@@ -114,14 +115,14 @@ type actors struct {
 
 // startActors starts somebody who publishes what can't be counted, and a stranger in
 // the mesh who forges deliveries and hides its name. They stop with the load.
-func (s *system) startActors(l *load) *actors {
+func startActors(s *harness.System, l *harness.Load) *actors {
 	a := &actors{}
-	stranger := s.serve("stranger", http.NewServeMux())
+	stranger := s.Serve("stranger", http.NewServeMux())
 	every := func(d time.Duration, do func(n int)) {
 		a.workers.Go(func() {
 			for n := 0; ; n++ {
 				select {
-				case <-l.stopping:
+				case <-l.Stopping:
 					return
 				case <-time.After(d):
 					do(n)
@@ -134,7 +135,7 @@ func (s *system) startActors(l *load) *actors {
 			Data: fmt.Appendf(nil, `{"orderId":"poison-%d","itemId":"hot","quantity":"many"}`, n),
 			ID:   fmt.Sprint("poison-", n),
 		}
-		for s.sidecar(s.order).Publish(s.t.Context(), "pubsub", "OrderPlaced", m) != nil {
+		for s.Sidecar(s.Order).Publish(s.T.Context(), "pubsub", "OrderPlaced", m) != nil {
 			time.Sleep(50 * time.Millisecond)
 		}
 		a.poison.Add(1)
@@ -144,13 +145,13 @@ func (s *system) startActors(l *load) *actors {
 		if n%2 == 0 {
 			path, body = "/inventory/hot", `{"quantity":1}`
 		}
-		hiding := hidings(s.inventory[0])
-		answer, err := s.trySend("POST", stranger.DaprURL("/v1.0/invoke/inventory-service/method"+path), body, hiding[n/2%len(hiding)])
+		hiding := harness.Hidings(s.Inventory[0])
+		answer, err := s.TrySend("POST", stranger.DaprURL("/v1.0/invoke/inventory-service/method"+path), body, hiding[n/2%len(hiding)])
 		switch {
-		case err == nil && answer.status == http.StatusOK:
+		case err == nil && answer.Status == http.StatusOK:
 			a.forged.Add(1)
 			a.tried.Add(1)
-		case err == nil && answer.status == http.StatusForbidden:
+		case err == nil && answer.Status == http.StatusForbidden:
 			a.tried.Add(1)
 		}
 	})
@@ -159,81 +160,81 @@ func (s *system) startActors(l *load) *actors {
 
 // soakFaults returns what may go wrong, by name. Each fault is over when its
 // function returns.
-func (s *system) soakFaults(t *testing.T, random *rand.Rand) map[string]func() {
+func soakFaults(s *harness.System, t *testing.T, random *rand.Rand) map[string]func() {
 	pause := func(most time.Duration) { time.Sleep(time.Duration(random.Int64N(int64(most)))) }
-	replica := func() *stack.App { return s.inventory[random.IntN(len(s.inventory))] }
+	replica := func() *stack.App { return s.Inventory[random.IntN(len(s.Inventory))] }
 	killService := func(a *stack.App) {
 		a.Service.Kill()
 		pause(3 * time.Second)
-		must(t, a.StartService(t.Context()))
+		harness.Must(t, a.StartService(t.Context()))
 	}
 	killSidecar := func(a *stack.App) {
 		a.Sidecar.Kill()
 		pause(3 * time.Second)
-		must(t, a.StartSidecar(t.Context()))
+		harness.Must(t, a.StartSidecar(t.Context()))
 	}
 	killServer := func(r stack.Server) {
 		r.Kill()
 		pause(8 * time.Second)
-		must(t, r.Restart(t.Context()))
+		harness.Must(t, r.Restart(t.Context()))
 	}
 	freeze := func(p *stack.Process, most time.Duration) {
-		must(t, p.Freeze())
+		harness.Must(t, p.Freeze())
 		pause(most)
-		must(t, p.Thaw())
+		harness.Must(t, p.Thaw())
 	}
 	storm := func(w stack.Weather, most time.Duration, links ...*stack.Link) {
-		rage(w, time.Duration(random.Int64N(int64(most))), links...)
+		harness.Rage(w, time.Duration(random.Int64N(int64(most))), links...)
 	}
 	return map[string]func(){
-		"network: broker cut off":                func() { storm(stack.Cut, 10*time.Second, s.brokerLinks()...) },
-		"network: state store cut off":           func() { storm(stack.Cut, 10*time.Second, s.stateLinks()...) },
-		"network: nothing gets to the broker":    func() { storm(stack.Weather{CutThere: true}, 10*time.Second, s.brokerLinks()...) },
-		"network: nothing comes from the store":  func() { storm(stack.Weather{CutBack: true}, 10*time.Second, s.stateLinks()...) },
-		"network: a replica without its store":   func() { storm(stack.Cut, 20*time.Second, s.linksOf(replica()).state) },
-		"network: a replica without its broker":  func() { storm(stack.Cut, 20*time.Second, s.linksOf(replica()).broker) },
-		"network: a replica without its sidecar": func() { l := s.linksOf(replica()); storm(stack.Cut, 20*time.Second, l.service, l.sidecar) },
-		"network: 30 % of all packets lost":      func() { storm(stack.Weather{Loss: 0.3}, 10*time.Second, s.allLinks()...) },
-		"network: all answers 2 s late":          func() { storm(stack.Weather{Delay: 2 * time.Second}, 10*time.Second, s.allLinks()...) },
+		"network: broker cut off":                func() { storm(stack.Cut, 10*time.Second, s.BrokerLinks()...) },
+		"network: state store cut off":           func() { storm(stack.Cut, 10*time.Second, s.StateLinks()...) },
+		"network: nothing gets to the broker":    func() { storm(stack.Weather{CutThere: true}, 10*time.Second, s.BrokerLinks()...) },
+		"network: nothing comes from the store":  func() { storm(stack.Weather{CutBack: true}, 10*time.Second, s.StateLinks()...) },
+		"network: a replica without its store":   func() { storm(stack.Cut, 20*time.Second, s.LinksOf(replica()).State) },
+		"network: a replica without its broker":  func() { storm(stack.Cut, 20*time.Second, s.LinksOf(replica()).Broker) },
+		"network: a replica without its sidecar": func() { l := s.LinksOf(replica()); storm(stack.Cut, 20*time.Second, l.Service, l.Sidecar) },
+		"network: 30 % of all packets lost":      func() { storm(stack.Weather{Loss: 0.3}, 10*time.Second, s.AllLinks()...) },
+		"network: all answers 2 s late":          func() { storm(stack.Weather{Delay: 2 * time.Second}, 10*time.Second, s.AllLinks()...) },
 		"inventory service killed":               func() { killService(replica()) },
 		"inventory service frozen":               func() { freeze(replica().Service, 8*time.Second) },
 		"inventory sidecar killed":               func() { killSidecar(replica()) },
 		"inventory sidecar frozen":               func() { freeze(replica().Sidecar, 25*time.Second) },
-		"inventory replica killed":               func() { a := replica(); a.Sidecar.Kill(); killService(a); must(t, a.StartSidecar(t.Context())) },
+		"inventory replica killed":               func() { a := replica(); a.Sidecar.Kill(); killService(a); harness.Must(t, a.StartSidecar(t.Context())) },
 		"inventory replica restarted": func() {
 			a := replica()
-			must(t, a.Stop())
-			must(t, a.StartService(t.Context()))
-			must(t, a.StartSidecar(t.Context()))
+			harness.Must(t, a.Stop())
+			harness.Must(t, a.StartService(t.Context()))
+			harness.Must(t, a.StartSidecar(t.Context()))
 		},
-		"order service killed":          func() { killService(s.order) },
-		"order sidecar killed":          func() { killSidecar(s.order) },
+		"order service killed":          func() { killService(s.Order) },
+		"order sidecar killed":          func() { killSidecar(s.Order) },
 		"state store killed":            func() { killServer(s.State) },
-		"hot item refused by the store": func() { accept := refuse(t, s.State, "hot"); pause(15 * time.Second); accept() },
+		"hot item refused by the store": func() { accept := harness.Refuse(t, s.State, "hot"); pause(15 * time.Second); accept() },
 		"state store frozen":            func() { freeze(s.State.(*stack.Redis).Process, 8*time.Second) },
 		"broker killed":                 func() { killServer(s.Broker) },
-		"broker frozen":                 func() { freeze(s.redis().Process, 8*time.Second) },
-		"broker and state store killed": func() { s.State.Kill(); killServer(s.Broker); must(t, s.State.Restart(t.Context())) },
+		"broker frozen":                 func() { freeze(s.Redis().Process, 8*time.Second) },
+		"broker and state store killed": func() { s.State.Kill(); killServer(s.Broker); harness.Must(t, s.State.Restart(t.Context())) },
 	}
 }
 
 // audit compares the stock of every item with the orders that were accepted.
-func (s *system) audit(t *testing.T, l *load) (counted, lost, doubled int) {
-	ordered := map[string]int{l.itemID: 0}
-	for orderID := range l.accepted {
+func audit(s *harness.System, t *testing.T, l *harness.Load) (counted, lost, doubled int) {
+	ordered := map[string]int{l.ItemID: 0}
+	for orderID := range l.Accepted {
 		ordered[orderID[:strings.LastIndex(orderID, "-")]]++ // before it is the item
 	}
 	items := slices.Collect(maps.Keys(ordered))
 	var mu sync.Mutex
-	inParallel(len(items), 8, func(i int) {
+	harness.InParallel(len(items), 8, func(i int) {
 		item := items[i]
-		stock, err := s.stock(item)
+		stock, err := s.Stock(item)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		if item == l.itemID {
-			stock -= l.stock
+		if item == l.ItemID {
+			stock -= l.Stock
 		}
 		mu.Lock()
 		defer mu.Unlock()

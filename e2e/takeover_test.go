@@ -3,6 +3,8 @@ package e2e
 import (
 	"testing"
 	"time"
+
+	"example.com/dapr-orders/e2e/harness"
 )
 
 // What a stopped sidecar had fetched, other sidecars deliver soon. Each of three sidecars
@@ -14,18 +16,18 @@ func TestOthersTakeOverFromStoppedSidecars(t *testing.T) {
 	if *promisesFile != "" {
 		rounds, perSecond = 4, 1000
 	}
-	s := startSystem(t, systemOptions{replicas: 3})
-	l := s.startLoad("item1", perSecond, nil)
-	l.goesOn(t, 50)
+	s := harness.Start(t, harness.Options{Replicas: 3})
+	l := s.StartLoad("item1", perSecond, nil)
+	l.GoesOn(t, 50)
 	for range rounds {
-		for _, app := range s.inventory {
-			must(t, app.Sidecar.Stop(20*time.Second))
-			must(t, app.StartSidecar(t.Context()))
-			l.goesOn(t, 20)
+		for _, app := range s.Inventory {
+			harness.Must(t, app.Sidecar.Stop(20*time.Second))
+			harness.Must(t, app.StartSidecar(t.Context()))
+			l.GoesOn(t, 20)
 		}
 	}
 	ended := time.Now()
-	figures := l.endsExact(t)
+	figures := l.EndsExact(t)
 	took := time.Since(ended)
 	t.Logf("%s, the last %v after the load had ended", figures, took.Round(100*time.Millisecond))
 	if took > 45*time.Second {

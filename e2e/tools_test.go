@@ -12,13 +12,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
+
+	"example.com/dapr-orders/e2e/harness"
 )
 
 // readJSON reads a file of the project's. JSON with comments, which some editors take, and
 // fields that v does not have are errors.
 func readJSON(t *testing.T, name string, v any) {
 	t.Helper()
-	d := json.NewDecoder(strings.NewReader(document(t, name)))
+	d := json.NewDecoder(strings.NewReader(harness.Document(t, name)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		t.Fatalf("%s: %v", name, err)
@@ -93,18 +95,18 @@ func TestEditorStartsTheSameServices(t *testing.T) {
 // settings that these ask for, and every file that it mounts is there.
 func TestComposeServersAreWhereComponentsLook(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(project.Root, "components")
+	dir := filepath.Join(harness.Project.Root, "components")
 	var file struct {
 		Services map[string]struct{ Ports, Volumes []string }
 		Configs  map[string]struct{ Content string }
 	}
-	must(t, yaml.Unmarshal([]byte(document(t, "components/compose.yaml")), &file))
+	harness.Must(t, yaml.Unmarshal([]byte(harness.Document(t, "components/compose.yaml")), &file))
 	for service, look := range map[string]struct{ component, address, port string }{
 		"rabbitmq":  {"rabbitmq-postgres/pubsub.yaml", "localhost:5672", "5672"},
 		"mosquitto": {"mqtt-postgres/pubsub.yaml", "localhost:1883", "1883"},
 		"postgres":  {"rabbitmq-postgres/statestore.yaml", "host=localhost port=5432", "5432"},
 	} {
-		if !strings.Contains(document(t, "components/"+look.component), look.address) {
+		if !strings.Contains(harness.Document(t, "components/"+look.component), look.address) {
 			t.Errorf("%s does not look at %s", look.component, look.address)
 		}
 		if want := []string{fmt.Sprintf("127.0.0.1:%s:%[1]s", look.port)}; !slices.Equal(file.Services[service].Ports, want) {
@@ -121,7 +123,7 @@ func TestComposeServersAreWhereComponentsLook(t *testing.T) {
 
 	// The settings stand in a comment, each on a line of its own behind "#" and a tab.
 	settings := 0
-	for line := range strings.Lines(document(t, "components/mqtt-postgres/pubsub.yaml")) {
+	for line := range strings.Lines(harness.Document(t, "components/mqtt-postgres/pubsub.yaml")) {
 		if setting, found := strings.CutPrefix(line, "#\t"); found {
 			settings++
 			if !strings.Contains(file.Configs["mosquitto"].Content, setting) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -33,20 +34,20 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 	}))
 	defer zipkin.Close()
 	configs := t.TempDir()
-	must(t, stack.WriteConfigs(project.Root, configs, stack.Extras{Collector: zipkin.URL}))
+	harness.Must(t, stack.WriteConfigs(harness.Project.Root, configs, stack.Extras{Collector: zipkin.URL}))
 
-	s := startSystem(t, systemOptions{each: func(o *stack.AppOptions) {
+	s := harness.Start(t, harness.Options{Each: func(o *stack.AppOptions) {
 		o.Config, o.SidecarEnv = filepath.Join(configs, filepath.Base(o.Config)), append(o.SidecarEnv, stack.SpansSoon)
 	}})
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	order := `{"orderId":"order-1001","itemId":"item1","quantity":10}`
-	a := s.send("POST", s.order.DaprURL("/v1.0/invoke/order-service/method/order"), order, http.Header{
+	a := s.Send("POST", s.Order.DaprURL("/v1.0/invoke/order-service/method/order"), order, http.Header{
 		"Traceparent": {"00-" + trace + "-b7ad6b7169203331-01"},
 	})
-	if a.status != 200 {
-		t.Fatalf("POST /order: got %d %s", a.status, a.body)
+	if a.Status != 200 {
+		t.Fatalf("POST /order: got %d %s", a.Status, a.Body)
 	}
-	s.waitForStock("item1", -10)
+	s.WaitForStock("item1", -10)
 
 	steps := []string{ // service and a part of the span's name
 		"order-service", "order", // the request
@@ -54,7 +55,7 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 		"inventory-service", "pubsub/orderplaced", // the delivery
 		"inventory-service", "state", // the record, read and written
 	}
-	waitFor(t, time.Minute, func() error {
+	harness.WaitFor(t, time.Minute, func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		var seen []string

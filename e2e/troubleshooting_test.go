@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -22,12 +23,12 @@ func TestTroubleshooting(t *testing.T) {
 	const page = "components/troubleshooting.md"
 	const order = `{"orderId":"order-1001","itemId":"item1","quantity":10}`
 	// placeOrder returns what the order service answers.
-	placeOrder := func(s *system, app *stack.App) string {
-		return s.send("POST", app.URL("/order"), order, nil).body
+	placeOrder := func(s *harness.System, app *stack.App) string {
+		return s.Send("POST", app.URL("/order"), order, nil).Body
 	}
 	// refuses returns why the sidecar of an app does not start.
 	refuses := func(appID, resources string) string {
-		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: appID, Daprd: project.Daprd, Resources: resources})
+		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: appID, Daprd: harness.Project.Daprd, Resources: resources})
 		return fmt.Sprint(err)
 	}
 	for _, mistake := range []struct {
@@ -36,75 +37,75 @@ func TestTroubleshooting(t *testing.T) {
 	}{
 		{"error connecting to redis at localhost:6379", func(t *testing.T) string {
 			port, err := stack.FreePort()
-			must(t, err)
+			harness.Must(t, err)
 			nobody := stack.RedisAt("localhost:"+strconv.Itoa(port), 0)
 			resources := t.TempDir()
-			must(t, stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), resources, nobody, nobody))
+			harness.Must(t, stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), resources, nobody, nobody))
 			return strings.ReplaceAll(refuses("order-service", resources), strconv.Itoa(port), "6379")
 		}},
 		{"failed to add target ../componentz: no such file or directory", func(t *testing.T) string {
 			return refuses("order-service", "../componentz")
 		}},
 		{"error loading configuration: stat ../components/confg.yaml: no such file or directory", func(t *testing.T) string {
-			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: project.Daprd, Resources: onlyFilter(t), Config: "../components/confg.yaml"})
+			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: harness.Project.Daprd, Resources: onlyFilter(t), Config: "../components/confg.yaml"})
 			return fmt.Sprint(err)
 		}},
 		{"open ../components/answered.wasm: no such file or directory", func(t *testing.T) string {
-			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: project.Daprd, Resources: onlyFilter(t), Dir: t.TempDir()})
+			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: harness.Project.Daprd, Resources: onlyFilter(t), Dir: t.TempDir()})
 			return fmt.Sprint(err)
 		}},
 		{"HTTP middleware middleware.http.wasm/v1 has not been registered", func(t *testing.T) string {
 			// Here the sidecar has the middleware. Of one that was built without, with the tag
 			// stablecomponents alone, this is what was seen: the same for a type that is misspelt.
 			resources := onlyFilter(t)
-			edit(t, filepath.Join(resources, stack.FilterFile), "middleware.http.wasm", "middleware.http.wasn")
+			harness.Edit(t, filepath.Join(resources, stack.FilterFile), "middleware.http.wasm", "middleware.http.wasn")
 			return strings.ReplaceAll(refuses("order-service", resources), "middleware.http.wasn", "middleware.http.wasm")
 		}},
 		{"listen tcp 127.0.0.1:5002: bind: address already in use (set PORT to another port, or stop the program that has this one)", func(t *testing.T) string {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			must(t, err)
+			harness.Must(t, err)
 			defer ln.Close()
 			port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
-			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(project.Bin, "order"), Env: []string{"PORT=" + port}})
-			must(t, err)
+			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(harness.Project.Bin, "order"), Env: []string{"PORT=" + port}})
+			harness.Must(t, err)
 			<-p.Done()
 			return strings.ReplaceAll(p.Log(), port, "5002")
 		}},
 		{"dial tcp 127.0.0.1:3501: connect: connection refused", func(t *testing.T) string {
-			s := startSystem(t, systemOptions{})
-			must(t, s.order.Sidecar.Stop(20*time.Second))
-			return strings.ReplaceAll(placeOrder(s, s.order), strconv.Itoa(s.order.DaprPort), "3501")
+			s := harness.Start(t, harness.Options{})
+			harness.Must(t, s.Order.Sidecar.Stop(20*time.Second))
+			return strings.ReplaceAll(placeOrder(s, s.Order), strconv.Itoa(s.Order.DaprPort), "3501")
 		}},
 		{"curl: (7) Failed to connect to localhost port 5001", func(t *testing.T) string {
-			s := startSystem(t, systemOptions{})
-			must(t, s.inventory[0].Service.Stop(20*time.Second))
-			s.place("order-1001", "item1", 10)
-			port := strconv.Itoa(s.inventory[0].Port)
+			s := harness.Start(t, harness.Options{})
+			harness.Must(t, s.Inventory[0].Service.Stop(20*time.Second))
+			s.Place("order-1001", "item1", 10)
+			port := strconv.Itoa(s.Inventory[0].Port)
 			seen, _ := exec.CommandContext(t.Context(), "curl", "-sS", "http://localhost:"+port+"/inventory/item1").CombinedOutput()
-			must(t, s.inventory[0].StartService(t.Context()))
-			s.waitForStock("item1", -10) // as the README promises
+			harness.Must(t, s.Inventory[0].StartService(t.Context()))
+			s.WaitForStock("item1", -10) // as the README promises
 			return strings.ReplaceAll(string(seen), port, "5001")
 		}},
 		{"pubsub pubsub is not found", func(t *testing.T) string {
-			s := startSystem(t, systemOptions{})
-			o := project.App(stack.Order)
+			s := harness.Start(t, harness.Options{})
+			o := harness.Project.App(stack.Order)
 			o.Resources = t.TempDir()
-			must(t, stack.WriteComponents(filepath.Join(project.Root, "components", "redis"), o.Resources, s.Broker, s.State))
-			edit(t, filepath.Join(o.Resources, "pubsub.yaml"), "  name: pubsub\n", "  name: pubsubs\n")
-			return placeOrder(s, s.start(o))
+			harness.Must(t, stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), o.Resources, s.Broker, s.State))
+			harness.Edit(t, filepath.Join(o.Resources, "pubsub.yaml"), "  name: pubsub\n", "  name: pubsubs\n")
+			return placeOrder(s, s.StartApp(o))
 		}},
 		{"topic OrderPlaced is not allowed for app id orders-service", func(t *testing.T) string {
-			s := startSystem(t, systemOptions{})
-			o := project.App(stack.Order)
+			s := harness.Start(t, harness.Options{})
+			o := harness.Project.App(stack.Order)
 			o.ID = "orders-service"
-			return placeOrder(s, s.start(o))
+			return placeOrder(s, s.StartApp(o))
 		}},
 		{"subscription to topic 'OrderPlaced' on pubsub 'pubsub' is not allowed", func(t *testing.T) string {
-			s := startSystem(t, systemOptions{})
-			o := project.App(stack.Inventory)
+			s := harness.Start(t, harness.Options{})
+			o := harness.Project.App(stack.Inventory)
 			o.ID = "inventory"
-			app := s.start(o)
-			waitFor(t, time.Minute, func() error { // the sidecar may say it a moment after it is ready
+			app := s.StartApp(o)
+			harness.WaitFor(t, time.Minute, func() error { // the sidecar may say it a moment after it is ready
 				if !strings.Contains(app.Sidecar.Log(), "not allowed") {
 					return fmt.Errorf("the sidecar has not said why it does not subscribe")
 				}
@@ -114,54 +115,54 @@ func TestTroubleshooting(t *testing.T) {
 		}},
 		{"failed to ping: database is locked (5) (SQLITE_BUSY)", func(t *testing.T) string {
 			file, err := stack.NewSQLite(t.TempDir())
-			must(t, err)
+			harness.Must(t, err)
 			db, err := sql.Open("sqlite", "file:"+file.File)
-			must(t, err)
+			harness.Must(t, err)
 			defer db.Close()
 			_, err = db.ExecContext(t.Context(), "begin exclusive; create table mine (n int)")
-			must(t, err)
+			harness.Must(t, err)
 			return refuses("inventory-service", onlyState(t, "components/sqlite", file))
 		}},
 		{`type "dapr_metadata" already exists (SQLSTATE 42710)`, func(t *testing.T) string {
 			database, err := stack.StartPostgreSQL(t.Context())
-			must(t, err)
+			harness.Must(t, err)
 			defer database.Stop(20 * time.Second)
 			_, err = database.Query(t.Context(), "create type dapr_metadata as enum ('of another')")
-			must(t, err)
+			harness.Must(t, err)
 			return strings.ReplaceAll(refuses("inventory-service", onlyState(t, "components/rabbitmq-postgres", database)), `\"`, `"`)
 		}},
 		{`{"error":"the header dapr-api-token must hold the token in APP_API_TOKEN"}`, func(t *testing.T) string {
-			s := startSystem(t, systemOptions{tokens: true})
-			s.appAPIToken = ""
-			return placeOrder(s, s.order)
+			s := harness.Start(t, harness.Options{Tokens: true})
+			s.AppAPIToken = ""
+			return placeOrder(s, s.Order)
 		}},
 		{"access control policy has denied access", func(t *testing.T) (seen string) {
-			s := startSystem(t, systemOptions{mesh: true})
-			waitFor(t, time.Minute, func() error {
-				a := s.invokeFrom(s.order, s.inventory[0], "GET", "/inventory/item1", "", "", nil)
-				if seen = a.body; a.status != 403 {
-					return fmt.Errorf("got %d %s", a.status, a.body)
+			s := harness.Start(t, harness.Options{Mesh: true})
+			harness.WaitFor(t, time.Minute, func() error {
+				a := s.InvokeFrom(s.Order, s.Inventory[0], "GET", "/inventory/item1", "", "", nil)
+				if seen = a.Body; a.Status != 403 {
+					return fmt.Errorf("got %d %s", a.Status, a.Body)
 				}
 				return nil
 			})
 			return seen
 		}},
 		{"invalid api token", func(t *testing.T) string {
-			s := startSystem(t, systemOptions{tokens: true})
-			s.order.Service.Kill()
-			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(project.Bin, "order"), Env: []string{
-				"PORT=" + strconv.Itoa(s.order.Port), "DAPR_HTTP_PORT=" + strconv.Itoa(s.order.DaprPort), "DAPR_API_TOKEN=a wrong one"}})
-			must(t, err)
+			s := harness.Start(t, harness.Options{Tokens: true})
+			s.Order.Service.Kill()
+			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(harness.Project.Bin, "order"), Env: []string{
+				"PORT=" + strconv.Itoa(s.Order.Port), "DAPR_HTTP_PORT=" + strconv.Itoa(s.Order.DaprPort), "DAPR_API_TOKEN=a wrong one"}})
+			harness.Must(t, err)
 			defer p.Kill()
-			waitFor(t, time.Minute, func() error {
-				_, err := s.trySend("GET", s.order.URL("/healthz"), "", nil)
+			harness.WaitFor(t, time.Minute, func() error {
+				_, err := s.TrySend("GET", s.Order.URL("/healthz"), "", nil)
 				return err
 			})
-			return placeOrder(s, s.order)
+			return placeOrder(s, s.Order)
 		}},
 	} {
 		t.Run(mistake.see[:min(40, len(mistake.see))], func(t *testing.T) {
-			if !strings.Contains(document(t, page), "`"+mistake.see) {
+			if !strings.Contains(harness.Document(t, page), "`"+mistake.see) {
 				t.Errorf("%s does not explain %s", page, mistake.see)
 			}
 			if seen := mistake.make(t); !strings.Contains(seen, mistake.see) {
@@ -173,18 +174,18 @@ func TestTroubleshooting(t *testing.T) {
 
 // onlyFilter returns a folder that has the filter's component file alone, as users have it.
 func onlyFilter(t *testing.T) string {
-	text, err := os.ReadFile(filepath.Join(project.Root, "components", "redis", stack.FilterFile))
-	must(t, err)
+	text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", "redis", stack.FilterFile))
+	harness.Must(t, err)
 	resources := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(resources, stack.FilterFile), text, 0o644))
+	harness.Must(t, os.WriteFile(filepath.Join(resources, stack.FilterFile), text, 0o644))
 	return resources
 }
 
 // onlyState returns a folder that has the state store's component file of another alone.
 func onlyState(t *testing.T, folder string, state stack.Named) string {
-	text, err := os.ReadFile(filepath.Join(project.Root, filepath.FromSlash(folder), "statestore.yaml"))
-	must(t, err)
+	text, err := os.ReadFile(filepath.Join(harness.Project.Root, filepath.FromSlash(folder), "statestore.yaml"))
+	harness.Must(t, err)
 	resources := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(resources, "statestore.yaml"), []byte(state.In(string(text))), 0o644))
+	harness.Must(t, os.WriteFile(filepath.Join(resources, "statestore.yaml"), []byte(state.In(string(text))), 0o644))
 	return resources
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -20,16 +21,16 @@ const tutorial = "daprhttp/subscriber.md"
 // do after each step what the tutorial says.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
-	needsOwnRedis(t)
-	s := startSystem(t, systemOptions{separateState: true})
-	g := guests(t, tutorial)["sales-service"]
-	programs, files := blocks(t, tutorial, "go"), blocks(t, tutorial, "yaml")
+	harness.NeedsOwnRedis(t)
+	s := harness.Start(t, harness.Options{SeparateState: true})
+	g := harness.Guests(t, tutorial)["sales-service"]
+	programs, files := harness.Blocks(t, tutorial, "go"), harness.Blocks(t, tutorial, "yaml")
 	if len(programs) != 3 || len(files) != 5 {
 		t.Fatalf("the tutorial has %d programs and %d changes of component files", len(programs), len(files))
 	}
 	dir := workspace(t)
 	write := func(name, program string) {
-		must(t, os.WriteFile(filepath.Join(dir, name), []byte(g.ports.Replace(program)), 0o644))
+		harness.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(g.Ports.Replace(program)), 0o644))
 	}
 	build := func() {
 		t.Helper()
@@ -43,12 +44,12 @@ func TestTutorial(t *testing.T) {
 	start := func() {
 		t.Helper()
 		build()
-		sales = s.startGuest(g, dir, "./sales")
+		sales = s.StartGuest(g, dir, "./sales")
 	}
 
 	// Step 1: events are received.
 	write("main.go", programs[0])
-	for line := range strings.Lines(strings.Join(blocks(t, tutorial, "sh"), "")) {
+	for line := range strings.Lines(strings.Join(harness.Blocks(t, tutorial, "sh"), "")) {
 		if strings.HasPrefix(line, "go ") {
 			c := exec.CommandContext(t.Context(), "sh", "-c", line)
 			c.Dir = dir
@@ -57,58 +58,58 @@ func TestTutorial(t *testing.T) {
 			}
 		}
 	}
-	applyYAML(t, s.Resources, files[0])
+	harness.ApplyYAML(t, s.Resources, files[0])
 	start()
-	s.place("order-1001", "item1", 10)
-	answers := strings.Split(strings.Join(blocks(t, tutorial, "text"), ""), "\n")
-	said(t, sales.Service, answers[0])
-	must(t, sales.Stop())
+	s.Place("order-1001", "item1", 10)
+	answers := strings.Split(strings.Join(harness.Blocks(t, tutorial, "text"), ""), "\n")
+	harness.Said(t, sales.Service, answers[0])
+	harness.Must(t, sales.Stop())
 
 	// Step 2: each event is applied once, over a duplicate and a kill -9.
 	write("sold.go", programs[1])
-	edit(t, filepath.Join(dir, "main.go"), "Handler: show", "Handler: count")
-	applyYAML(t, s.Resources, files[1])
+	harness.Edit(t, filepath.Join(dir, "main.go"), "Handler: show", "Handler: count")
+	harness.ApplyYAML(t, s.Resources, files[1])
 	start()
 	again := daprhttp.Message{Data: []byte(`{"orderId":"order-1002","itemId":"item1","quantity":10}`), ID: "the same event"}
-	s.publish(s.order, "OrderPlaced", again)
-	said(t, sales.Service, answers[1])
+	s.Publish(s.Order, "OrderPlaced", again)
+	harness.Said(t, sales.Service, answers[1])
 	sales.Service.Kill()
-	s.publish(s.order, "OrderPlaced", again)
-	s.place("order-1003", "item1", 1)
-	sales.Service = startProgram(t, g.appID, dir, "./sales")
-	said(t, sales.Service, "Sold 1 of item1, 11 in all")
-	said(t, sales.Service, "Duplicate of event the same event")
-	must(t, sales.Stop())
+	s.Publish(s.Order, "OrderPlaced", again)
+	s.Place("order-1003", "item1", 1)
+	sales.Service = harness.StartProgram(t, g.AppID, dir, "./sales")
+	harness.Said(t, sales.Service, "Sold 1 of item1, 11 in all")
+	harness.Said(t, sales.Service, "Duplicate of event the same event")
+	harness.Must(t, sales.Stop())
 
 	// Step 3: what can't be applied, now or ever, waits elsewhere.
 	write("main.go", programs[2])
-	applyYAML(t, s.Resources, files[2])
-	applyYAML(t, s.Resources, files[3])
+	harness.ApplyYAML(t, s.Resources, files[2])
+	harness.ApplyYAML(t, s.Resources, files[3])
 	start()
-	s.publish(s.order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"itemId":"item1","quantity":"many"}`)})
-	waitFor(t, time.Minute, func() error {
-		letter, err := s.redis().Entry(t.Context(), deadLetterTopic, `"deadletterapp":"sales-service"`, time.Now())
+	s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"itemId":"item1","quantity":"many"}`)})
+	harness.WaitFor(t, time.Minute, func() error {
+		letter, err := s.Redis().Entry(t.Context(), harness.DeadLetterTopic, `"deadletterapp":"sales-service"`, time.Now())
 		if err == nil && !strings.Contains(letter, `"deadletterreason":"json: cannot unmarshal string`) {
 			err = fmt.Errorf("the dead letter is %q", letter)
 		}
 		return err
 	})
 	state := s.State.(*stack.Redis).Client()
-	must(t, state.Do(t.Context(), "ACL", "SETUSER", "default", "resetkeys", "~*||[^s]*").Err()) // refuses the item "stuck"
-	s.place("order-1004", "stuck", 1)
-	waitFor(t, time.Minute, func() error {
+	harness.Must(t, state.Do(t.Context(), "ACL", "SETUSER", "default", "resetkeys", "~*||[^s]*").Err()) // refuses the item "stuck"
+	s.Place("order-1004", "stuck", 1)
+	harness.WaitFor(t, time.Minute, func() error {
 		n, err := s.Broker.Len("sales-retry", "sales-service")
 		if err == nil && n == 0 {
 			err = errors.New("no order was moved to the retry topic")
 		}
 		return err
 	})
-	s.place("order-1005", "item1", 1)
-	said(t, sales.Service, "Sold 1 of item1, 12 in all")
-	must(t, state.Do(t.Context(), "ACL", "SETUSER", "default", "allkeys").Err())
-	said(t, sales.Service, "Sold 1 of stuck, 1 in all")
-	s.drained("sales-service")
-	s.drainedOf("sales-retry", "sales-service")
+	s.Place("order-1005", "item1", 1)
+	harness.Said(t, sales.Service, "Sold 1 of item1, 12 in all")
+	harness.Must(t, state.Do(t.Context(), "ACL", "SETUSER", "default", "allkeys").Err())
+	harness.Said(t, sales.Service, "Sold 1 of stuck, 1 in all")
+	s.Drained("sales-service")
+	s.DrainedOf("sales-retry", "sales-service")
 }
 
 // workspace returns a new folder in a copy of the project's workspace.
@@ -116,13 +117,13 @@ func workspace(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, module := range []string{"daprhttp", "order", "inventory", "e2e"} {
-		must(t, os.Symlink(filepath.Join(project.Root, module), filepath.Join(root, module)))
+		harness.Must(t, os.Symlink(filepath.Join(harness.Project.Root, module), filepath.Join(root, module)))
 	}
-	text, err := os.ReadFile(filepath.Join(project.Root, "go.work"))
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(root, "go.work"), text, 0o644))
+	text, err := os.ReadFile(filepath.Join(harness.Project.Root, "go.work"))
+	harness.Must(t, err)
+	harness.Must(t, os.WriteFile(filepath.Join(root, "go.work"), text, 0o644))
 	dir := filepath.Join(root, "sales")
-	must(t, os.Mkdir(dir, 0o755))
+	harness.Must(t, os.Mkdir(dir, 0o755))
 	return dir
 }
 
@@ -130,31 +131,31 @@ func workspace(t *testing.T) string {
 // service knows of none.
 func TestSubscribersInOtherLanguages(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{})
-	files := blocks(t, tutorial, "yaml")
-	applyYAML(t, s.Resources, files[len(files)-1])
-	apps := guests(t, tutorial)
+	s := harness.Start(t, harness.Options{})
+	files := harness.Blocks(t, tutorial, "yaml")
+	harness.ApplyYAML(t, s.Resources, files[len(files)-1])
+	apps := harness.Guests(t, tutorial)
 	start := func(appID, language, file string) *stack.App {
 		g := apps[appID]
-		if _, err := exec.LookPath(g.command[0]); err != nil {
+		if _, err := exec.LookPath(g.Command[0]); err != nil {
 			t.Fatalf("the subscriber in %s can't run: %v", language, err)
 		}
 		dir := t.TempDir()
-		must(t, os.WriteFile(filepath.Join(dir, file), []byte(g.ports.Replace(blocks(t, tutorial, language)[0])), 0o644))
-		return s.startGuest(g, dir, g.command...)
+		harness.Must(t, os.WriteFile(filepath.Join(dir, file), []byte(g.Ports.Replace(harness.Blocks(t, tutorial, language)[0])), 0o644))
+		return s.StartGuest(g, dir, g.Command...)
 	}
 	python := start("notifications", "python", "main.py")
 	node := start("analytics", "js", "main.js")
-	s.publish(s.order, "OrderPlaced", daprhttp.Message{Data: []byte(`"not an order"`)})
+	s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(`"not an order"`)})
 	for i := range 9 {
-		s.place(fmt.Sprint("order-100", i+1), "item1", 1)
+		s.Place(fmt.Sprint("order-100", i+1), "item1", 1)
 	}
 	for _, app := range []*stack.App{python, node} {
-		s.drained(app.ID)
+		s.Drained(app.ID)
 	}
 	for i := range 9 {
-		said(t, python.Service, fmt.Sprintf("Notify: order-100%d, 1 of item1\n", i+1))
-		said(t, node.Service, fmt.Sprintf("Sold: %d of item1\n", i+1))
+		harness.Said(t, python.Service, fmt.Sprintf("Notify: order-100%d, 1 of item1\n", i+1))
+		harness.Said(t, node.Service, fmt.Sprintf("Sold: %d of item1\n", i+1))
 	}
-	s.waitForStock("item1", -9)
+	s.WaitForStock("item1", -9)
 }

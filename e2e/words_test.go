@@ -8,19 +8,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"example.com/dapr-orders/e2e/harness"
 )
 
 // documents returns the names of all documents of the project.
 func documents(t *testing.T) (names []string) {
 	t.Helper()
-	must(t, filepath.WalkDir(project.Root, func(file string, entry fs.DirEntry, err error) error {
+	harness.Must(t, filepath.WalkDir(harness.Project.Root, func(file string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && file != project.Root:
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && file != harness.Project.Root:
 			return fs.SkipDir
 		case path.Ext(file) == ".md":
-			name, err := filepath.Rel(project.Root, file)
+			name, err := filepath.Rel(harness.Project.Root, file)
 			names = append(names, filepath.ToSlash(name))
 			return err
 		}
@@ -45,7 +47,7 @@ func TestDocumentsUsePlainWords(t *testing.T) {
 	t.Parallel()
 	code := regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`|\\]\\([^)]*\\)")
 	for _, name := range documents(t) {
-		text := code.ReplaceAllStringFunc(document(t, name), func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
+		text := code.ReplaceAllStringFunc(harness.Document(t, name), func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
 		number := 0
 		for line := range strings.Lines(text) {
 			number++
@@ -60,7 +62,7 @@ func TestDocumentsUsePlainWords(t *testing.T) {
 func TestReadmeIsShort(t *testing.T) {
 	t.Parallel()
 	const budget = 210
-	if lines := strings.Count(document(t, "README.md"), "\n"); lines > budget {
+	if lines := strings.Count(harness.Document(t, "README.md"), "\n"); lines > budget {
 		t.Errorf("the README has %d lines, and its budget is %d: move details to another page", lines, budget)
 	}
 }
@@ -68,9 +70,9 @@ func TestReadmeIsShort(t *testing.T) {
 // A figure in the README is the figure on the page that it is from.
 func TestReadmeHasTheFiguresOfOtherPages(t *testing.T) {
 	t.Parallel()
-	_, performance, _ := strings.Cut(document(t, "README.md"), "## Performance\n")
+	_, performance, _ := strings.Cut(harness.Document(t, "README.md"), "## Performance\n")
 	performance, _, _ = strings.Cut(performance, "\n## ")
-	measured := document(t, "e2e/README.md")
+	measured := harness.Document(t, "e2e/README.md")
 	rows := regexp.MustCompile(`(?m)^\| ([^|]+) \| ([0-9][^|]+) \|$`).FindAllStringSubmatch(performance, -1)
 	for _, row := range rows {
 		there := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(row[1]) + `[^|]*\| ` + regexp.QuoteMeta(row[2]) + ` \|`)
@@ -81,8 +83,8 @@ func TestReadmeHasTheFiguresOfOtherPages(t *testing.T) {
 	if len(rows) != 3 {
 		t.Errorf("the README has %d figures of performance, want 3", len(rows))
 	}
-	lost := regexp.MustCompile(`applied ([0-9]+ to [0-9]+)`).FindStringSubmatch(document(t, "README.md"))
-	if lost == nil || !strings.Contains(document(t, shortest), "| "+lost[1]+" applied |") {
+	lost := regexp.MustCompile(`applied ([0-9]+ to [0-9]+)`).FindStringSubmatch(harness.Document(t, "README.md"))
+	if lost == nil || !strings.Contains(harness.Document(t, shortest), "| "+lost[1]+" applied |") {
 		t.Errorf("%s does not say how many orders the shortest version applied: %q", shortest, lost)
 	}
 }

@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -22,22 +22,22 @@ import (
 func TestStreamsDoNotGrowForEver(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	s := startSystem(t, systemOptions{prepare: func(resources string) {
-		edit(t, filepath.Join(resources, "pubsub.yaml"), `"168h"`, `"2s"`)
+	s := harness.Start(t, harness.Options{Prepare: func(resources string) {
+		harness.Edit(t, filepath.Join(resources, "pubsub.yaml"), `"168h"`, `"2s"`)
 	}})
 	const batch = 400 // Redis takes entries out by the hundred
 	placed := 0
-	s.setStock("item1", 100*batch) // more than are placed
+	s.SetStock("item1", 100*batch) // more than are placed
 	place := func(n int) {
-		inParallel(n, 8, func(i int) { s.place(fmt.Sprintf("order-%d-%d", placed, i), "item1", 1) })
+		harness.InParallel(n, 8, func(i int) { s.Place(fmt.Sprintf("order-%d-%d", placed, i), "item1", 1) })
 		placed += n
-		s.drained("inventory-service") // what is not handled would be lost, too
+		s.Drained("inventory-service") // what is not handled would be lost, too
 	}
 	place(batch)
 	before, err := s.Broker.Len("OrderPlaced", "")
-	must(t, err)
+	harness.Must(t, err)
 	is.Equal(before, batch)
-	waitFor(t, time.Minute, func() error {
+	harness.WaitFor(t, time.Minute, func() error {
 		place(batch / 4)
 		n, err := s.Broker.Len("OrderPlaced", "")
 		if err == nil && n > placed/2 {
@@ -45,7 +45,7 @@ func TestStreamsDoNotGrowForEver(t *testing.T) {
 		}
 		return err
 	})
-	s.waitForStock("item1", 100*batch-placed)
+	s.WaitForStock("item1", 100*batch-placed)
 }
 
 // The item is the key by which a broker with partitions chooses one. It reaches the
@@ -53,31 +53,14 @@ func TestStreamsDoNotGrowForEver(t *testing.T) {
 // of it.
 func TestItemIsThePartitionKey(t *testing.T) {
 	t.Parallel()
-	s := startSystem(t, systemOptions{})
-	s.place("order-1", "item 1", 1)
-	s.waitForStock("item%201", -1)
-	entries, err := s.redis().Client().XRange(t.Context(), "OrderPlaced", "-", "+").Result()
-	must(t, err)
+	s := harness.Start(t, harness.Options{})
+	s.Place("order-1", "item 1", 1)
+	s.WaitForStock("item%201", -1)
+	entries, err := s.Redis().Client().XRange(t.Context(), "OrderPlaced", "-", "+").Result()
+	harness.Must(t, err)
 	if text := fmt.Sprint(entries); !strings.Contains(text, `"partitionKey":"item 1"`) {
 		t.Errorf("the component was not given the key: %s", text)
 	}
-}
-
-// metrics returns what is read at a URL, without the comments.
-func metrics(t *testing.T, url string) map[string]string {
-	t.Helper()
-	resp, err := http.Get(url)
-	must(t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	must(t, err)
-	found := make(map[string]string)
-	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name != "#" {
-			found[name] = value
-		}
-	}
-	return found
 }
 
 // Logs in JSON have the same fields as those for people, and the trace; the metrics
@@ -85,30 +68,30 @@ func metrics(t *testing.T, url string) map[string]string {
 func TestLogsInJSONAndMetrics(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	s := startSystem(t, systemOptions{tokens: true, each: func(o *stack.AppOptions) { o.Env = append(o.Env, "LOG_FORMAT=json") }})
+	s := harness.Start(t, harness.Options{Tokens: true, Each: func(o *stack.AppOptions) { o.Env = append(o.Env, "LOG_FORMAT=json") }})
 	event := daprhttp.Message{
 		Data: []byte(`{"orderId":"order-1","itemId":"item1","quantity":10}`),
 		ID:   "the same",
 	}
-	s.setStock("item1", 100)
+	s.SetStock("item1", 100)
 	for range 3 {
-		s.publish(s.order, "OrderPlaced", event)
+		s.Publish(s.Order, "OrderPlaced", event)
 	}
-	s.publish(s.order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"itemId":"item1","quantity":"many"}`)})
-	a := s.send("POST", s.order.URL("/order"), `{"orderId":"order-2","itemId":"item1","quantity":5}`, http.Header{
+	s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"itemId":"item1","quantity":"many"}`)})
+	a := s.Send("POST", s.Order.URL("/order"), `{"orderId":"order-2","itemId":"item1","quantity":5}`, http.Header{
 		"Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 	})
-	is.Equal(a.status, 200)
-	s.send("POST", s.order.URL("/order"), `{}`, nil)
-	s.waitForStock("item1", 85)
-	s.drained("inventory-service")
+	is.Equal(a.Status, 200)
+	s.Send("POST", s.Order.URL("/order"), `{}`, nil)
+	s.WaitForStock("item1", 85)
+	s.Drained("inventory-service")
 
 	for log, want := range map[string]map[string]any{
-		s.order.Service.Log(): {
+		s.Order.Service.Log(): {
 			"level": "INFO", "msg": "Published OrderPlaced event.", "orderId": "order-2", "itemId": "item1", "quantity": 5.0,
 			"traceId": "0af7651916cd43dd8448eb211c80319c",
 		},
-		s.inventory[0].Service.Log(): {
+		s.Inventory[0].Service.Log(): {
 			"level": "INFO", "msg": "Processed OrderPlaced event.", "orderId": "order-2", "itemId": "item1", "ordered": 5.0, "remaining": 85.0,
 			"traceId": "0af7651916cd43dd8448eb211c80319c",
 		},
@@ -135,10 +118,10 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 		is.True(found)
 	}
 
-	got := metrics(t, s.order.URL("/metrics"))
+	got := harness.Metrics(t, s.Order.URL("/metrics"))
 	is.Equal(got[`order_requests_total{outcome="published"}`], "1")
 	is.Equal(got[`order_requests_total{outcome="refused"}`], "1")
-	got = metrics(t, s.inventory[0].URL("/metrics"))
+	got = harness.Metrics(t, s.Inventory[0].URL("/metrics"))
 	is.Equal(got[`inventory_events_total{outcome="applied"}`], "2")
 	is.Equal(got[`inventory_events_total{outcome="duplicate"}`], "2")
 	is.Equal(got[`inventory_events_total{outcome="dead"}`], "1")
@@ -148,9 +131,9 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 	is.True(got["inventory_commits_total"] != "0")
 
 	// components/operations.md names these of the sidecar's.
-	text := document(t, "components/operations.md")
+	text := harness.Document(t, "components/operations.md")
 	var names []string
-	for name := range metrics(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", s.inventory[0].MetricsPort)) {
+	for name := range harness.Metrics(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", s.Inventory[0].MetricsPort)) {
 		name, _, _ = strings.Cut(name, "{")
 		names = append(names, name)
 	}

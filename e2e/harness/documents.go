@@ -1,0 +1,162 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// Document returns a text of the project's.
+func Document(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(Project.Root, name))
+	Must(t, err)
+	return string(text)
+}
+
+// Blocks returns what stands between ```language and ``` in a document, in order.
+func Blocks(t *testing.T, name, language string) []string {
+	t.Helper()
+	var found []string
+	for _, match := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(Document(t, name), -1) {
+		found = append(found, match[1])
+	}
+	return found
+}
+
+// LinesOf returns the lines of a document's blocks of a language.
+func LinesOf(t *testing.T, name, language string) []string {
+	t.Helper()
+	text := strings.Join(Blocks(t, name, language), "")
+	text = regexp.MustCompile("`\n *").ReplaceAllString(text, "") // a back-tick goes on in the next line
+	return strings.Split(strings.TrimSpace(text), "\n")
+}
+
+// TypeAll runs commands of a page with the ports of this system, and compares the answers
+// with those shown, which are a line for each URL. It returns the number of commands.
+func (s *System) TypeAll(commands, answers []string, parse func(line string) *exec.Cmd) int {
+	t := s.T
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Fatal("the walkthrough needs curl: install it with your system's package manager")
+	}
+	var ports []string // nothing else in a command is changed
+	for service, app := range map[stack.Service]*stack.App{stack.Order: s.Order, stack.Inventory: s.Inventory[0]} {
+		for readmes, ours := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {
+			ports = append(ports, fmt.Sprintf("localhost:%d/", readmes), fmt.Sprintf("localhost:%d/", ours))
+		}
+	}
+	if urls := strings.Count(strings.Join(commands, ""), "http://"); urls != len(answers) || urls == 0 {
+		t.Fatalf("%d URLs are asked, and %d answers shown", urls, len(answers))
+	}
+	for _, command := range commands {
+		urls := strings.Count(command, "http://")
+		want := strings.Join(answers[:urls], "\n")
+		answers = answers[urls:]
+		typed := func() error {
+			got, err := parse(strings.NewReplacer(ports...).Replace(command)).Output()
+			if err != nil {
+				t.Fatalf("%s: %v", command, err)
+			}
+			if diff := cmp.Diff(want, strings.TrimSpace(string(got))); diff != "" {
+				return fmt.Errorf("%s (-page +got):\n%s", command, diff)
+			}
+			return nil
+		}
+		if strings.Contains(command, "-d ") {
+			Must(t, typed())
+		} else { // a query may be asked again until the event has come through
+			WaitFor(t, time.Minute, typed)
+		}
+	}
+	return len(commands)
+}
+
+// A Guest is a program that a document shows, and how the document starts it.
+type Guest struct {
+	AppID          string
+	Port, DaprPort int      // free ones, in the place of the document's
+	Command        []string // go run ., or python3 main.py
+
+	Ports *strings.Replacer // of a text of the document's
+}
+
+// Guests returns the programs that a document starts with `dapr run`, by app ID.
+func Guests(t *testing.T, page string) map[string]Guest {
+	t.Helper()
+	found := make(map[string]Guest)
+	for _, match := range regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) --config \S+ --resources-path \S+ --log-level warn -- (.*)$`).FindAllStringSubmatch(Document(t, page), -1) {
+		g := Guest{AppID: match[1], Command: strings.Fields(match[4])}
+		var err error
+		g.Port, err = stack.FreePort()
+		Must(t, err)
+		g.DaprPort, err = stack.FreePort()
+		Must(t, err)
+		g.Ports = strings.NewReplacer(match[2], strconv.Itoa(g.Port), match[3], strconv.Itoa(g.DaprPort))
+		found[g.AppID] = g
+	}
+	return found
+}
+
+// StartGuest starts a program in a folder, and its sidecar.
+func (s *System) StartGuest(g Guest, dir string, command ...string) *stack.App {
+	s.T.Helper()
+	service := StartProgram(s.T, g.AppID, dir, command...)
+	app := s.StartApp(stack.AppOptions{ID: g.AppID, Port: g.Port, DaprPort: g.DaprPort})
+	app.Service = service
+	return app
+}
+
+// StartProgram starts a program in a folder. It is killed when the test ends.
+func StartProgram(t *testing.T, name, dir string, command ...string) *stack.Process {
+	t.Helper()
+	p, err := stack.Start(stack.Command{Name: name, Path: command[0], Args: command[1:], Dir: dir})
+	Must(t, err)
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// Said waits until a program has written a text.
+func Said(t *testing.T, p *stack.Process, text string) {
+	t.Helper()
+	WaitFor(t, time.Minute, func() error {
+		if log := p.Log(); !strings.Contains(log, text) {
+			return fmt.Errorf("%s has not said %q:\n%s", p.Name, text, log)
+		}
+		return nil
+	})
+}
+
+// ApplyYAML changes the component file that a document's block names in its first line:
+// the block has a list with a new end, or a line whose value has one.
+func ApplyYAML(t *testing.T, resources, block string) {
+	t.Helper()
+	name, changed, _ := strings.Cut(block, "\n")
+	file := filepath.Join(resources, filepath.Base(name))
+	text, err := os.ReadFile(file)
+	Must(t, err)
+	lines := strings.SplitAfter(strings.TrimSuffix(changed, "\n"), "\n")
+	old := strings.Join(lines[:len(lines)-1], "") // the list without its end
+	if value, ok := strings.CutPrefix(changed, `      value: "`); ok {
+		for line := range strings.Lines(string(text)) {
+			before, ok := strings.CutPrefix(line, `      value: "`)
+			if before = strings.TrimSuffix(before, "\"\n"); ok && strings.Contains(before, "=") && strings.HasPrefix(value, before+";") {
+				old = line
+			}
+		}
+	}
+	if old == "" {
+		t.Fatalf("%s does not have what this changes:\n%s", file, block)
+	}
+	Edit(t, file, old, changed)
+}

@@ -1,0 +1,100 @@
+package harness
+
+import (
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// Links are the network of one app: its sidecar reaches the broker and the state store
+// over two, and the service over a third; over the fourth the service reaches the
+// Sidecar. Where the state store has a standby, the sidecar reaches that over a link of
+// its own.
+type Links struct{ Broker, State, Service, Sidecar, Standby *stack.Link }
+
+func (l *Links) all() []*stack.Link {
+	all := []*stack.Link{l.Broker, l.State, l.Service, l.Sidecar}
+	if l.Standby != nil {
+		all = append(all, l.Standby)
+	}
+	return all
+}
+
+// LinksOf returns the network of an app in a system that has one.
+func (s *System) LinksOf(app *stack.App) *Links { return s.links[app.DaprPort] }
+
+// Network puts links between an app and all that it talks to.
+func (s *System) network(app *stack.AppOptions, folder string) {
+	s.T.Helper()
+	l := &Links{}
+	link := func(server string) *stack.Link {
+		link, err := stack.NewLink(server)
+		Must(s.T, err)
+		return link
+	}
+	for _, port := range []*int{&app.Port, &app.DaprPort} {
+		if *port == 0 {
+			free, err := stack.FreePort()
+			Must(s.T, err)
+			*port = free
+		}
+	}
+	l.Broker, l.State = link(s.Broker.Address()), link(s.State.Address())
+	l.Service = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.Port)))
+	l.Sidecar = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.DaprPort)))
+
+	state := stack.Through(s.State, l.State.Addr())
+	if pair, ok := s.State.(*stack.PostgreSQLPair); ok {
+		l.Standby = link(pair.Standby.Address())
+		state = pair.Through(l.State.Addr(), l.Standby.Addr())
+	}
+
+	app.Resources = filepath.Join(s.T.TempDir(), "components")
+	Must(s.T, stack.WriteComponents(folder, app.Resources, stack.Through(s.Broker, l.Broker.Addr()), state))
+	_, port, err := net.SplitHostPort(l.Service.Addr())
+	Must(s.T, err)
+	app.SidecarArgs = append(app.SidecarArgs, "--app-port", port)
+	app.Env = append(app.Env, "DAPR_HTTP_ENDPOINT=http://"+l.Sidecar.Addr())
+	if s.links == nil {
+		s.links = make(map[int]*Links)
+	}
+	s.links[app.DaprPort] = l
+}
+
+// BrokerLinks returns every app's link to the broker.
+func (s *System) BrokerLinks() (all []*stack.Link) {
+	for _, l := range s.links {
+		all = append(all, l.Broker)
+	}
+	return all
+}
+
+// StateLinks returns the links of all replicas to the state store.
+func (s *System) StateLinks() (all []*stack.Link) {
+	for _, app := range s.Inventory {
+		all = append(all, s.LinksOf(app).State)
+	}
+	return all
+}
+
+// AllLinks returns the whole network of the system.
+func (s *System) AllLinks() (all []*stack.Link) {
+	for _, l := range s.links {
+		all = append(all, l.all()...)
+	}
+	return all
+}
+
+// Rage lets links have a weather for a while.
+func Rage(w stack.Weather, lasts time.Duration, links ...*stack.Link) {
+	for _, l := range links {
+		l.Set(w)
+	}
+	time.Sleep(lasts) // the fault itself
+	for _, l := range links {
+		l.Set(stack.Weather{})
+	}
+}

@@ -1,0 +1,259 @@
+package harness
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// A Load places orders of one piece of an item, steadily, until it is told to
+// stop. An order that is refused or gets no answer is sent again with the same
+// Idempotency-Key until it is accepted, as a careful client does it. The keys of
+// half of the clients tell the time, as the ids do that the order service makes.
+type Load struct {
+	s      *System
+	ItemID string
+	Stock  int // at first
+
+	item func(n int64) string // what the nth order is for; nil: all are for itemID
+	key  func(n int64) string // the Idempotency-Key of the nth order
+
+	Stopping chan struct{}
+	Workers  sync.WaitGroup
+
+	placed  atomic.Int64 // orders begun
+	Refused atomic.Int64 // answers other than 200, and none at all
+
+	mu       sync.Mutex
+	Accepted map[string]time.Time // order ID to when
+}
+
+// StartLoad starts a load of about so many orders a second. item may be nil.
+func (s *System) StartLoad(itemID string, perSecond int, item func(n int64) string) *Load {
+	s.T.Helper()
+	return s.StartLoadWithKeys(itemID, perSecond, item, mixedKeys(itemID))
+}
+
+// StartLoadWithKeys is startLoad with Idempotency-Keys of choice.
+func (s *System) StartLoadWithKeys(itemID string, perSecond int, item func(n int64) string, key func(n int64) string) *Load {
+	s.T.Helper()
+	const workers, stock = 8, 1_000_000
+	s.SetStock(itemID, stock)
+	l := &Load{s: s, ItemID: itemID, Stock: stock, item: item, key: key, Stopping: make(chan struct{}), Accepted: make(map[string]time.Time)}
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	for range workers {
+		l.Workers.Go(func() {
+			for {
+				select {
+				case <-l.Stopping:
+					return
+				case <-tick.C:
+					l.place()
+				}
+			}
+		})
+	}
+	s.T.Cleanup(tick.Stop)
+	return l
+}
+
+// mixedKeys returns keys by turns that are UUIDs of version 7 and that are not.
+func mixedKeys(itemID string) func(n int64) string {
+	return func(n int64) string {
+		if n/4%2 == 0 {
+			return UUID7(n)
+		}
+		return ClientKey(itemID, n)
+	}
+}
+
+// UUID7 returns a UUID of version 7, made now.
+func UUID7(n int64) string {
+	ms := time.Now().UnixMilli()
+	return fmt.Sprintf("%08x-%04x-7%03x-8000-%012x", ms>>16, ms&0xffff, rand.IntN(1<<12), n)
+}
+
+// ClientKey returns a key of a client that knows nothing of UUIDs.
+func ClientKey(itemID string, n int64) string { return fmt.Sprintf("%s-%d", itemID, n) }
+
+// Place places one order, however long that takes.
+func (l *Load) place() {
+	n := l.placed.Add(1)
+	itemID := l.ItemID
+	if l.item != nil {
+		itemID = l.item(n)
+	}
+	orderID := fmt.Sprintf("%s-%d", itemID, n)
+	body := fmt.Sprintf(`{"orderId":%q,"itemId":%q,"quantity":1}`, orderID, itemID)
+	header := http.Header{"Idempotency-Key": {l.key(n)}}
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		a, err := l.s.TrySend("POST", l.s.Order.URL("/order"), body, header)
+		if err == nil && a.Status == http.StatusOK {
+			l.mu.Lock()
+			l.Accepted[orderID] = time.Now()
+			l.mu.Unlock()
+			return
+		}
+		l.Refused.Add(1)
+		if time.Now().After(deadline) {
+			l.s.T.Errorf("order %s is still not accepted: %d %s, %v", orderID, a.Status, a.Body, err)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (l *Load) NumAccepted() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.Accepted)
+}
+
+// GoesOn waits until so many more orders have been accepted, and so many more
+// have been counted, than when it was called.
+func (l *Load) GoesOn(t *testing.T, orders int) {
+	t.Helper()
+	accepted := l.NumAccepted()
+	var before int
+	WaitFor(t, 2*time.Minute, func() (err error) { before, err = l.s.Stock(l.ItemID); return err })
+	WaitFor(t, 2*time.Minute, func() error {
+		stock, err := l.s.Stock(l.ItemID)
+		if err == nil && (l.NumAccepted() < accepted+orders || stock > before-orders) {
+			err = fmt.Errorf("%d orders have been accepted and %d counted, want %d", l.NumAccepted()-accepted, before-stock, orders)
+		}
+		return err
+	})
+}
+
+// WhileAway waits until so many more requests were answered or refused, so that
+// a fault has been noticed.
+func (l *Load) WhileAway(t *testing.T, requests int) {
+	t.Helper()
+	seen := func() int { return l.NumAccepted() + int(l.Refused.Load()) }
+	before := seen()
+	WaitFor(t, 2*time.Minute, func() error {
+		if n := seen() - before; n < requests {
+			return fmt.Errorf("%d requests were made, want %d", n, requests)
+		}
+		return nil
+	})
+}
+
+// EndsExact stops the load and waits until every order that was accepted is
+// counted, and nothing else is. It returns how many.
+func (l *Load) EndsExact(t *testing.T) string {
+	t.Helper()
+	close(l.Stopping)
+	l.Workers.Wait()
+	accepted := l.NumAccepted()
+	defer func() {
+		if t.Failed() { // where to look
+			n, err := l.s.Broker.Len(DeadLetterTopic, "dead-letters")
+			stock, _ := l.s.Stock(l.ItemID)
+			Verdicts.Store(t.Name(), fmt.Sprintf("%d of %d applied, %d in the dead-letter topic", l.Stock-stock, accepted, n))
+			t.Logf("%d orders accepted, %d in the dead-letter topic (%v); not drained: %v", accepted, n, err, l.s.Broker.Drained("OrderPlaced", "inventory-service"))
+			t.Logf("no log says that these were counted: %v", l.uncounted())
+		}
+	}()
+	if _, given := l.s.Broker.(*stack.Given); given { // that may well have lost some: waiting is no use
+		l.s.Drained("inventory-service")
+		if stock, err := l.s.Stock(l.ItemID); err != nil || stock != l.Stock-accepted {
+			t.Fatalf("nothing is left to be counted, and the stock is %d (%v), want %d", stock, err, l.Stock-accepted)
+		}
+	}
+	l.s.WaitForStock(l.ItemID, l.Stock-accepted)
+	l.s.Drained("inventory-service")
+	l.s.WaitForStock(l.ItemID, l.Stock-accepted) // no event that was left has moved it
+	if n := l.s.DeadLetters(); n > 0 {
+		t.Errorf("%d orders are in the dead-letter topic, though nothing was wrong with them", n)
+	}
+	t.Logf("%d orders accepted and counted; %d answers were refusals", accepted, l.Refused.Load())
+	return fmt.Sprintf("%d of %d applied", accepted, accepted)
+}
+
+// What became of a load that did not end as it should, by the test's name.
+var Verdicts sync.Map
+
+// uncounted returns the orders that were accepted and of which no log says that they
+// were counted.
+func (l *Load) uncounted() (orderIDs []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.Mu.Lock()
+	defer l.s.Mu.Unlock()
+	for id := range l.Accepted {
+		if len(l.s.Processed[id]) == 0 {
+			orderIDs = append(orderIDs, id)
+		}
+	}
+	slices.Sort(orderIDs)
+	return orderIDs
+}
+
+// Delays returns how long after it was accepted each order was counted, as the log
+// says, in order.
+func (l *Load) Delays() (delays []time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.Mu.Lock()
+	defer l.s.Mu.Unlock()
+	for id, accepted := range l.Accepted {
+		if counted := l.s.Processed[id]; len(counted) > 0 {
+			delays = append(delays, counted[0].Sub(accepted))
+		}
+	}
+	slices.Sort(delays)
+	return delays
+}
+
+// Latest returns the longest time from accepted to counted, as the log says.
+func (l *Load) Latest() (orderID string, longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s.Mu.Lock()
+	defer l.s.Mu.Unlock()
+	for id, accepted := range l.Accepted {
+		if counted := l.s.Processed[id]; len(counted) > 0 && counted[0].Sub(accepted) > longest {
+			orderID, longest = id, counted[0].Sub(accepted)
+		}
+	}
+	return orderID, longest
+}
+
+// AcceptedAt returns when orders were accepted.
+func (l *Load) AcceptedAt() (times []time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, at := range l.Accepted {
+		times = append(times, at)
+	}
+	return times
+}
+
+// CountedAt returns when orders were counted, as the log says.
+func (l *Load) CountedAt() (times []time.Time) {
+	l.s.Mu.Lock()
+	defer l.s.Mu.Unlock()
+	for _, at := range l.s.Processed {
+		times = append(times, at[0])
+	}
+	return times
+}
+
+// LongestPause returns the longest time between two of those from when on.
+func LongestPause(times []time.Time, from time.Time) (longest time.Duration) {
+	slices.SortFunc(times, time.Time.Compare)
+	for i := 1; i < len(times); i++ {
+		if times[i].After(from) {
+			longest = max(longest, times[i].Sub(times[i-1]))
+		}
+	}
+	return longest.Round(100 * time.Millisecond)
+}

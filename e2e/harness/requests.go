@@ -1,0 +1,168 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/dapr-orders/daprhttp"
+	"example.com/dapr-orders/e2e/stack"
+)
+
+const (
+	PlainJSON  = "application/json"
+	EventsJSON = "application/cloudevents+json"
+)
+
+// An Answer is what came back for a request.
+type Answer struct {
+	Status int
+	Body   string
+}
+
+// Send makes one request. It fails the test only if there is no answer at all.
+func (s *System) Send(method, url, body string, header http.Header) Answer {
+	s.T.Helper()
+	a, err := s.TrySend(method, url, body, header)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return a
+}
+
+func (s *System) TrySend(method, url, body string, header http.Header) (Answer, error) {
+	req, err := http.NewRequestWithContext(s.T.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		return Answer{}, err
+	}
+	maps.Copy(req.Header, header)
+	if _, given := req.Header["Dapr-Api-Token"]; s.AppAPIToken != "" && !given {
+		req.Header.Set("dapr-api-token", s.AppAPIToken)
+	}
+	resp, err := Client.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return Answer{resp.StatusCode, strings.TrimSpace(string(text))}, err
+}
+
+var Client = &http.Client{
+	Timeout:   30 * time.Second,
+	Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+}
+
+// Invoke calls a method of an app through its sidecar's service invocation API.
+func (s *System) Invoke(app *stack.App, method, path, contentType, body string) Answer {
+	s.T.Helper()
+	header := http.Header{}
+	if contentType != "" {
+		header.Set("Content-Type", contentType)
+	}
+	header.Set("dapr-api-token", s.DaprToken)
+	return s.Send(method, app.DaprURL("/v1.0/invoke/"+app.ID+"/method"+path), body, header)
+}
+
+// InvokeFrom calls a method of an app through another app's sidecar.
+func (s *System) InvokeFrom(from, to *stack.App, method, path, contentType, body string, header http.Header) Answer {
+	s.T.Helper()
+	header = header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	if contentType != "" {
+		header.Set("Content-Type", contentType)
+	}
+	header.Set("dapr-api-token", s.DaprToken)
+	return s.Send(method, from.DaprURL("/v1.0/invoke/"+to.ID+"/method"+path), body, header)
+}
+
+// Place places an order and demands that it is accepted.
+func (s *System) Place(orderID, itemID string, quantity int) {
+	s.T.Helper()
+	body := fmt.Sprintf(`{"orderId":%s,"itemId":%s,"quantity":%d}`, Quote(orderID), Quote(itemID), quantity)
+	if a := s.Send("POST", s.Order.URL("/order"), body, nil); a.Status != http.StatusOK {
+		s.T.Fatalf("POST /order %s: got %d %s, want 200", body, a.Status, a.Body)
+	}
+}
+
+func Quote(text string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(text); err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// SetStock sets the stock of an item.
+func (s *System) SetStock(itemID string, quantity int) {
+	s.T.Helper()
+	a := s.Send("POST", s.Inventory[0].URL("/inventory/"+itemID), fmt.Sprintf(`{"quantity":%d}`, quantity), nil)
+	if a.Status != http.StatusOK {
+		s.T.Fatalf("POST /inventory/%s: got %d %s, want 200", itemID, a.Status, a.Body)
+	}
+}
+
+// Stock returns the stock of an item.
+func (s *System) Stock(itemID string) (quantity int, err error) {
+	a, err := s.TrySend("GET", s.Inventory[0].URL("/inventory/"+itemID), "", nil)
+	if err != nil {
+		return 0, err
+	}
+	var stock struct{ Quantity int }
+	if err := json.Unmarshal([]byte(a.Body), &stock); err != nil || a.Status != http.StatusOK {
+		return 0, fmt.Errorf("GET /inventory/%s: got %d %s", itemID, a.Status, a.Body)
+	}
+	return stock.Quantity, nil
+}
+
+// WaitForStock waits until the stock of an item is as wanted.
+func (s *System) WaitForStock(itemID string, want int) {
+	s.T.Helper()
+	WaitFor(s.T, 2*time.Minute, func() error {
+		got, err := s.Stock(itemID)
+		if err == nil && got != want {
+			err = fmt.Errorf("the stock of %s is %d, want %d", itemID, got, want)
+		}
+		return err
+	})
+}
+
+// Publish publishes an event through a sidecar.
+func (s *System) Publish(app *stack.App, topic string, m daprhttp.Message) {
+	s.T.Helper()
+	if err := s.Sidecar(app).Publish(s.T.Context(), "pubsub", topic, m); err != nil {
+		s.T.Fatal(err)
+	}
+}
+
+func (s *System) Sidecar(app *stack.App) *daprhttp.Client {
+	return &daprhttp.Client{Endpoint: app.DaprURL(""), APIToken: s.DaprToken}
+}
+
+// Hidings are the headers with which a caller may try to pass for the app's own sidecar. The
+// Sidecar of the app strips what Connection names, and so the name of the caller.
+func Hidings(app *stack.App) []http.Header {
+	const name = "dapr-caller-app-id"
+	return []http.Header{
+		nil,
+		{"Dapr-Caller-App-Id": {app.ID}}, // says that it is another
+		{"Connection": {name}},
+		{"Connection": {"Dapr-Caller-App-Id"}},
+		{"Connection": {strings.ToUpper(name)}},
+		{"Connection": {"close, " + name}},
+		{"Connection": {name + ",dapr-callee-app-id ,\tdapr-app-id"}},
+		{"Connection": {"keep-alive", name}},
+		{"Connection": {name, name}},
+		{"Connection": {"te, proxy-authorization, keep-alive, " + name}, "Te": {"trailers"}, "Proxy-Authorization": {"Basic eA=="}, "Keep-Alive": {"timeout=5"}},
+		{"Connection": {name}, "Dapr-Caller-App-Id": {app.ID}},
+	}
+}

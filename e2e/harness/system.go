@@ -1,0 +1,226 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// A System is a running whole, whose apps are the order service and replicas of the
+// Inventory service.
+type System struct {
+	*stack.System
+	T           *testing.T
+	Order       *stack.App
+	Inventory   []*stack.App
+	DaprToken   string
+	AppAPIToken string
+	prefix      string // of each app ID; empty for none
+
+	logs       io.Writer    // may be nil
+	Deliveries atomic.Int64 // of which the logs tell
+	sidecars   atomic.Int64 // so far, each of which has a name
+	Moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
+
+	links     map[int]*Links // by the port of an app's sidecar
+	Mu        sync.Mutex
+	Processed map[string][]time.Time // when the log said that an order was counted, by order ID
+}
+
+// Options say how a system differs from the one in the README.
+type Options struct {
+	Backend       stack.Backend // the first one if it has no name
+	Replicas      int           // of the inventory service; 0 means 1
+	SeparateState bool          // a server for the state store alone
+	Tokens        bool          // both ways
+	Sentry        string        // the program by which the sidecars prove who they are, if they have to
+	Logs          io.Writer     // takes every line that services and sidecars write; may be nil
+
+	// Mesh gives apps IDs that no other system has, so that what is sent from one to another
+	// by service invocation stays in this one.
+	Mesh bool
+
+	// Each may change the options of every app before it is started.
+	Each func(*stack.AppOptions)
+
+	// Prepare may change the component files, which are in a folder.
+	Prepare func(resources string)
+
+	// Unfiltered starts sidecars without the filter: see components/dapr-issues.md.
+	Unfiltered bool
+
+	// Admit is a subscriber beside the inventory service, as components/redis/pubsub.yaml
+	// wants it: "audit-service=OrderPlaced".
+	Admit string
+
+	// Network lets all that goes from one process to another go over links: see links.
+	Network bool
+}
+
+// Start starts a system for one test. When the test ends it is stopped,
+// and if the test failed, the logs are shown.
+func Start(t *testing.T, o Options) *System {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if o.Backend.Name == "" {
+		o.Backend = stack.Backends[0]
+	}
+	if o.SeparateState {
+		o.Backend = o.Backend.WithStateApart()
+	}
+	servers, err := Project.StartServers(ctx, o.Backend, t.TempDir())
+	Must(t, err)
+	t.Cleanup(func() {
+		if err := servers.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if o.Unfiltered {
+		servers.Configs = ""
+		Must(t, os.Remove(filepath.Join(servers.Resources, stack.FilterFile)))
+	}
+	s := &System{System: servers, T: t, logs: o.Logs, Processed: make(map[string][]time.Time)}
+	if o.Mesh {
+		s.prefix = fmt.Sprintf("run%d-%d-", os.Getpid(), time.Now().UnixNano()%1e9)
+	}
+	if o.Tokens {
+		s.DaprToken, s.AppAPIToken = "token for the sidecar", "token for the app"
+	}
+	s.editComponents(o)
+	var sidecarArgs, sidecarEnv []string
+	if o.Sentry != "" {
+		sentry, args, env, err := stack.StartSentry(ctx, o.Sentry, t.TempDir())
+		Must(t, err)
+		t.Cleanup(sentry.Kill)
+		sidecarArgs, sidecarEnv = args, env
+	}
+	s.Each = func(app *stack.AppOptions) {
+		app.Env = slices.Concat(o.Backend.Env, app.Env)
+		app.SidecarEnv = append(app.SidecarEnv, fmt.Sprintf("MQTT_CLIENT_ID=%s-%d", app.ID, s.sidecars.Add(1)))
+		app.ID = s.prefix + app.ID
+		if run := o.Backend.Given; run != "" {
+			app.ID = run + app.ID
+			app.SidecarEnv = append(app.SidecarEnv, "NAMESPACE="+run) // with which topics begin
+		}
+		app.DaprAPIToken, app.AppAPIToken = s.DaprToken, s.AppAPIToken
+		app.SidecarArgs = slices.Concat(sidecarArgs, app.SidecarArgs)
+		app.SidecarEnv = slices.Concat(sidecarEnv, app.SidecarEnv)
+		app.Output = s.watch
+		if o.Network {
+			s.network(app, filepath.Join(Project.Root, o.Backend.Folder))
+		}
+		if o.Each != nil {
+			o.Each(app)
+		}
+	}
+	t.Cleanup(func() { // when the apps have stopped
+		for _, link := range s.AllLinks() {
+			link.Close()
+		}
+	})
+	t.Cleanup(func() {
+		if err := s.StopApps(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			s.showLogs()
+		}
+	})
+	apps, err := s.Start(ctx, append([]stack.AppOptions{Project.App(stack.Order)}, slices.Repeat([]stack.AppOptions{Project.App(stack.Inventory)}, max(o.Replicas, 1))...)...)
+	Must(t, err)
+	s.Order, s.Inventory = apps[0], apps[1:]
+	if broker, ok := s.Broker.(observed); ok {
+		s.observe(broker)
+	}
+	return s
+}
+
+// editComponents changes the system's component files as its options want it.
+func (s *System) editComponents(o Options) {
+	s.T.Helper()
+	if o.Admit != "" && o.Backend.Given == "" { // where nobody is shut out
+		Edit(s.T, filepath.Join(s.Resources, "pubsub.yaml"), `;inventory-service=OrderPlaced"`, `;inventory-service=OrderPlaced;`+o.Admit+`"`)
+	}
+	if s.prefix != "" {
+		files, err := filepath.Glob(filepath.Join(s.Resources, "*.yaml"))
+		Must(s.T, err)
+		for _, file := range files {
+			s.rename(file, file)
+		}
+	}
+	if o.Prepare != nil {
+		o.Prepare(s.Resources)
+	}
+}
+
+// rename copies a file to another, with the services' IDs as they are in the system.
+func (s *System) rename(file, to string) {
+	s.T.Helper()
+	text, err := os.ReadFile(file)
+	Must(s.T, err)
+	for _, service := range stack.Services {
+		text = bytes.ReplaceAll(text, []byte(service.AppID), []byte(s.prefix+service.AppID))
+	}
+	Must(s.T, os.WriteFile(to, text, 0o644))
+}
+
+// StartApp starts one more app of the system.
+func (s *System) StartApp(o stack.AppOptions) *stack.App {
+	s.T.Helper()
+	ctx, cancel := context.WithTimeout(s.T.Context(), time.Minute)
+	defer cancel()
+	apps, err := s.Start(ctx, o)
+	Must(s.T, err)
+	return apps[0]
+}
+
+// Redis returns the broker of a system on the default backend.
+func (s *System) Redis() *stack.Redis { return s.Broker.(*stack.Redis) }
+
+// showLogs logs the last lines of all apps.
+func (s *System) showLogs() {
+	for _, app := range s.Apps() {
+		for _, p := range []*stack.Process{app.Service, app.Sidecar} {
+			if p != nil {
+				lines := strings.SplitAfter(p.Log(), "\n")
+				s.T.Logf("%s wrote last:\n%s", p.Name, strings.Join(lines[max(0, len(lines)-25):], ""))
+			}
+		}
+	}
+}
+
+// movedLine is what a service logs when it moves an order to the retry topic.
+const movedLine = "Moved OrderPlaced event to the retry topic"
+
+// watch reads the lines of the services' logs.
+func (s *System) watch(name, line string) {
+	if s.logs != nil {
+		s.Mu.Lock()
+		fmt.Fprintf(s.logs, "%s | %s\n", name, line)
+		s.Mu.Unlock()
+	}
+	if strings.Contains(line, "rocess") && strings.Contains(line, "OrderPlaced event") {
+		s.Deliveries.Add(1) // processed now or already, or not for the moment
+	}
+	if strings.Contains(line, movedLine) {
+		s.Moved.Add(1)
+	}
+	if _, rest, ok := strings.Cut(line, "Processed OrderPlaced event. orderId="); ok {
+		orderID, _, _ := strings.Cut(rest, ",")
+		s.Mu.Lock()
+		s.Processed[orderID] = append(s.Processed[orderID], time.Now())
+		s.Mu.Unlock()
+	}
+}

@@ -1,0 +1,64 @@
+package harness
+
+import (
+	"sync"
+	"testing"
+	"time"
+)
+
+// WaitFor waits until check returns nil, and fails the test with the last error
+// if that takes too long. The bound is there to end a hopeless wait, not to
+// measure anything.
+func WaitFor(t *testing.T, bound time.Duration, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(bound)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v still: %v", bound, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Must fails the test with an error.
+func Must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// InParallel calls do for 0 to n-1, some at a time.
+func InParallel(n, atOnce int, do func(i int)) {
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range atOnce {
+		wg.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+// Drained waits until the broker has no event left for an app: none waiting and
+// none that was delivered but not acknowledged.
+func (s *System) Drained(appID string) {
+	s.T.Helper()
+	s.DrainedOf("OrderPlaced", appID)
+}
+
+// DrainedOf is drained for another topic.
+func (s *System) DrainedOf(topic, appID string) {
+	s.T.Helper()
+	WaitFor(s.T, time.Minute, func() error { return s.Broker.Drained(topic, appID) })
+}
