@@ -68,8 +68,7 @@ func TestSoak(t *testing.T) {
 		time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
 	}
 
-	close(l.Stopping)
-	l.Workers.Wait()
+	l.Stop()
 	actors.workers.Wait()
 	for topic, app := range map[string]string{"OrderPlaced": "inventory-service", "OrderPlaced-retry": "inventory-service", harness.DeadLetterTopic: "dead-letters"} {
 		harness.WaitFor(t, 5*time.Minute, func() error { return s.Broker.Drained(topic, app) })
@@ -122,7 +121,7 @@ func startActors(s *harness.System, l *harness.Load) *actors {
 		a.workers.Go(func() {
 			for n := 0; ; n++ {
 				select {
-				case <-l.Stopping:
+				case <-l.Stopping():
 					return
 				case <-time.After(d):
 					do(n)
@@ -221,7 +220,7 @@ func soakFaults(s *harness.System, t *testing.T, random *rand.Rand) map[string]f
 // audit compares the stock of every item with the orders that were accepted.
 func audit(s *harness.System, t *testing.T, l *harness.Load) (counted, lost, doubled int) {
 	ordered := map[string]int{l.ItemID: 0}
-	for orderID := range l.Accepted {
+	for orderID := range l.Accepted() {
 		ordered[orderID[:strings.LastIndex(orderID, "-")]]++ // before it is the item
 	}
 	items := slices.Collect(maps.Keys(ordered))

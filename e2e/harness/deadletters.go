@@ -6,6 +6,7 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
+// DeadLetterTopic has the orders that can't be counted.
 const DeadLetterTopic = "OrderPlaced-dead-letter"
 
 // DeadLetters returns how many events the dead-letter topic has.

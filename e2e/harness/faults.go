@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"testing"
 
+	_ "modernc.org/sqlite" // the driver
+
 	"example.com/dapr-orders/e2e/stack"
 )
 

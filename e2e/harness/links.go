@@ -11,7 +11,7 @@ import (
 
 // Links are the network of one app: its sidecar reaches the broker and the state store
 // over two, and the service over a third; over the fourth the service reaches the
-// Sidecar. Where the state store has a standby, the sidecar reaches that over a link of
+// sidecar. Where the state store has a standby, the sidecar reaches that over a link of
 // its own.
 type Links struct{ Broker, State, Service, Sidecar, Standby *stack.Link }
 
@@ -26,7 +26,7 @@ func (l *Links) all() []*stack.Link {
 // LinksOf returns the network of an app in a system that has one.
 func (s *System) LinksOf(app *stack.App) *Links { return s.links[app.DaprPort] }
 
-// Network puts links between an app and all that it talks to.
+// network puts links between an app and all that it talks to.
 func (s *System) network(app *stack.AppOptions, folder string) {
 	s.T.Helper()
 	l := &Links{}

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -15,24 +16,24 @@ import (
 
 // A Load places orders of one piece of an item, steadily, until it is told to
 // stop. An order that is refused or gets no answer is sent again with the same
-// Idempotency-Key until it is accepted, as a careful client does it. The keys of
+// idempotency-Key until it is accepted, as a careful client does it. The keys of
 // half of the clients tell the time, as the ids do that the order service makes.
 type Load struct {
 	s      *System
 	ItemID string
-	Stock  int // at first
+	Stock  int // of ItemID, before the first order
 
 	item func(n int64) string // what the nth order is for; nil: all are for itemID
 	key  func(n int64) string // the Idempotency-Key of the nth order
 
-	Stopping chan struct{}
-	Workers  sync.WaitGroup
+	stopping chan struct{}
+	workers  sync.WaitGroup
 
 	placed  atomic.Int64 // orders begun
 	Refused atomic.Int64 // answers other than 200, and none at all
 
 	mu       sync.Mutex
-	Accepted map[string]time.Time // order ID to when
+	accepted map[string]time.Time // order ID to when
 }
 
 // StartLoad starts a load of about so many orders a second. item may be nil.
@@ -41,18 +42,18 @@ func (s *System) StartLoad(itemID string, perSecond int, item func(n int64) stri
 	return s.StartLoadWithKeys(itemID, perSecond, item, mixedKeys(itemID))
 }
 
-// StartLoadWithKeys is startLoad with Idempotency-Keys of choice.
+// StartLoadWithKeys is StartLoad with Idempotency-Keys of choice.
 func (s *System) StartLoadWithKeys(itemID string, perSecond int, item func(n int64) string, key func(n int64) string) *Load {
 	s.T.Helper()
 	const workers, stock = 8, 1_000_000
 	s.SetStock(itemID, stock)
-	l := &Load{s: s, ItemID: itemID, Stock: stock, item: item, key: key, Stopping: make(chan struct{}), Accepted: make(map[string]time.Time)}
+	l := &Load{s: s, ItemID: itemID, Stock: stock, item: item, key: key, stopping: make(chan struct{}), accepted: make(map[string]time.Time)}
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	for range workers {
-		l.Workers.Go(func() {
+		l.workers.Go(func() {
 			for {
 				select {
-				case <-l.Stopping:
+				case <-l.stopping:
 					return
 				case <-tick.C:
 					l.place()
@@ -83,7 +84,7 @@ func UUID7(n int64) string {
 // ClientKey returns a key of a client that knows nothing of UUIDs.
 func ClientKey(itemID string, n int64) string { return fmt.Sprintf("%s-%d", itemID, n) }
 
-// Place places one order, however long that takes.
+// place places one order, and tries again until it is accepted.
 func (l *Load) place() {
 	n := l.placed.Add(1)
 	itemID := l.ItemID
@@ -97,7 +98,7 @@ func (l *Load) place() {
 		a, err := l.s.TrySend("POST", l.s.Order.URL("/order"), body, header)
 		if err == nil && a.Status == http.StatusOK {
 			l.mu.Lock()
-			l.Accepted[orderID] = time.Now()
+			l.accepted[orderID] = time.Now()
 			l.mu.Unlock()
 			return
 		}
@@ -110,11 +111,28 @@ func (l *Load) place() {
 	}
 }
 
+// NumAccepted returns how many orders have been accepted.
 func (l *Load) NumAccepted() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.Accepted)
+	return len(l.accepted)
 }
+
+// Accepted returns when each order was accepted, by order ID.
+func (l *Load) Accepted() map[string]time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.accepted)
+}
+
+// Stop stops the load. It returns when no request is under way.
+func (l *Load) Stop() {
+	close(l.stopping)
+	l.workers.Wait()
+}
+
+// Stopping returns a channel that is closed when the load is told to stop.
+func (l *Load) Stopping() <-chan struct{} { return l.stopping }
 
 // GoesOn waits until so many more orders have been accepted, and so many more
 // have been counted, than when it was called.
@@ -150,8 +168,7 @@ func (l *Load) WhileAway(t *testing.T, requests int) {
 // counted, and nothing else is. It returns how many.
 func (l *Load) EndsExact(t *testing.T) string {
 	t.Helper()
-	close(l.Stopping)
-	l.Workers.Wait()
+	l.Stop()
 	accepted := l.NumAccepted()
 	defer func() {
 		if t.Failed() { // where to look
@@ -178,18 +195,15 @@ func (l *Load) EndsExact(t *testing.T) string {
 	return fmt.Sprintf("%d of %d applied", accepted, accepted)
 }
 
-// What became of a load that did not end as it should, by the test's name.
+// Verdicts has what became of each load that EndsExact found wrong, by the name of its test.
 var Verdicts sync.Map
 
 // uncounted returns the orders that were accepted and of which no log says that they
 // were counted.
 func (l *Load) uncounted() (orderIDs []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.s.Mu.Lock()
-	defer l.s.Mu.Unlock()
-	for id := range l.Accepted {
-		if len(l.s.Processed[id]) == 0 {
+	counted := l.s.Counted()
+	for id := range l.Accepted() {
+		if len(counted[id]) == 0 {
 			orderIDs = append(orderIDs, id)
 		}
 	}
@@ -197,52 +211,39 @@ func (l *Load) uncounted() (orderIDs []string) {
 	return orderIDs
 }
 
-// Delays returns how long after it was accepted each order was counted, as the log
-// says, in order.
-func (l *Load) Delays() (delays []time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.s.Mu.Lock()
-	defer l.s.Mu.Unlock()
-	for id, accepted := range l.Accepted {
-		if counted := l.s.Processed[id]; len(counted) > 0 {
-			delays = append(delays, counted[0].Sub(accepted))
+// delays returns how long after it was accepted each order was counted, as the log says,
+// by order ID.
+func (l *Load) delays() map[string]time.Duration {
+	delays, counted := make(map[string]time.Duration), l.s.Counted()
+	for id, accepted := range l.Accepted() {
+		if times := counted[id]; len(times) > 0 {
+			delays[id] = times[0].Sub(accepted)
 		}
 	}
-	slices.Sort(delays)
 	return delays
 }
 
-// Latest returns the longest time from accepted to counted, as the log says.
+// Delays returns how long after they were accepted orders were counted, the shortest time
+// first.
+func (l *Load) Delays() []time.Duration { return slices.Sorted(maps.Values(l.delays())) }
+
+// Latest returns the order that was counted the longest after it was accepted, and that time.
 func (l *Load) Latest() (orderID string, longest time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.s.Mu.Lock()
-	defer l.s.Mu.Unlock()
-	for id, accepted := range l.Accepted {
-		if counted := l.s.Processed[id]; len(counted) > 0 && counted[0].Sub(accepted) > longest {
-			orderID, longest = id, counted[0].Sub(accepted)
+	for id, delay := range l.delays() {
+		if delay > longest {
+			orderID, longest = id, delay
 		}
 	}
 	return orderID, longest
 }
 
 // AcceptedAt returns when orders were accepted.
-func (l *Load) AcceptedAt() (times []time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, at := range l.Accepted {
-		times = append(times, at)
-	}
-	return times
-}
+func (l *Load) AcceptedAt() []time.Time { return slices.Collect(maps.Values(l.Accepted())) }
 
 // CountedAt returns when orders were counted, as the log says.
 func (l *Load) CountedAt() (times []time.Time) {
-	l.s.Mu.Lock()
-	defer l.s.Mu.Unlock()
-	for _, at := range l.s.Processed {
-		times = append(times, at[0])
+	for _, counted := range l.s.Counted() {
+		times = append(times, counted[0])
 	}
 	return times
 }

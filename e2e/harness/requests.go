@@ -14,6 +14,7 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
+// Content types of a delivery.
 const (
 	PlainJSON  = "application/json"
 	EventsJSON = "application/cloudevents+json"
@@ -35,6 +36,7 @@ func (s *System) Send(method, url, body string, header http.Header) Answer {
 	return a
 }
 
+// TrySend makes one request. The error says that there was no answer.
 func (s *System) TrySend(method, url, body string, header http.Header) (Answer, error) {
 	req, err := http.NewRequestWithContext(s.T.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -53,20 +55,16 @@ func (s *System) TrySend(method, url, body string, header http.Header) (Answer, 
 	return Answer{resp.StatusCode, strings.TrimSpace(string(text))}, err
 }
 
+// Client makes the requests of all tests.
 var Client = &http.Client{
 	Timeout:   30 * time.Second,
 	Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 }
 
-// Invoke calls a method of an app through its sidecar's service invocation API.
+// Invoke calls a method of an app through its own sidecar.
 func (s *System) Invoke(app *stack.App, method, path, contentType, body string) Answer {
 	s.T.Helper()
-	header := http.Header{}
-	if contentType != "" {
-		header.Set("Content-Type", contentType)
-	}
-	header.Set("dapr-api-token", s.DaprToken)
-	return s.Send(method, app.DaprURL("/v1.0/invoke/"+app.ID+"/method"+path), body, header)
+	return s.InvokeFrom(app, app, method, path, contentType, body, nil)
 }
 
 // InvokeFrom calls a method of an app through another app's sidecar.
@@ -92,6 +90,7 @@ func (s *System) Place(orderID, itemID string, quantity int) {
 	}
 }
 
+// Quote returns a text as JSON.
 func Quote(text string) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -144,12 +143,13 @@ func (s *System) Publish(app *stack.App, topic string, m daprhttp.Message) {
 	}
 }
 
+// Sidecar returns a client of an app's sidecar.
 func (s *System) Sidecar(app *stack.App) *daprhttp.Client {
 	return &daprhttp.Client{Endpoint: app.DaprURL(""), APIToken: s.DaprToken}
 }
 
 // Hidings are the headers with which a caller may try to pass for the app's own sidecar. The
-// Sidecar of the app strips what Connection names, and so the name of the caller.
+// sidecar of the app strips what Connection names, and so the name of the caller.
 func Hidings(app *stack.App) []http.Header {
 	const name = "dapr-caller-app-id"
 	return []http.Header{

@@ -21,6 +21,7 @@ type Subscriber struct {
 	received []daprhttp.Event
 }
 
+// Events returns what has been delivered.
 func (s *Subscriber) Events() []daprhttp.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,7 @@ import (
 )
 
 // A System is a running whole, whose apps are the order service and replicas of the
-// Inventory service.
+// inventory service.
 type System struct {
 	*stack.System
 	T           *testing.T
@@ -34,8 +35,8 @@ type System struct {
 	Moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
 	links     map[int]*Links // by the port of an app's sidecar
-	Mu        sync.Mutex
-	Processed map[string][]time.Time // when the log said that an order was counted, by order ID
+	mu        sync.Mutex
+	processed map[string][]time.Time // when the log said that an order was counted, by order ID
 }
 
 // Options say how a system differs from the one in the README.
@@ -64,7 +65,7 @@ type Options struct {
 	// wants it: "audit-service=OrderPlaced".
 	Admit string
 
-	// Network lets all that goes from one process to another go over links: see links.
+	// Network lets all that goes from one process to another go over links: see [Links].
 	Network bool
 }
 
@@ -91,7 +92,7 @@ func Start(t *testing.T, o Options) *System {
 		servers.Configs = ""
 		Must(t, os.Remove(filepath.Join(servers.Resources, stack.FilterFile)))
 	}
-	s := &System{System: servers, T: t, logs: o.Logs, Processed: make(map[string][]time.Time)}
+	s := &System{System: servers, T: t, logs: o.Logs, processed: make(map[string][]time.Time)}
 	if o.Mesh {
 		s.prefix = fmt.Sprintf("run%d-%d-", os.Getpid(), time.Now().UnixNano()%1e9)
 	}
@@ -207,9 +208,9 @@ const movedLine = "Moved OrderPlaced event to the retry topic"
 // watch reads the lines of the services' logs.
 func (s *System) watch(name, line string) {
 	if s.logs != nil {
-		s.Mu.Lock()
+		s.mu.Lock()
 		fmt.Fprintf(s.logs, "%s | %s\n", name, line)
-		s.Mu.Unlock()
+		s.mu.Unlock()
 	}
 	if strings.Contains(line, "rocess") && strings.Contains(line, "OrderPlaced event") {
 		s.Deliveries.Add(1) // processed now or already, or not for the moment
@@ -219,8 +220,15 @@ func (s *System) watch(name, line string) {
 	}
 	if _, rest, ok := strings.Cut(line, "Processed OrderPlaced event. orderId="); ok {
 		orderID, _, _ := strings.Cut(rest, ",")
-		s.Mu.Lock()
-		s.Processed[orderID] = append(s.Processed[orderID], time.Now())
-		s.Mu.Unlock()
+		s.mu.Lock()
+		s.processed[orderID] = append(s.processed[orderID], time.Now())
+		s.mu.Unlock()
 	}
+}
+
+// Counted returns when the log said that an order was counted, by order ID.
+func (s *System) Counted() map[string][]time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.processed)
 }
