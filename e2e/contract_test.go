@@ -241,26 +241,3 @@ func TestBareNumberInTheStoreIsAStock(t *testing.T) {
 	s.Place("order-1001", "item1", 10)
 	s.WaitForStock("item1", 90)
 }
-
-// The files that users have are the files that the tests run with.
-func TestComponentsAreTheUsers(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	here := stack.RedisAt("127.0.0.1:1", 0)
-	if err := stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), dir, here, here); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"pubsub.yaml", "statestore.yaml", "resiliency.yaml"} {
-		users, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", "redis", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		tests, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(users), strings.ReplaceAll(string(tests), here.In(`"`+stack.DefaultRedisAddr+`"`), `"`+stack.DefaultRedisAddr+`"`)); diff != "" {
-			t.Errorf("%s (-users +tests):\n%s", name, diff)
-		}
-	}
-}

@@ -100,55 +100,6 @@ func TestIdempotencyKeyMakesARepeatedRequestCountOnce(t *testing.T) {
 	s.WaitForStock("item1", 69)
 }
 
-func TestNothingIsLostWhileTheStateStoreIsAway(t *testing.T) {
-	t.Parallel()
-	harness.NeedsOwnRedis(t)
-	const orders = 200
-	s := harness.Start(t, harness.Options{Replicas: 2, SeparateState: true})
-	s.SetStock("item1", 1000)
-	s.State.Kill()
-	harness.InParallel(orders, 8, func(i int) { s.Place("order-"+strconv.Itoa(i), "item1", 1) })
-
-	// Every replica has been refused a delivery, so that each has met the fault.
-	harness.WaitFor(t, time.Minute, func() error {
-		for _, app := range s.Inventory {
-			if !strings.Contains(app.Service.Log(), "Failed to process OrderPlaced event") {
-				return fmt.Errorf("a replica has not noticed that the state store is away")
-			}
-		}
-		return nil
-	})
-	if a := s.Send("GET", s.Inventory[0].URL("/inventory/item1"), "", nil); a.Status != 500 || !strings.Contains(a.Body, `"error"`) {
-		t.Errorf("GET /inventory/item1 without a state store: got %d %s, want 500 and an error", a.Status, a.Body)
-	}
-	harness.Must(t, s.State.Restart(t.Context()))
-	s.WaitForStock("item1", 1000-orders)
-	s.Drained("inventory-service")
-	s.WaitForStock("item1", 1000-orders)
-}
-
-func TestUnusableEventGoesToTheDeadLetterTopic(t *testing.T) {
-	t.Parallel()
-	s := harness.Start(t, harness.Options{Admit: "dead-letter-reader=OrderPlaced-dead-letter"})
-	s.SetStock("item1", 100)
-	dead := s.Subscribe("dead-letter-reader", "OrderPlaced-dead-letter")
-	for _, data := range []string{`{"orderId":"bad-1"}`, `not JSON`, `{"orderId":"bad-2","itemId":"item1","quantity":-1}`} {
-		s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(data)})
-		s.Place("good", "item1", 1)
-	}
-	s.WaitForStock("item1", 97)
-	harness.WaitFor(t, time.Minute, func() error {
-		if n := len(dead.Events()); n < 3 {
-			return fmt.Errorf("the dead-letter topic has %d events, want 3", n)
-		}
-		return nil
-	})
-	s.Drained("inventory-service")
-	if n := len(dead.Events()); n != 3 { // one for each
-		t.Errorf("the dead-letter topic has %d events, want 3", n)
-	}
-}
-
 func TestSecondSubscriberReceivesEveryEvent(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

@@ -38,12 +38,15 @@ func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
 			if backend.Name == "Redis" {
 				calls = slices.Concat(stateCalls, redisCalls, otherCalls)
 			}
-			for _, call := range calls {
-				want, got := real.send(call), fake.send(call)
-				if diff := gocmp.Diff(want, got); diff != "" {
-					t.Errorf("%s (-real +in memory):\n%s", call, diff)
+			same := func(calls ...string) {
+				for _, call := range calls {
+					want, got := real.send(call), fake.send(call)
+					if diff := gocmp.Diff(want, got); diff != "" {
+						t.Errorf("%s (-real +in memory):\n%s", call, diff)
+					}
 				}
 			}
+			same(calls...)
 			for _, side := range []*talk{&real, &fake} {
 				side.send(`POST statestore [{"key":"short","value":1,"metadata":{"ttlInSeconds":"1"}}]`)
 				harness.WaitFor(t, time.Minute, func() error {
@@ -53,6 +56,8 @@ func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
 					return nil
 				})
 			}
+			real.token, fake.token = "wrong", "wrong"
+			same(`GET statestore/b`, `POST /publish/pubsub/free (application/json) {}`)
 		})
 	}
 }
@@ -64,7 +69,7 @@ var stateCalls = []string{
 	`GET statestore/absent`,
 	`POST statestore [{"key":"a/b+c d%","value":{"n":9007199254740993}},{"key":"b","value":"text"},{"key":"c","value":[1,2.5,null,true]},{"key":"d"}]`,
 	`GET statestore/a%2Fb%2Bc%20d%25`,
-	`GET statestore/b`, `GET statestore/c`, `GET statestore/d`,
+	`GET statestore/b?consistency=strong`, `GET statestore/c`, `GET statestore/d`,
 	`POST statestore/bulk {"keys":["b","absent","a/b+c d%",".."],"parallelism":2}`,
 	`POST statestore/bulk {"keys":[]}`,
 	`POST statestore []`,

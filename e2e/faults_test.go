@@ -66,7 +66,19 @@ func promiseStateStoreAway(t *testing.T, b stack.Backend) string {
 	l := s.StartLoad("item1", 50, nil)
 	l.GoesOn(t, 50)
 	s.State.Kill()
-	time.Sleep(10 * time.Second) // the fault itself
+	back := time.After(10 * time.Second)
+	for _, app := range s.Inventory {
+		harness.WaitFor(t, time.Minute, func() error {
+			if !strings.Contains(app.Service.Log(), "Failed to process OrderPlaced event") {
+				return fmt.Errorf("%s has not noticed that the state store is away", app.ID)
+			}
+			return nil
+		})
+	}
+	if a := s.Send("GET", s.Inventory[0].URL("/inventory/item1"), "", nil); a.Status != 500 || !strings.Contains(a.Body, `"error"`) {
+		t.Errorf("GET /inventory/item1 without a state store: got %d %s, want 500 and an error", a.Status, a.Body)
+	}
+	<-back // the fault itself
 	harness.Must(t, s.State.Restart(t.Context()))
 	l.GoesOn(t, 50)
 	figures := l.EndsExact(t)

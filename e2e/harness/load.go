@@ -16,7 +16,7 @@ import (
 
 // A Load places orders of one piece of an item, steadily, until it is told to
 // stop. An order that is refused or gets no answer is sent again with the same
-// idempotency-Key until it is accepted, as a careful client does it. The keys of
+// Idempotency-Key until it is accepted, as a careful client does it. The keys of
 // half of the clients tell the time, as the ids do that the order service makes.
 type Load struct {
 	s      *System

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestServiceThatCanNotBeBuiltIsNamed(t *testing.T) {
@@ -80,6 +82,32 @@ func TestConfigurationsKeepFilterAndAccessControl(t *testing.T) {
 				strings.Contains(got, "accessControl:\n    defaultAction: deny\n") != (s.AppID != Order.AppID) {
 				t.Errorf("with the collector %q the Configuration of %s is\n%s", collector, s.AppID, got)
 			}
+		}
+	}
+}
+
+// The files that users have are the files that the tests run with.
+func TestComponentsAreTheUsers(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, dir, folder := RedisAt("127.0.0.1:1", 0), t.TempDir(), filepath.Join(root, "components", "redis")
+	if err := WriteComponents(folder, dir, here, here); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pubsub.yaml", "statestore.yaml", "resiliency.yaml"} {
+		users, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := `"` + DefaultRedisAddr + `"`
+		if diff := cmp.Diff(string(users), strings.ReplaceAll(string(tests), here.In(same), same)); diff != "" {
+			t.Errorf("%s (-users +tests):\n%s", name, diff)
 		}
 	}
 }
