@@ -4,8 +4,9 @@
 #             COMPONENTS=folder asks them of component files whose servers run already
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
 # make bench  measure it against other ways, and write the table into e2e/README.md
-# make faults  show each fault of Dapr that is worked around, on the sidecar that is used;
-#             FAULT=an_event_whose shows those whose names begin so
+# make faults  show each fault of Dapr that is worked around, on the sidecar that is used,
+#             and what Mosquitto and Redis lose; FAULT=an_event_whose shows the faults of Dapr
+#             whose names begin so
 # make fuzz   every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
 # make help   this
@@ -87,7 +88,7 @@ ifdef COMPONENTS
 	go test -count=1 -v -timeout 30m -run '^TestGivenComponents$$' ./e2e -components $(abspath $(COMPONENTS))
 else
 	@rm -f .run/promises.md
-	go test -count=1 -v -timeout 40m -run '^(TestPromises|TestRetryTopicIsBounded|TestItemOn.*|TestNetwork|TestFailover|TestRedisFailover.*)$$' ./e2e -promises $(CURDIR)/.run/promises.md >.run/promises.log; \
+	go test -count=1 -v -timeout 40m -run '^(TestPromises|TestRetryTopicIsBounded|TestItemOn.*|TestNetwork|TestFailover)$$' ./e2e -promises $(CURDIR)/.run/promises.md >.run/promises.log; \
 		status=$$?; grep -E '^ .*_test.go:[0-9]+: \| ' .run/promises.log | sed 's/^[^|]*//' >>.run/promises.md; \
 		grep -E '^(---|    ---|FAIL|ok)|_test.go' .run/promises.log; cat .run/promises.md; exit $$status
 endif
@@ -99,7 +100,7 @@ soak: .run/bin/launch
 
 faults: .run/bin/launch
 	.run/bin/launch setup
-	go test -tags faults -count=1 -v -timeout 15m -run '^TestFaultsOfDapr$$/$(FAULT)' ./e2e
+	go test -tags faults -count=1 -v -timeout 15m -run '$(if $(FAULT),^TestFaultsOfDapr$$/$(FAULT),^Test(FaultsOfDapr|Mosquitto|RedisFailover))' ./e2e
 
 # BENCH="-rounds 1 -write=false" is a quick look.
 bench: .run/bin/launch

@@ -28,9 +28,7 @@ import (
 // The module that sidecars load is what its text says.
 func TestFilterIsBuiltFromItsText(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("wat2wasm"); err != nil {
-		t.Skip("wat2wasm, which builds the filter, is not installed: apt-get install wabt, or brew install wabt")
-	}
+	harness.NeedsProgram(t, "wat2wasm", "apt-get install wabt, or brew install wabt")
 	built := filepath.Join(t.TempDir(), "answered.wasm")
 	output, err := exec.CommandContext(t.Context(), "wat2wasm", filepath.Join(harness.Project.Root, "components", "answered.wat"), "-o", built).CombinedOutput()
 	if err != nil {

@@ -28,10 +28,10 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		code := m.Run()
-		if code == 0 && *promisesFile != "" {
+		if *promisesFile != "" {
 			if err := writePromises(); err != nil {
 				fmt.Fprintln(os.Stderr, err)
-				return 1
+				code = 1
 			}
 		}
 		return code

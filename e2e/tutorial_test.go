@@ -137,9 +137,7 @@ func TestSubscribersInOtherLanguages(t *testing.T) {
 	apps := harness.Guests(t, tutorial)
 	start := func(appID, language, file string) *stack.App {
 		g := apps[appID]
-		if _, err := exec.LookPath(g.Command[0]); err != nil {
-			t.Fatalf("the subscriber in %s can't run: %v", language, err)
-		}
+		harness.NeedsProgram(t, g.Command[0], "apt-get install python3 nodejs, or brew install python node")
 		dir := t.TempDir()
 		harness.Must(t, os.WriteFile(filepath.Join(dir, file), []byte(g.Ports.Replace(harness.Blocks(t, tutorial, language)[0])), 0o644))
 		return s.StartGuest(g, dir, g.Command...)

@@ -47,9 +47,7 @@ func LinesOf(t *testing.T, name, language string) []string {
 func (s *System) TypeAll(commands, answers []string, parse func(line string) *exec.Cmd) int {
 	t := s.T
 	t.Helper()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Fatal("the walkthrough needs curl: install it with your system's package manager")
-	}
+	NeedsProgram(t, "curl", "apt-get install curl, or brew install curl")
 	var ports []string // nothing else in a command is changed
 	for service, app := range map[stack.Service]*stack.App{stack.Order: s.Order, stack.Inventory: s.Inventory[0]} {
 		for readmes, ours := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {

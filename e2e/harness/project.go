@@ -15,7 +15,15 @@ import (
 // What all tests share.
 var (
 	Project *stack.Project
-	Borrow  bool // tests have to share a Redis that runs already
+
+	// OwnRedis reports whether tests can start a Redis of their own. Otherwise they share
+	// one that runs already.
+	OwnRedis bool
+
+	// Short has the tests that start a system with -short, too.
+	Short []string
+
+	noRedis error // why there is none to start
 )
 
 // Prepare gets ready what all tests need. All that is temporary goes into dir.
@@ -27,22 +35,28 @@ func Prepare(dir string) (err error) {
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		return err
 	}
-	if err := stack.RedisServer.Install(ctx, os.Stderr); err != nil {
-		if stack.RedisAt(stack.DefaultRedisAddr, 0).Ping(ctx) != nil {
-			return err
-		}
+	noRedis = stack.RedisServer.Install(ctx, os.Stderr)
+	OwnRedis = noRedis == nil
+	if !OwnRedis && stack.RedisAt(stack.DefaultRedisAddr, 0).Ping(ctx) == nil {
 		fmt.Fprintf(os.Stderr, "There is no redis-server to start: the tests borrow empty databases of the Redis at %s.\n", stack.DefaultRedisAddr)
-		Borrow = true
 	}
 	Project, err = stack.Open(ctx, filepath.Join(dir, "bin"), os.Stderr)
 	return err
 }
 
-// NeedsOwnRedis fails a test that stops and starts Redis where none can be had.
+// NeedsOwnRedis skips a test that stops and starts Redis where none can be started.
 func NeedsOwnRedis(t *testing.T) {
 	t.Helper()
-	if Borrow {
-		t.Fatal("this test stops and starts a Redis of its own: install redis-server")
+	if !OwnRedis {
+		t.Skipf("this test stops and starts a Redis of its own: %v", noRedis)
+	}
+}
+
+// NeedsProgram skips a test where a program of the system is missing.
+func NeedsProgram(t *testing.T, name, install string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("%s is not installed: %s", name, install)
 	}
 }
 

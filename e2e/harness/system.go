@@ -70,9 +70,13 @@ type Options struct {
 }
 
 // Start starts a system for one test. When the test ends it is stopped,
-// and if the test failed, the logs are shown.
+// and if the test failed, the logs are shown. Start skips a test that needs a server that is
+// not installed, and with -short each test that is not in Short.
 func Start(t *testing.T, o Options) *System {
 	t.Helper()
+	if testing.Short() && !slices.Contains(Short, t.Name()) {
+		t.Skip("this test is left out with -short: go test ./e2e runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if o.Backend.Name == "" {

@@ -1,9 +1,12 @@
 package harness
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/dapr-orders/e2e/stack"
 )
 
 // WaitFor waits until check returns nil, and fails the test with the last error
@@ -24,9 +27,12 @@ func WaitFor(t *testing.T, bound time.Duration, check func() error) {
 	}
 }
 
-// Must fails the test with an error.
+// Must fails the test with an error. It skips the test when a program is not installed.
 func Must(t *testing.T, err error) {
 	t.Helper()
+	if errors.Is(err, stack.ErrNotInstalled) {
+		t.Skip(err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,9 @@ func (s *screen) String() string {
 // start runs a system until it is up. end is what Ctrl-C does.
 func start(t testing.TB, s system) (shown *screen, end func() error) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("this test is left out with -short: go test ./e2e/launch runs it")
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	shown = &screen{}
 	ended := make(chan error, 1)

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,8 +65,8 @@ var (
 )
 
 // Install makes sure that there is a program to start. Where it may, it installs
-// it with the system's package manager; where it may not, its error is the command
-// that does.
+// it with the system's package manager; where it may not, its error is ErrNotInstalled
+// with the command that does.
 func (p Program) Install(ctx context.Context, progress io.Writer) error {
 	if _, err := p.Find(); err == nil {
 		return nil
@@ -86,7 +87,11 @@ func (p Program) Install(ctx context.Context, progress io.Writer) error {
 	return err
 }
 
-// Find returns the program's path. The error says how to get it.
+// ErrNotInstalled matches the error of a program that is not on this machine. The error
+// says how to get it.
+var ErrNotInstalled = errors.New("not installed")
+
+// Find returns the program's path, or ErrNotInstalled.
 func (p Program) Find() (string, error) {
 	for _, command := range p.commands {
 		for _, pattern := range p.folders {
@@ -106,7 +111,7 @@ func (p Program) Find() (string, error) {
 		}
 	}
 	words, _ := p.install()
-	return "", fmt.Errorf("there is no %s on this machine: %s", p.commands[0], words)
+	return "", fmt.Errorf("%s is %w on this machine: %s", p.commands[0], ErrNotInstalled, words)
 }
 
 // install returns how to install the program on this system, in words and in
