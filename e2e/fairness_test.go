@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
@@ -15,7 +16,7 @@ import (
 func TestReplicasShareAHotItem(t *testing.T) {
 	t.Parallel()
 	for name, key := range map[string]func(int64) string{
-		"UUIDv7":        harness.UUID7,
+		"UUIDv7":        func(int64) string { return daprhttp.NewEventID() },
 		"client's keys": func(n int64) string { return harness.ClientKey("item1", n) },
 	} {
 		t.Run(name, func(t *testing.T) {

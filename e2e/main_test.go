@@ -15,6 +15,24 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
+// With -short, these tests start a system. They take two minutes on two processors.
+func init() {
+	harness.Short = []string{
+		"TestPromises/Walkthrough/Redis",
+		"TestPromises/OrdersAtTheSameTime/Redis",
+		"TestPromises/EventDeliveredAgain/Redis",
+		"TestPromises/Poison/Redis",
+		"TestPromises/DeadLetters/Redis",
+		"TestPromises/ProcessesKilled/Redis",
+		"TestContractThroughTheSidecars",
+		"TestIdempotencyKeyMakesARepeatedRequestCountOnce",
+		"TestSecondSubscriberReceivesEveryEvent",
+		"TestForgedDeliveryIsRefused",
+		"TestServiceAwayForTenSeconds",
+		"TestLogsInJSONAndMetrics",
+	}
+}
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "dapr-orders-e2e")

@@ -3,7 +3,6 @@ package harness
 import (
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/e2e/stack"
 )
 
@@ -69,16 +69,10 @@ func (s *System) StartLoadWithKeys(itemID string, perSecond int, item func(n int
 func mixedKeys(itemID string) func(n int64) string {
 	return func(n int64) string {
 		if n/4%2 == 0 {
-			return UUID7(n)
+			return daprhttp.NewEventID()
 		}
 		return ClientKey(itemID, n)
 	}
-}
-
-// UUID7 returns a UUID of version 7, made now.
-func UUID7(n int64) string {
-	ms := time.Now().UnixMilli()
-	return fmt.Sprintf("%08x-%04x-7%03x-8000-%012x", ms>>16, ms&0xffff, rand.IntN(1<<12), n)
 }
 
 // ClientKey returns a key of a client that knows nothing of UUIDs.

@@ -75,7 +75,7 @@ type Options struct {
 func Start(t *testing.T, o Options) *System {
 	t.Helper()
 	if testing.Short() && !slices.Contains(Short, t.Name()) {
-		t.Skip("this test is left out with -short: go test ./e2e runs it")
+		t.Skip("this test is left out with -short: go test -timeout 30m ./e2e runs it")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

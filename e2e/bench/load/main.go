@@ -94,8 +94,7 @@ func (l *load) id(i int) string {
 	if l.keys {
 		return fmt.Sprintf("%08x-%04x-4000-8000-%012x", rand.Uint32(), rand.Uint32()>>16, i)
 	}
-	now := time.Now().UnixMilli()
-	return fmt.Sprintf("%08x-%04x-7000-8000-%012x", now>>16, now&0xFFFF, i)
+	return daprhttp.NewEventID()
 }
 
 var client = &http.Client{
