@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,12 @@ import (
 func TestServiceThatCanNotBeBuiltIsNamed(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "order")
 	if err := Build(t.Context(), folder, filepath.Join(folder, "program")); err == nil || !strings.Contains(err.Error(), "order could not be built") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProgramThatIsMissingIsNotInstalled(t *testing.T) {
+	if _, err := (Program{commands: []string{"no-such-program"}, advice: "write one"}).Find(); !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "write one") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,0 +1,49 @@
+package harness
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/matryer/is"
+
+	"example.com/dapr-orders/e2e/stack"
+)
+
+func TestMissingProgramSkipsATest(t *testing.T) {
+	is := is.New(t)
+	skips := func(do func(t *testing.T)) (skipped bool) {
+		t.Run("a test", func(t *testing.T) {
+			defer func() { skipped = t.Skipped() }()
+			do(t)
+		})
+		return skipped
+	}
+	is.True(skips(func(t *testing.T) { Must(t, fmt.Errorf("the broker: %w", stack.ErrNotInstalled)) }))
+	is.True(skips(func(t *testing.T) { NeedsProgram(t, "no-such-program", "there is none") }))
+	is.True(!skips(func(t *testing.T) { NeedsProgram(t, "go", "see https://go.dev/dl/") }))
+	is.True(skips(NeedsOwnRedis)) // which Prepare has not found
+}
+
+func TestLongestPauseIsOfThoseFromTheBeginning(t *testing.T) {
+	is := is.New(t)
+	start := time.Now()
+	at := func(seconds ...int) (times []time.Time) {
+		for _, s := range seconds {
+			times = append(times, start.Add(time.Duration(s)*time.Second))
+		}
+		return times
+	}
+	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(20*time.Second)), 20*time.Second) // it was under way
+	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(30*time.Second)), 2*time.Second)
+	is.Equal(LongestPause(nil, start), time.Duration(0))
+}
+
+func TestInParallelCallsEachOnce(t *testing.T) {
+	is := is.New(t)
+	calls := make([]int, 100)
+	InParallel(len(calls), 7, func(i int) { calls[i]++ })
+	for _, n := range calls {
+		is.Equal(n, 1)
+	}
+}
