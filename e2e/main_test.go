@@ -19,11 +19,15 @@ import (
 func init() {
 	harness.Short = []string{
 		"TestPromises/Walkthrough/Redis",
+		"TestPromises/Walkthrough/RabbitMQ_+_PostgreSQL",
 		"TestPromises/OrdersAtTheSameTime/Redis",
 		"TestPromises/EventDeliveredAgain/Redis",
 		"TestPromises/Poison/Redis",
 		"TestPromises/DeadLetters/Redis",
+		"TestPromises/UnusualIDs/Redis",
+		"TestPromises/StateStoreAway/Redis",
 		"TestPromises/ProcessesKilled/Redis",
+		"TestPromises/RollingRestart/Redis",
 		"TestContractThroughTheSidecars",
 		"TestIdempotencyKeyMakesARepeatedRequestCountOnce",
 		"TestSecondSubscriberReceivesEveryEvent",

@@ -131,6 +131,7 @@ func TestOnePromise(t *testing.T) {
 // the table must say so.
 func TestComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
+	harness.UnlessShort(t)
 	harness.NeedsOwnRedis(t)
 	redis, err := stack.OwnRedis(t.Context(), t.TempDir())
 	harness.Must(t, err)

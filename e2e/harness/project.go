@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"example.com/dapr-orders/e2e/stack"
@@ -42,6 +43,14 @@ func Prepare(dir string) (err error) {
 	}
 	Project, err = stack.Open(ctx, filepath.Join(dir, "bin"), os.Stderr)
 	return err
+}
+
+// UnlessShort skips a test with -short that is not in Short.
+func UnlessShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() && !slices.Contains(Short, t.Name()) {
+		t.Skip("this test is left out with -short: go test -timeout 30m ./e2e runs it")
+	}
 }
 
 // NeedsOwnRedis skips a test that stops and starts Redis where none can be started.

@@ -74,9 +74,7 @@ type Options struct {
 // not installed, and with -short each test that is not in Short.
 func Start(t *testing.T, o Options) *System {
 	t.Helper()
-	if testing.Short() && !slices.Contains(Short, t.Name()) {
-		t.Skip("this test is left out with -short: go test -timeout 30m ./e2e runs it")
-	}
+	UnlessShort(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if o.Backend.Name == "" {
