@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"testing"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -165,4 +166,21 @@ func Hidings(app *stack.App) []http.Header {
 		{"Connection": {"te, proxy-authorization, keep-alive, " + name}, "Te": {"trailers"}, "Proxy-Authorization": {"Basic eA=="}, "Keep-Alive": {"timeout=5"}},
 		{"Connection": {name}, "Dapr-Caller-App-Id": {app.ID}},
 	}
+}
+
+// Metrics returns what is read at a URL, without the comments.
+func Metrics(t *testing.T, url string) map[string]string {
+	t.Helper()
+	resp, err := http.Get(url)
+	Must(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	Must(t, err)
+	found := make(map[string]string)
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name != "#" {
+			found[name] = value
+		}
+	}
+	return found
 }
