@@ -76,7 +76,7 @@ func TestSoak(t *testing.T) {
 	counted, lost, doubled := audit(s, t, l)
 	letters := harness.Metrics(t, deadLetters.URL("/metrics"))["dead_letters"]
 	if letters != fmt.Sprint(actors.poison.Load()) {
-		t.Errorf("there are %s dead letters of %d poison events", letters, actors.poison.Load())
+		t.Errorf("there are %s dead letters of %d invalid events", letters, actors.poison.Load())
 	}
 	if n := actors.forged.Load(); n > 0 {
 		t.Errorf("%d requests of the stranger were carried out", n)
@@ -85,15 +85,15 @@ func TestSoak(t *testing.T) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "orders accepted\t%d\n", l.NumAccepted())
-	fmt.Fprintf(w, "orders counted\t%d\n", counted)
+	fmt.Fprintf(w, "orders applied\t%d\n", counted)
 	fmt.Fprintf(w, "lost\t%d\n", lost)
 	fmt.Fprintf(w, "doubled\t%d\n", doubled)
-	fmt.Fprintf(w, "poison events, and dead letters kept\t%d, %s\n", actors.poison.Load(), letters)
+	fmt.Fprintf(w, "invalid events published, and dead letters kept\t%d, %s\n", actors.poison.Load(), letters)
 	fmt.Fprintf(w, "a stranger's forgeries that were answered, and carried out\t%d, %d\n", actors.tried.Load(), actors.forged.Load())
 	fmt.Fprintf(w, "times an order was moved to the retry topic\t%d\n", s.Moved.Load())
 	fmt.Fprintf(w, "requests refused or unanswered, and sent again\t%d\n", l.Refused.Load())
 	fmt.Fprintf(w, "deliveries\t%d\n", s.Deliveries.Load())
-	fmt.Fprintf(w, "longest time from accepted to counted\t%v\t(%s)\n", latest.Round(10*time.Millisecond), orderID)
+	fmt.Fprintf(w, "longest time from accepted to applied\t%v\t(%s)\n", latest.Round(10*time.Millisecond), orderID)
 	for _, name := range names {
 		fmt.Fprintf(w, "%s\t%d\n", name, happened[name])
 	}
