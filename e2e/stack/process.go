@@ -71,7 +71,7 @@ func Start(c Command) (*Process, error) {
 // a sidecar where to listen and whom to trust: these are set for each program.
 func cleanEnv() []string {
 	ours := []string{"PORT", "APP_PORT", "APP_HOST", "DAPR_HTTP_PORT", "DAPR_HTTP_ENDPOINT", "DAPR_GRPC_PORT",
-		"DAPR_API_TOKEN", "APP_API_TOKEN", "APP_ID", "MARKER_TTL", "STATE_CONSISTENCY", "PUBLISH_TWICE", "SUBSCRIPTION_METADATA", "LOG_FORMAT"}
+		"DAPR_API_TOKEN", "APP_API_TOKEN", "APP_ID", "MARKER_TTL", "STATE_CONSISTENCY", "PUBLISH_TWICE", "SUBSCRIPTION_METADATA", "LOG_FORMAT", "PUBSUB_NAME", "DEAD_LETTERS_DIR"}
 	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := bytes.Cut([]byte(variable), []byte("="))
 		return slices.Contains(ours, string(name))
