@@ -24,8 +24,9 @@ const defaultEndpoint = "http://127.0.0.1:3500"
 // once; its fields must not change after the first call.
 //
 // Every method returns an error that wraps an [*Error] when the sidecar
-// answers with a status other than 2xx. Otherwise it wraps the error of the
-// connection. A call that failed may still have taken effect.
+// answers with a status other than 2xx. Other errors are those of the connection, of an
+// argument that can't be sent, or of an answer that can't be read. A call that failed may
+// still have taken effect.
 type Client struct {
 	// Endpoint is the URL of the sidecar's HTTP API, without "/v1.0".
 	// Empty means http://127.0.0.1:3500.

@@ -61,8 +61,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // published once each time, even with [Client.PublishTwice].
 //
 // The wrapped handler is called again while it returns StatusRetry, with growing pauses of
-// up to a second. Its context ends after tryFor. It does not end when the delivery is
-// cancelled: another replica would get the event much later. When the event can't be moved,
+// up to a second. Its context ends after tryFor. It goes on when the sidecar breaks the
+// delivery off, because another replica would get the event much later. When the event can't be moved,
 // the outcome is the handler's, so that the sidecar delivers the event again. Events that a
 // person sent are tried and not moved.
 //

@@ -47,9 +47,9 @@ func Retry(err error) Outcome { return Outcome{Status: StatusRetry, Err: err} }
 // Drop returns the outcome of an event that can never be handled.
 func Drop(err error) Outcome { return Outcome{Status: StatusDrop, Err: err} }
 
-// Status is a subscriber's answer to a delivery: the field "status" of a JSON object with
-// HTTP status 200. Dapr takes any other answer with a 2xx for StatusSuccess, a 404 for
-// StatusDrop, and the rest for StatusRetry.
+// Status is a subscriber's answer to a delivery: the field "status" of a JSON object. Dapr
+// takes an answer with a 2xx and without that field for StatusSuccess, one with another
+// value for StatusRetry, a 404 for StatusDrop, and any other HTTP status for StatusRetry.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#expected-http-response.
 type Status string

@@ -24,7 +24,7 @@ type Subscription struct {
 
 	// Metadata is for the sidecar and the broker. With MetadataRawPayload, the Handler gets
 	// a message that is a CloudEvent as that event. Any other message is the data of an
-	// event, whose ID is new in each delivery.
+	// event whose ID is new in each delivery: a redelivery can't be recognised.
 	Metadata map[string]string `json:"metadata,omitempty"`
 
 	// Handler handles the events that could be decoded.

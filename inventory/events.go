@@ -16,8 +16,8 @@ const (
 	deadLetterTopic = "OrderPlaced-dead-letter"
 
 	// An order that can't be applied within tryFor moves to the retry topic, because the
-	// sidecar bounds the orders in flight. The retry topic's deliveries are tried for
-	// retryFor.
+	// sidecar delivers a bounded number of orders at a time, and a waiting order is one of
+	// them. The retry topic's deliveries are tried for retryFor.
 	tryFor   = 2 * time.Second
 	retryFor = 15 * time.Second
 )
@@ -46,7 +46,7 @@ func (s *service) events() (http.Handler, error) {
 	}
 	retries := orders
 	retries.PubsubName, retries.Topic, retries.Route, retries.DeadLetterTopic = retryPubsubName, retryTopic, "orders/retry", ""
-	retries.Metadata = daprhttp.BrokerMetadata(s.subscription) // a moved event keeps its envelope
+	retries.Metadata = daprhttp.BrokerMetadata(s.subscription) // without rawPayload: a moved event is a CloudEvent
 	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(again(h))) }
 
 	mux := http.NewServeMux()

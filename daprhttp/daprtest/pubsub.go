@@ -132,7 +132,7 @@ func newID() string {
 // A Delivery is the result of [Sidecar.Deliver].
 type Delivery struct {
 	// Status is "SUCCESS", "DROP" or "RETRY", as a sidecar understands the last answer.
-	// After "RETRY", a broker would still have the message.
+	// After "RETRY", a broker still has the message, unless DeadLetterTopic is set.
 	Status string
 
 	// Answers are the answers of App, one for each delivery. Status 0 means that App broke

@@ -149,8 +149,9 @@ type Result[V any] struct {
 	Duplicate     bool // the change was applied before
 }
 
-// ErrFinal matches errors that retrying can't cure: the Change's Apply function
-// failed, its key or ID is invalid, or the stored value can't be decoded.
+// ErrFinal matches errors that retrying can't cure: the Change's Apply function failed,
+// its key or ID is invalid, the new value has no JSON, or the stored value can't be
+// decoded.
 var ErrFinal = errors.New("this change can't be applied")
 
 type finalError struct{ error }
@@ -163,7 +164,8 @@ func (e finalError) Is(target error) bool { return target == ErrFinal }
 //
 // Apply returns a nil error when the store has acknowledged a value that has the change
 // in it. It retries until ctx is done. Then the error wraps the error of ctx and the
-// last error of the store. After an error that is not [ErrFinal], the change may have
+// last error of the store. A store without ETags, and a record of a newer version of this
+// package, are errors at once. After an error that is not [ErrFinal], the change may have
 // been applied: deliver the event again.
 func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {
 	return in.apply(ctx, &entry[V]{Change: c})
@@ -172,7 +174,7 @@ func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {
 // Set replaces the value of a key, even a value that can't be decoded. Redeliveries of
 // events that were applied before stay duplicates.
 //
-// After an error the value may have been set. A Set that has returned never undoes a
+// Set retries until ctx is done. After an error the value may have been set. A Set that has returned never undoes a
 // later Set.
 func (in *Inbox[V]) Set(ctx context.Context, key string, value V) error {
 	id := newID(uint64(time.Now().UnixMilli()), []byte(rand.Text()))
@@ -181,7 +183,8 @@ func (in *Inbox[V]) Set(ctx context.Context, key string, value V) error {
 	return err
 }
 
-// Get returns the value of a key. A new key has the zero value.
+// Get returns the value of a key. A new key has the zero value. Get reads once and does
+// not retry. A value that can't be decoded is an error.
 func (in *Inbox[V]) Get(ctx context.Context, key string) (V, error) {
 	var zero V
 	s, err := in.store.read(ctx, recordKey(key))
