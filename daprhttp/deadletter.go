@@ -79,7 +79,7 @@ func (t Topic) bury(ctx context.Context, l DeadLetter) error {
 			body = l.standIn(l.Body)
 		}
 		err := t.publish(ctx, body)
-		if err == nil || len(body) <= short && !isRefused(err) {
+		if answered := new(*Error); err == nil || !errors.As(err, answered) || len(body) <= short && !isRefused(err) {
 			return err
 		}
 	}

@@ -53,8 +53,8 @@ func (w *worker[V]) find(keys []string, id ID) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if markerHas(s.value, id) {
-			return true, nil
+		if has, err := markerHas(s.value, id); has || err != nil {
+			return has, err
 		}
 	}
 	return false, nil

@@ -128,8 +128,10 @@ type Change[V any] struct {
 	Key string // must pass daprhttp.CheckKey
 	ID  ID     // the event's: see EventID
 
-	// Apply returns the value after the change. It may run many times and must
-	// have no side effects. A new key has the zero value of V.
+	// Apply returns the value after the change. It may run many times and must have no
+	// side effects: it must not change a map or slice in its argument either. A new key
+	// has the zero value of V. An error of Apply, or a panic, refuses the change. This is
+	// not remembered: a redelivery asks Apply again.
 	Apply func(V) (V, error)
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -522,6 +523,38 @@ func TestErrorOfApplyIsFinal(t *testing.T) {
 	is.True(errors.Is(err, ErrFinal)) // no key
 	_, err = in.Apply(t.Context(), lower("e3", "apple", 1))
 	is.True(errors.Is(err, ErrFinal)) // no ID
+}
+
+// An Apply function that panics must not end the program, and with it each replica that gets
+// the redelivery.
+func TestPanicOfApplyIsFinal(t *testing.T) {
+	is := is.New(t)
+	in := newInbox[map[string]int](&memoryStore{})
+	sell := func(m map[string]int) (map[string]int, error) { m["a"]++; return m, nil }
+	_, err := in.Apply(t.Context(), Change[map[string]int]{Key: "apple", ID: EventID("test", "e1"), Apply: sell})
+	is.True(errors.Is(err, ErrFinal))
+	is.True(strings.Contains(err.Error(), "assignment to entry in nil map"))
+}
+
+// A marker that can't be decoded does not prove that the event is new.
+func TestDamagedMarkerIsNoProof(t *testing.T) {
+	for _, damaged := range []string{`""`, `"x"`, `5`, `<html>`, ``} {
+		synctest.Test(t, func(t *testing.T) {
+			is := is.New(t)
+			memory := &memoryStore{}
+			in := newTestInbox(memory)
+			in.tuning.keep = func(int, int) int { return 0 }
+			must(t, in, event("e1", "apple"))
+			in.settle()
+			must(t, in, event("e2", "apple"))
+			in.settle()
+			memory.put(markerKey("apple", event("e1", "apple").ID), []byte(damaged))
+			_, err := in.Apply(soon(t), event("e1", "apple"))
+			is.True(errors.Is(err, context.DeadlineExceeded))
+			is.True(strings.Contains(err.Error(), "a marker can't be decoded"))
+			in.settle()
+		})
+	}
 }
 
 // A final error is answered only after an acknowledged save over the record in which it

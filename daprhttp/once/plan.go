@@ -1,6 +1,9 @@
 package once
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"fmt"
+)
 
 // A plan is the next save of a record.
 type plan[V any] struct {
@@ -20,7 +23,7 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 	var ids []ID
 	applied := make(map[ID]bool)
 	entries := w.entries
-	w.entries, w.full = nil, false
+	w.entries, w.full, w.fullForSets = nil, false, false
 	for _, e := range entries {
 		room := w.in.tuning.maxIDs
 		if e.replaces {
@@ -42,14 +45,11 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 			}
 			p.answer(e, Result[V]{}, finalError{p.next.damaged})
 		case p.next.IDs.len()+len(ids) >= room:
-			w.full = true
+			w.full, w.fullForSets = true, w.fullForSets || e.replaces
 			p.waiting = append(p.waiting, e)
 		default:
 			before := p.next.Value
-			after, err := e.Apply(before)
-			if err == nil {
-				_, err = json.Marshal(after)
-			}
+			after, err := e.try(before)
 			if err != nil {
 				p.answer(e, Result[V]{}, finalError{err})
 				break
@@ -65,6 +65,20 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 	p.next.IDs = p.next.IDs.with(ids)
 	p.applied = len(ids)
 	return p
+}
+
+// try returns the value after the change. An Apply function that panics must not end the
+// program: the redelivery would end the next replica.
+func (c Change[V]) try(before V) (after V, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("Apply panicked: %v", p)
+		}
+	}()
+	if after, err = c.Apply(before); err == nil {
+		_, err = json.Marshal(after)
+	}
+	return after, err
 }
 
 // answer sets the answer that a change gets when the save is acknowledged.

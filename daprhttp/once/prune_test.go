@@ -526,6 +526,22 @@ func TestEventsOfOneMomentShareAMarker(t *testing.T) {
 	})
 }
 
+// Even Set has no room in a record with twice as many IDs. It then waits for the markers, as
+// other changes do, and makes few calls.
+func TestSetOnARecordFullOfIDsBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		memory.put("apple", []byte(testRecord(98, "e1", "e2", "e3", "e4")))
+		in := newTestInbox(&hooked{store: memory, onMark: func(context.Context, string, idSet) error { return errFailed }})
+		in.tuning.maxIDs = 2
+		in.tuning.keep = func(int, int) int { return 1 }
+		is.True(errors.Is(in.Set(soon(t), "apple", 500), errFailed))
+		is.True(memory.writes < 100)
+		in.settle()
+	})
+}
+
 func TestSetWorksOnAFullRecordWhileMarkersHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)

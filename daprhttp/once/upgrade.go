@@ -2,6 +2,7 @@ package once
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 )
 
@@ -57,8 +58,15 @@ func oldMarkerKeys(key string, id ID) []string {
 	return keys
 }
 
-// markerHas tells whether a marker of version 1 or 2 has an ID.
-func markerHas(value []byte, id ID) bool {
+// markerHas tells whether a marker of version 1 or 2 has an ID. A marker that can't be
+// decoded does not prove that it lacks the ID.
+func markerHas(value []byte, id ID) (bool, error) {
 	var ids idSet
-	return value != nil && json.Unmarshal(value, &ids) == nil && ids.valid() && ids.has(id)
+	if value == nil {
+		return false, nil
+	}
+	if err := json.Unmarshal(value, &ids); err != nil || ids == "" || !ids.valid() {
+		return false, fmt.Errorf("a marker can't be decoded: %.100q", value)
+	}
+	return ids.has(id), nil
 }

@@ -51,11 +51,12 @@ type worker[V any] struct {
 	err     error // why the last commit failed
 
 	// Only the worker's goroutine uses these.
-	ctx     context.Context // that of a change, without its cancellation
-	entries []*entry[V]     // taken and not answered
-	faults  int             // failed commits since the last save, without those lost to a rival
-	lost    *lostSave       // the last save, if it failed
-	full    bool            // the record has no room for the entries that wait
+	ctx         context.Context // that of a change, without its cancellation
+	entries     []*entry[V]     // taken and not answered
+	faults      int             // failed commits since the last save, without those lost to a rival
+	lost        *lostSave       // the last save, if it failed
+	fullForSets bool            // the record has no room even for a Set
+	full        bool            // the record has no room for the entries that wait
 	marks
 }
 
@@ -101,7 +102,7 @@ func (w *worker[V]) ready() bool {
 		}
 		waits, sets := w.dropAbandoned()
 		switch {
-		case w.marked != "" || waits && !w.full || sets: // Set always has room
+		case w.marked != "" || waits && !w.full || sets && !w.fullForSets:
 			return true
 		case waits && w.writing == nil: // the record is full, and its markers could not be written
 			time.Sleep(time.Until(w.markAfter))
