@@ -41,7 +41,8 @@ func Listen(addr string) (net.Listener, error) {
 // drain for the requests under way, and returns nil. It returns an error when the server
 // fails, or when requests were still under way after drain; their connections are closed.
 //
-// A slow or silent client can't keep out others. The header of a request must arrive within
+// A slow or silent client can't keep out others, unless clients have sent 512 requests and
+// read none of the answers. The header of a request must arrive within
 // 5 seconds and the whole request within 15. The answer must be written within 60 seconds
 // of the header. A connection without a request is closed after 30 seconds. Beyond 512
 // connections, a new one takes the place of the one that the server has waited for longest.
