@@ -41,6 +41,8 @@ const (
 // When the topic can't be reached, the outcome is StatusRetry. When the sidecar refuses to
 // publish to the topic, the outcome stays StatusDrop. The sidecar then moves the event to
 // the DeadLetterTopic of the [Subscription] itself, if the app may publish to that topic. Events that a person sent are not moved.
+//
+// The error says that a field of the Topic is missing.
 func DeadLetters(to Topic, appID string) (func(Handler) Handler, error) {
 	if err := to.check(); err != nil {
 		return nil, err

@@ -68,6 +68,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 //
 // The retry topic should have a component of its own: some components bound the events in
 // flight over all their topics.
+//
+// The error says that a field of the Topic is missing, or that tryFor is not positive.
 func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 	if err := to.check(); err != nil {
 		return nil, err

@@ -14,7 +14,8 @@ import (
 )
 
 // A Handler handles one event and returns the outcome. It may be called by many
-// goroutines at once: a sidecar delivers many events at the same time.
+// goroutines at once: a sidecar delivers many events at the same time. Its context carries
+// the trace of the delivery, and is done when the sidecar breaks the delivery off.
 type Handler func(ctx context.Context, e Event) Outcome
 
 // An Outcome is the result of handling an event. The zero value is Retry(nil).
@@ -41,10 +42,10 @@ func (o Outcome) isRetry() bool { return o.Status == StatusRetry || o.Status == 
 func Success() Outcome { return Outcome{Status: StatusSuccess} }
 
 // Retry returns the outcome of an event that can't be handled now: the sidecar delivers
-// it again.
+// it again. err may be nil.
 func Retry(err error) Outcome { return Outcome{Status: StatusRetry, Err: err} }
 
-// Drop returns the outcome of an event that can never be handled.
+// Drop returns the outcome of an event that can never be handled. err may be nil.
 func Drop(err error) Outcome { return Outcome{Status: StatusDrop, Err: err} }
 
 // Status is a subscriber's answer to a delivery: the field "status" of a JSON object. Dapr

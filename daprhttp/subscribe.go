@@ -54,7 +54,8 @@ type Subscription struct {
 // With the default limit, an event takes at most about 512 KiB of memory. A longer event
 // takes about 32 MiB; two of them are in memory at a time.
 //
-// The error names a subscription without a required field.
+// The error names a subscription without a required field. Subscribe panics, as mux does,
+// when two routes are the same or when it is called twice for one mux.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func Subscribe(mux *http.ServeMux, subscriptions ...Subscription) error {
