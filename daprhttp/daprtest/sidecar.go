@@ -118,7 +118,7 @@ func errorBody(errorCode, message string) string {
 }
 
 // Client returns an HTTP client that sends every request to s, without a network and
-// whatever host the request names. A fault that breaks the connection is an error of the
+// with any host in the request. A fault that breaks the connection is an error of the
 // client.
 func (s *Sidecar) Client() *http.Client { return &http.Client{Transport: transport{s}} }
 
@@ -135,7 +135,7 @@ func (s *Sidecar) Requests() []Request {
 //
 // See https://docs.dapr.io/reference/api/.
 func (s *Sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A body that breaks off is answered as what is there: nobody reads that answer.
+	// A body that breaks off is handled as far as it came: the client does not read the answer.
 	body, _ := io.ReadAll(r.Body)
 	call := Request{r.Method, r.URL.EscapedPath(), r.URL.Query(), r.Header.Clone(), string(body)}
 	s.mu.Lock()

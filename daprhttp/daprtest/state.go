@@ -110,7 +110,7 @@ func (s *Sidecar) save(storeName string, item stateItem) error {
 		if err != nil {
 			return fmt.Errorf("failed to parse ttl from metadata: %w", err)
 		}
-		if seconds > 0 { // else it stays for ever
+		if seconds > 0 { // otherwise the value does not expire
 			v.expires = time.Now().Add(time.Duration(seconds) * time.Second)
 		}
 	}

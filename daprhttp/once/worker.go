@@ -55,8 +55,8 @@ type worker[V any] struct {
 	entries     []*entry[V]     // taken and not answered
 	faults      int             // failed commits since the last save, without those lost to a rival
 	lost        *lostSave       // the last save, if it failed
-	fullForSets bool            // the record has no room even for a Set
 	full        bool            // the record has no room for the entries that wait
+	fullForSets bool            // the record has no room even for a Set
 	marks
 }
 

@@ -27,7 +27,7 @@ const (
 //
 // The text format ignores levels, groups and the attributes of [slog.Logger.With].
 //
-// No value can pass for another part of a line, whatever is in it. The text format quotes
+// No value can pass for another part of a line. The text format quotes
 // a value that has blanks, quotes, backslashes or invisible characters, as [strconv.Quote]
 // does, and writes "name=" after a blank as "name\x3d", in errors too. Both formats escape
 // invisible characters: see [Visible].

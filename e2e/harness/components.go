@@ -9,7 +9,8 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// IsInventory reports whether options are of the inventory service, whatever its ID.
+// IsInventory reports whether these are the options of the inventory service. Its app ID
+// may be any.
 func IsInventory(o *stack.AppOptions) bool { return filepath.Base(o.Program) == "inventory" }
 
 // Edit replaces what stands exactly once in a file.

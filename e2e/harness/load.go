@@ -36,7 +36,7 @@ type Load struct {
 	accepted map[string]time.Time // order ID to when
 }
 
-// StartLoad starts a load of about so many orders a second. item may be nil.
+// StartLoad starts a load with a number of orders per second. item may be nil.
 func (s *System) StartLoad(itemID string, perSecond int, item func(n int64) string) *Load {
 	s.T.Helper()
 	return s.StartLoadWithKeys(itemID, perSecond, item, mixedKeys(itemID))
@@ -128,8 +128,8 @@ func (l *Load) Stop() {
 // Stopping returns a channel that is closed when the load is told to stop.
 func (l *Load) Stopping() <-chan struct{} { return l.stopping }
 
-// GoesOn waits until so many more orders have been accepted, and so many more
-// have been counted, than when it was called.
+// GoesOn waits until this number of further orders have been accepted, and this number
+// of further orders have been applied.
 func (l *Load) GoesOn(t *testing.T, orders int) {
 	t.Helper()
 	accepted := l.NumAccepted()
@@ -144,8 +144,8 @@ func (l *Load) GoesOn(t *testing.T, orders int) {
 	})
 }
 
-// WhileAway waits until so many more requests were answered or refused, so that
-// a fault has been noticed.
+// WhileAway waits until this number of further requests were accepted or refused: the
+// load has then met the fault.
 func (l *Load) WhileAway(t *testing.T, requests int) {
 	t.Helper()
 	seen := func() int { return l.NumAccepted() + int(l.Refused.Load()) }
@@ -158,8 +158,8 @@ func (l *Load) WhileAway(t *testing.T, requests int) {
 	})
 }
 
-// EndsExact stops the load and waits until every order that was accepted is
-// counted, and nothing else is. It returns how many.
+// EndsExact stops the load and waits until every accepted order is applied, and no other
+// order. It returns their number in words.
 func (l *Load) EndsExact(t *testing.T) string {
 	t.Helper()
 	l.Stop()
@@ -192,8 +192,7 @@ func (l *Load) EndsExact(t *testing.T) string {
 // Verdicts has what became of each load that EndsExact found wrong, by the name of its test.
 var Verdicts sync.Map
 
-// uncounted returns the orders that were accepted and of which no log says that they
-// were counted.
+// uncounted returns the accepted orders that no log names as processed.
 func (l *Load) uncounted() (orderIDs []string) {
 	counted := l.s.Counted()
 	for id := range l.Accepted() {

@@ -30,8 +30,8 @@ type System struct {
 	prefix      string // of each app ID; empty for none
 
 	logs       io.Writer    // may be nil
-	Deliveries atomic.Int64 // of which the logs tell
-	sidecars   atomic.Int64 // so far, each of which has a name
+	Deliveries atomic.Int64 // in the logs
+	sidecars   atomic.Int64 // started so far: the number is in each sidecar's name
 	Moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
 	links     map[int]*Links // by the port of an app's sidecar
@@ -153,7 +153,7 @@ func Start(t *testing.T, o Options) *System {
 // editComponents changes the system's component files as its options want it.
 func (s *System) editComponents(o Options) {
 	s.T.Helper()
-	if o.Admit != "" && o.Backend.Given == "" { // where nobody is shut out
+	if o.Admit != "" && o.Backend.Given == "" { // a user's own components may have no scopes
 		Edit(s.T, filepath.Join(s.Resources, "pubsub.yaml"), `;inventory-service=OrderPlaced"`, `;inventory-service=OrderPlaced;`+o.Admit+`"`)
 	}
 	if s.prefix != "" {

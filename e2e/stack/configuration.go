@@ -37,8 +37,8 @@ func addFilter(root, dir string) error {
 	return os.WriteFile(filepath.Join(dir, FilterFile), []byte(filter), 0o644)
 }
 
-// DefaultConfig is the file of the Configuration that sidecars have unless something else is
-// said, in components/.
+// DefaultConfig is the file in components/ with the Configuration of a sidecar whose
+// options name no other.
 const DefaultConfig = "config.yaml"
 
 // Extras are what copies of Configurations have beside what the project's have.
