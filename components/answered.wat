@@ -1,19 +1,20 @@
-;; A filter for Dapr's middleware.http.wasm: a request counts as answered only if the app
+;; A filter for Dapr's middleware.http.wasm. With it, a request is answered only if the app
 ;; has answered it.
 ;;
 ;; Two requests that a sidecar sends to its app at the same moment may share the code
-;; that sends them. Then one of them is answered 200 without a body, which nobody sent.
-;; For an event that is a success, and the event is lost.
+;; that sends them. Then one of them gets the answer 200 without a body, which the app never
+;; sent. A sidecar takes that as success, and the event is lost.
 ;;
 ;; This module sets the status to 503 before the sidecar asks the app. The app's own answer
 ;; replaces the 503. Without an answer it stays, and the sidecar tries again. The request
 ;; gets the header "dapr-filter: answered", so that an app can see that the filter is there.
 ;;
-;; A delivery, which has the content type application/cloudevents+json, has the metadata of its
-;; message as headers. This module removes those with which the event would never come to the
-;; app: names and values that HTTP does not allow, which the sidecar can't send, "expect", to
-;; which many servers answer 417 by themselves, and "accept", whose value text/event-stream
-;; ends the sidecar with a panic.
+;; A delivery has the content type application/cloudevents+json, and the metadata of its
+;; message as headers. This module removes the headers that keep the event from the app:
+;;
+;; - names and values that HTTP does not allow, which the sidecar can't send
+;; - "expect", to which many servers answer 417 by themselves
+;; - "accept", whose value text/event-stream ends the sidecar with a panic
 ;;
 ;; The interface is https://http-wasm.io/http-handler-abi/. To build answered.wasm:
 ;;
@@ -45,7 +46,7 @@
     (i32.const 0))
 
   ;; valid_values reports whether the values of a header have no control character but tabs.
-  ;; Too long ones are not looked at.
+  ;; It takes values beyond 31 KiB as valid.
   (func $valid_values (param $name i32) (param $length i32) (result i32)
     (local $c i32) (local $at i32) (local $end i32) (local $n i64) (local $ends i64)
     (local.set $n (call $get_header_values (i32.const 0) (local.get $name) (local.get $length) (i32.const 32768) (i32.const 31744)))
@@ -97,7 +98,7 @@
     (call $set_status_code (i32.const 503))
     (call $set_header_value (i32.const 0) ;; of the request
       (i32.const 0) (i32.const 11) (i32.const 11) (i32.const 8))
-    (i64.store (i32.const 76) (i64.const 0)) ;; what the request before has left
+    (i64.store (i32.const 76) (i64.const 0)) ;; clear the memory of the previous request
     (drop (call $get_header_values (i32.const 0) (i32.const 19) (i32.const 12) (i32.const 64) (i32.const 64)))
     (if (i64.eq (i64.load (i32.const 76)) (i64.const 0x65766564756f6c63)) ;; "cloudeve", behind "application/"
       (then (call $clean_delivery)))
