@@ -1,15 +1,14 @@
 # make run    start everything and place an order; Ctrl-C stops it
-# make test   everything that can be checked, the end-to-end tests included
-# make test-backends  every promise on every backend, and the table of it in e2e/README.md;
-#             COMPONENTS=folder asks them of component files whose servers run already
-# make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats one
-# make bench  measure it against other ways, and write the table into e2e/README.md
-# make faults  show each fault of Dapr that is worked around, on the sidecar that is used,
-#             and what Mosquitto and Redis lose; FAULT=an_event_whose shows the faults of Dapr
-#             whose names begin so
-# make fuzz   every fuzz target for half a minute, or FUZZ=10m
+# make test   run every check and test, the end-to-end tests included
+# make test-backends  test every promise on every backend, and print the table in
+#             e2e/README.md; COMPONENTS=folder tests your component files and servers
+# make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats a run
+# make bench  compare the performance with other programs, and write e2e/README.md
+# make faults  show each fault of Dapr that has a workaround here, and what Mosquitto and
+#             Redis lose; FAULT=an_event_whose shows the faults whose names begin so
+# make fuzz   run every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
-# make help   this
+# make help   print this
 
 MODULES  := daprhttp order inventory e2e
 PACKAGES := $(MODULES:%=./%/...)
@@ -19,8 +18,7 @@ PACKAGES := $(MODULES:%=./%/...)
 help: # what plain `make` does
 	@sed -n '/^#/!q; s/^# //p' $(firstword $(MAKEFILE_LIST))
 
-# The launcher is built and then started on its own, not with `go run`, so that
-# Ctrl-C reaches it and no one else has to pass it on.
+# The launcher is started directly, not with `go run`, so that Ctrl-C reaches it.
 run: .run/bin/launch
 	@exec .run/bin/launch run
 
@@ -40,8 +38,8 @@ test:
 		echo "== make $$part took $$(($$(date +%s) - started)) s"; \
 	done
 
-# Formatting, vet, staticcheck, the workflows, and builds as users make them: without the
-# workspace, and for other systems. The tools come through the Go module proxy.
+# Formatting, vet, staticcheck, the workflows, and builds without the workspace and for other
+# systems. The tools come through the Go module proxy.
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT  := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 check:
@@ -56,9 +54,9 @@ check:
 	for module in $(MODULES) e2e/bench/sdk; do (cd $$module && GOWORK=off go build -o /dev/null ./...) || exit 1; done
 	for os in windows darwin; do for program in ./order ./inventory ./daprhttp/deadletters ./e2e/launch; do GOOS=$$os go build -o /dev/null $$program || exit 1; done; done
 
-# Known vulnerabilities in what the services call. The tool comes through the Go
-# module proxy, and exits with 3 when it has found some; its database has to be
-# asked over the network, and where that can't be reached, this says so.
+# Known vulnerabilities in the code that the services call. govulncheck comes through the Go
+# module proxy, and exits with 3 when it finds one. Without a network it can't ask its
+# database, and this says so.
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 vuln:
 	@GOBIN=$(CURDIR)/.run/bin go install $(GOVULNCHECK) || { echo "govulncheck can't be had: known vulnerabilities are NOT checked"; exit 0; }; \
@@ -73,15 +71,14 @@ vuln:
 unit:
 	go test -race $(filter-out ./e2e/...,$(PACKAGES))
 
-# Two packages at a time would be too many sidecars for a small machine.
-# Tests wait more than they work: five at a time do not need more than two processors.
+# One package at a time, because two start too many sidecars for a small machine. Five tests
+# at a time, because tests wait most of the time.
 e2e: .run/bin/launch
 	.run/bin/launch setup
 	@go build -o .run/bin/progress ./e2e/progress
 	go test -json -count=1 -p 1 -parallel 5 -timeout 20m ./e2e/... | .run/bin/progress
 
-# The figures in e2e/README.md are of one run; the rest of its table must be what
-# is printed here.
+# The table in e2e/README.md is the output of one run.
 test-backends: .run/bin/launch
 	.run/bin/launch setup
 ifdef COMPONENTS
