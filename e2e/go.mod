@@ -13,6 +13,8 @@ require (
 	github.com/redis/go-redis/v9 v9.16.0
 	github.com/tetratelabs/wazero v1.8.0
 	golang.org/x/perf v0.0.0-20250813145418-2f7363a06fe1
+	golang.org/x/sync v0.16.0
+	golang.org/x/time v0.11.0
 	k8s.io/api v0.34.3
 	k8s.io/apimachinery v0.34.3
 	modernc.org/sqlite v1.34.5
