@@ -15,9 +15,9 @@ import (
 // starves, and no delivery is handed back for the others' sake.
 func TestReplicasShareAHotItem(t *testing.T) {
 	t.Parallel()
-	for name, key := range map[string]func(int64) string{
-		"UUIDv7":        func(int64) string { return daprhttp.NewEventID() },
-		"client's keys": func(n int64) string { return harness.ClientKey("item1", n) },
+	for name, key := range map[string]func(int) string{
+		"UUIDv7":        func(int) string { return daprhttp.NewEventID() },
+		"client's keys": func(n int) string { return harness.ClientKey("item1", n) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := harness.Start(t, harness.Options{Replicas: 3, SeparateState: harness.OwnRedis, Network: true})

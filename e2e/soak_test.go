@@ -41,7 +41,7 @@ func TestSoak(t *testing.T) {
 	defer logs.Close()
 	s := harness.Start(t, harness.Options{Replicas: 3, SeparateState: true, Network: true, Logs: logs})
 	deadLetters := s.StartDeadLetters("serve", harness.DeadLetterTopic, "OrderPlaced")
-	l := s.StartLoad("hot", 50, func(n int64) string {
+	l := s.StartLoad("hot", 50, func(n int) string {
 		switch n % 4 {
 		case 0:
 			return fmt.Sprint("own-", n)
