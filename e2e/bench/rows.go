@@ -3,7 +3,7 @@ package main
 // A program takes the place of one of the services.
 type program struct {
 	name    string // of the project's programs, or of those in e2e/bench
-	env     string // which of several it is
+	env     string // selects one of the subscribers, or of the services, in the program
 	applies bool   // it keeps a stock
 	grpc    bool   // the sidecar delivers to it over gRPC
 }
@@ -21,7 +21,7 @@ var (
 	sdkOrder = program{name: "sdk", env: "SDK=order"}
 )
 
-// A system is what is measured: a publisher and replicas of a subscriber.
+// A system is a publisher and replicas of a subscriber.
 type system struct {
 	publisher, subscriber program
 	replicas              int
@@ -43,31 +43,30 @@ var (
 	sdkTakes  = system{publisher: sdkOrder}
 )
 
-// A task is what a system has to do.
+// A task is what a measurement has a system do.
 type task struct {
 	do    kind
 	item  string // before the numbers of the items
-	items int
-	keys  bool // clients chose the ids of the events: UUIDs of version 4, which tell no time
-	rate  int  // orders a second, of pace
+	items int    // how many items are ordered in turn
+	keys  bool   // the clients choose the ids of the events: UUIDs of version 4, which tell no time
+	rate  int    // orders per second; 0 for as many as the system can
 }
 
 type kind int
 
 const (
-	pace    kind = iota // take orders at a rate, and apply them
+	apply   kind = iota // apply orders that wait in the broker
+	accept              // accept orders; with a rate, apply them, too
 	publish             // publish orders through the publisher's sidecar
-	accept              // take orders as fast as they come
-	apply               // apply orders that wait in the broker
 )
 
 var (
 	hot      = task{do: apply, item: "hot", items: 1}
 	many     = task{do: apply, item: "many", items: 1000}
 	hotKeys  = task{do: apply, item: "keys", items: 1, keys: true}
-	at100    = task{do: pace, item: "at100", items: 1, rate: 100}
-	at300    = task{do: pace, item: "at300", items: 1, rate: 300}
-	keys300  = task{do: pace, item: "keys300", items: 1, rate: 300, keys: true}
+	at100    = task{do: accept, item: "at100", items: 1, rate: 100}
+	at300    = task{do: accept, item: "at300", items: 1, rate: 300}
+	keys300  = task{do: accept, item: "keys300", items: 1, rate: 300, keys: true}
 	post     = task{do: accept, item: "post", items: 1}
 	straight = task{do: publish, item: "straight", items: 1}
 )
@@ -78,32 +77,36 @@ type measurement struct {
 	task   task
 }
 
-// A figure is what a row tells of the result of a measurement.
+// A figure is the part of a result that a row compares.
 type figure struct {
-	unit string // of ms, fewer are better
-	of   func(result) float64
+	unit   string
+	digits int // after the point
+	of     func(result) float64
 }
 
 var (
-	perSecond = figure{"orders/s", func(r result) float64 { return r.rate }}
-	half      = figure{"ms", func(r result) float64 { return r.half }}
-	most      = figure{"ms", func(r result) float64 { return r.most }}
+	perSecond = figure{"orders/s", 0, func(r result) float64 { return r.rate }}
+	half      = figure{"ms", 1, func(r result) float64 { return r.half }}
+	most      = figure{"ms", 1, func(r result) float64 { return r.most }}
 )
 
-// all returns a figure of each result.
-func all(results []result, figure func(result) float64) (values []float64) {
+// each returns a figure of each result.
+func each(results []result, figure func(result) float64) (values []float64) {
 	for _, r := range results {
 		values = append(values, figure(r))
 	}
 	return values
 }
 
-// rows are the rows of the table, the most useful first.
-var rows = []struct {
+// A row of the table compares two measurements.
+type row struct {
 	name         string
 	figure       figure
 	ours, theirs measurement
-}{
+}
+
+// rows are the rows of the table, the most useful first.
+var rows = []row{
 	{"All orders for one item, against the usual read-then-write", perSecond, measurement{one, hot}, measurement{usualOne, hot}},
 	{"Orders for 1,000 items, against the usual read-then-write", perSecond, measurement{one, many}, measurement{usualOne, many}},
 	{"All orders for one item, against a careful team's with the Go SDK", perSecond, measurement{one, hot}, measurement{teamOne, hot}},
@@ -125,7 +128,7 @@ var rows = []struct {
 	{"Three replicas, one item, client's keys, against doing nothing", perSecond, measurement{three, hotKeys}, measurement{idleThree, hotKeys}},
 }
 
-// costs are the measurements of which the report tells what they cost.
+// costs are the measurements whose cost is in the report.
 var costs = []struct {
 	name string
 	of   measurement

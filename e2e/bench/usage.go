@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -13,7 +13,7 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// usage is what orders have cost: in a result, 1,000 of them.
+// usage is what orders have cost. In a result, it is the cost of 1,000 orders.
 type usage [5]float64
 
 // The parts of usage. The first three are milliseconds of processor time.
@@ -22,7 +22,7 @@ const (
 	sidecar
 	redis
 	calls // of the state API
-	peak  // the most memory that any service ever had, MiB
+	peak  // the most memory that a service ever had, in MiB
 )
 
 func (u usage) String() string {
@@ -30,89 +30,55 @@ func (u usage) String() string {
 		u[service], u[sidecar], u[redis], u[calls], u[peak])
 }
 
-// use returns what apps and Redis use while work is done.
-func (r *rig) use(apps []*stack.App, work func() error) (u usage, err error) {
-	before, err := r.used(apps)
-	if err == nil {
-		err = work()
-	}
-	if err != nil {
-		return u, err
-	}
-	u, err = r.used(apps)
-	for part := range peak {
-		u[part] -= before[part]
-	}
-	return u, err
-}
-
 // used returns what apps and Redis have used since they were started.
-func (r *rig) used(apps []*stack.App) (u usage, err error) {
+func (r *rig) used(apps []*stack.App) (u usage) {
 	u[redis] = processorTime(r.redis.Process)
 	for _, app := range apps {
 		u[service] += processorTime(app.Service)
 		u[sidecar] += processorTime(app.Sidecar)
+		u[calls] += stateCalls(app.MetricsPort)
 		u[peak] = max(u[peak], peakMemory(app.Service))
-		n, err := stateCalls(app.MetricsPort)
-		if err != nil {
-			return u, err
-		}
-		u[calls] += n
 	}
-	return u, nil
+	return u
 }
 
-// stateCalls returns how often the state API of a sidecar was called, as its metrics tell.
-func stateCalls(port int) (calls float64, err error) {
-	resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(port) + "/metrics")
-	if err != nil {
-		return 0, err
+// stateCalls returns how often the state API of a sidecar was called, from its metrics.
+func stateCalls(port int) (calls float64) {
+	for line := range strings.Lines(string(get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port)))) {
+		if strings.HasPrefix(line, "dapr_component_state_count{") {
+			calls += must(strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64))
+		}
 	}
+	return calls
+}
+
+func get(url string) []byte {
+	resp := must(http.Get(url))
 	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if strings.HasPrefix(lines.Text(), "dapr_component_state_count{") {
-			n, err := strconv.ParseFloat(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], 64)
-			if err != nil {
-				return 0, err
-			}
-			calls += n
-		}
-	}
-	return calls, lines.Err()
+	return must(io.ReadAll(resp.Body))
 }
 
-// longestRecord returns how many bytes the longest record of a task's items has.
-func (r *rig) longestRecord(t task) (longest int64, err error) {
+// longestRecord returns the length of the longest record of a task's items, in bytes.
+func (r *rig) longestRecord(t task) (longest int64) {
 	for i := range t.items {
-		const field = "data" // of the hash that Dapr keeps for a key
-		n, err := r.redis.Client().HStrLen(context.Background(), fmt.Sprintf("%s||%s-%d", stack.Inventory.AppID, t.item, i), field).Result()
-		if err != nil {
-			return 0, err
-		}
-		longest = max(longest, n)
+		key := fmt.Sprintf("%s||%s-%d", stack.Inventory.AppID, t.item, i)
+		longest = max(longest, must(r.redis.Client().HStrLen(context.Background(), key, "data").Result()))
 	}
-	return longest, nil
+	return longest
 }
 
 // processorTime returns the processor time that a process has used, in milliseconds.
 func processorTime(p *stack.Process) float64 {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	stat := must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID())))
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // behind the name
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
+	user, system := must(strconv.Atoi(fields[11])), must(strconv.Atoi(fields[12]))
 	const msPerTick = 10 // of USER_HZ, which Linux fixes for /proc
 	return float64(user+system) * msPerTick
 }
 
 // peakMemory returns the most resident memory that a process ever had, in MiB.
-func peakMemory(p *stack.Process) float64 {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
-	_, rest, _ := strings.Cut(string(text), "VmHWM:")
-	var kib float64
-	_, _ = fmt.Sscan(rest, &kib)
+func peakMemory(p *stack.Process) (kib float64) {
+	_, rest, _ := strings.Cut(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID())))), "VmHWM:")
+	must(fmt.Sscan(rest, &kib))
 	return kib / 1024
 }
