@@ -94,9 +94,6 @@ func (r *rig) watch(_, line string) {
 	}
 }
 
-// A sender sends one order.
-type sender func(context.Context, load.Order) error
-
 // order sends an order to the publisher.
 func (r *rig) order(ctx context.Context, o load.Order) error {
 	return load.Target{URL: r.publisher.URL("/order"), Timeout: 30 * time.Second}.Place(ctx, o)
@@ -113,11 +110,12 @@ func (r *rig) pacedOrder(ctx context.Context, o load.Order) error {
 // publish publishes an order through the publisher's sidecar.
 func (r *rig) publish(ctx context.Context, o load.Order) error {
 	sidecar := daprhttp.Client{Endpoint: r.publisher.DaprURL("")}
-	return sidecar.Publish(ctx, "pubsub", "OrderPlaced", daprhttp.Message{ID: cmp.Or(o.Key, daprhttp.NewEventID()), Data: must(json.Marshal(o))})
+	m := daprhttp.Message{ID: cmp.Or(o.Key, daprhttp.NewEventID()), Data: must(json.Marshal(o))}
+	return sidecar.Publish(ctx, "pubsub", "OrderPlaced", m)
 }
 
 // place sends orders of a task, and returns how long that took.
-func (r *rig) place(orders int, t task, send sender) time.Duration {
+func (r *rig) place(orders int, t task, send func(context.Context, load.Order) error) time.Duration {
 	first, start := r.placed, time.Now()
 	r.placed += orders
 	check(load.Load{Clients: 32, PerSecond: t.rate, Count: orders}.Run(context.Background(), func(ctx context.Context, n int) error {
@@ -205,21 +203,20 @@ func (r *rig) measure(t task) (res result) {
 	return res
 }
 
-// delay waits until the paced orders are applied.
-func (r *rig) delay() result {
+// delay waits until the paced orders are applied, and returns their delays.
+func (r *rig) delay() (res result) {
 	await(func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if len(r.began) > 0 {
 			return fmt.Errorf("%d orders are not applied", len(r.began))
 		}
+		slices.Sort(r.delays)
+		res.half, res.most = r.delays[len(r.delays)/2], r.delays[len(r.delays)*99/100]
+		r.delays = nil
 		return nil
 	})
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delays := slices.Sorted(slices.Values(r.delays))
-	r.delays = nil
-	return result{half: delays[len(delays)/2], most: delays[len(delays)*99/100]}
+	return res
 }
 
 // stock returns the stock of a task's items together.

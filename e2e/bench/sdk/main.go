@@ -1,6 +1,6 @@
-// Command sdk is what the benchmark compares the services with: the same, written with
+// Command sdk has the services that the benchmark compares this project with, written with
 // Dapr's Go SDK, over gRPC. It is a module of its own, so that no other module requires
-// the SDK. SDK in its environment says which service it is:
+// the SDK. SDK in its environment selects the service:
 //
 //	order    takes orders as the order service does, and publishes them
 //	careful  applies orders as a careful team would
@@ -27,7 +27,7 @@ func main() {
 		mux.Handle("POST /order", order{sidecar})
 	case "careful":
 		go func() { log.Fatal((&careful{sidecar: sidecar}).serve("127.0.0.1:" + os.Getenv("GRPC_PORT"))) }()
-		// The benchmark waits until the sidecar has as many subscriptions as are shown here.
+		// The benchmark waits until the sidecar has as many subscriptions as this answer.
 		mux.HandleFunc("GET /dapr/subscribe", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`[{"topic":"OrderPlaced"}]`))
 		})

@@ -9,15 +9,15 @@ import (
 	"github.com/dapr/go-sdk/client"
 )
 
-// An order is what is asked for, and the data of the event.
+// An orderPlaced is the body of a request, and the data of the event.
 type orderPlaced struct {
 	OrderID  string `json:"orderId"`
 	ItemID   string `json:"itemId"`
 	Quantity int64  `json:"quantity"`
 }
 
-// order is the order service over the SDK: it checks the order, publishes it, logs
-// it, and answers.
+// order is the order service over the SDK: it checks an order, publishes it, logs it, and
+// answers.
 type order struct {
 	sidecar func() (client.Client, error)
 }
