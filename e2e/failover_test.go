@@ -54,11 +54,11 @@ func TestFailover(t *testing.T) {
 }
 
 // leader returns the broker's node that leads the queue of orders.
-func leader(s *harness.System) *stack.RabbitMQ {
+func leader(s *harness.System) *stack.RabbitMQNode {
 	s.T.Helper()
 	ctx, cancel := context.WithTimeout(s.T.Context(), time.Minute)
 	defer cancel()
-	node, err := s.Broker.(*stack.RabbitMQCluster).Leader(ctx, "OrderPlaced", "inventory-service")
+	node, err := s.Broker.(*stack.RabbitMQ).Leader(ctx, "OrderPlaced", "inventory-service")
 	harness.Must(s.T, err)
 	return node
 }
@@ -71,7 +71,7 @@ func brokerNodeGone(t *testing.T, s *harness.System, l *harness.Load) {
 func twoBrokerNodesGone(t *testing.T, s *harness.System, l *harness.Load) {
 	leader := leader(s)
 	leader.Kill()
-	for _, node := range s.Broker.(*stack.RabbitMQCluster).Nodes {
+	for _, node := range s.Broker.(*stack.RabbitMQ).Nodes {
 		if node != leader {
 			node.Kill()
 			break

@@ -133,7 +133,7 @@ func TestComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
 	harness.UnlessShort(t)
 	harness.NeedsOwnRedis(t)
-	redis, err := stack.OwnRedis(t.Context(), t.TempDir())
+	redis, err := stack.StartRedis(t.Context(), t.TempDir(), 0)
 	harness.Must(t, err)
 	t.Cleanup(func() { harness.Must(t, redis.Stop(20*time.Second)) })
 	harness.Must(t, redis.Client().Set(t.Context(), "somebody's", "own", 0).Err())

@@ -43,9 +43,9 @@ func TestRedisFailoverLosesWhatItAcknowledged(t *testing.T) {
 	for _, minReplicas := range []string{"0", "1"} {
 		t.Run("min-replicas-to-write "+minReplicas, func(t *testing.T) {
 			ctx := t.Context()
-			primary, err := stack.OwnRedis(ctx, t.TempDir())
+			primary, err := stack.StartRedis(ctx, t.TempDir(), 0)
 			harness.Must(t, err)
-			replica, err := stack.OwnRedis(ctx, t.TempDir())
+			replica, err := stack.StartRedis(ctx, t.TempDir(), 0)
 			harness.Must(t, err)
 			between, err := stack.NewLink(primary.Addr)
 			harness.Must(t, err)

@@ -48,7 +48,7 @@ func (b *bench) start(s system) *rig {
 		r.link = must(stack.NewLink(r.State.Address()))
 		r.link.Set(stack.Weather{Delay: 10 * time.Millisecond})
 		files := filepath.Join(b.project.Root, filepath.FromSlash(stack.Backends[0].Folder))
-		check(stack.WriteComponents(files, r.Resources, r.Broker, stack.Through(r.State, r.link.Addr())))
+		check(stack.WriteComponents(files, r.Resources, r.Broker, stack.Through(r.State, r.link)))
 	}
 	apps := []stack.AppOptions{r.app(stack.Order.AppID, s.publisher)}
 	for range s.replicas {

@@ -46,14 +46,14 @@ func (s *System) network(app *stack.AppOptions, folder string) {
 	l.Service = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.Port)))
 	l.Sidecar = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.DaprPort)))
 
-	state := stack.Through(s.State, l.State.Addr())
+	state := []*stack.Link{l.State}
 	if pair, ok := s.State.(*stack.PostgreSQLPair); ok {
 		l.Standby = link(pair.Standby.Address())
-		state = pair.Through(l.State.Addr(), l.Standby.Addr())
+		state = append(state, l.Standby)
 	}
 
 	app.Resources = filepath.Join(s.T.TempDir(), "components")
-	Must(s.T, stack.WriteComponents(folder, app.Resources, stack.Through(s.Broker, l.Broker.Addr()), state))
+	Must(s.T, stack.WriteComponents(folder, app.Resources, stack.Through(s.Broker, l.Broker), stack.Through(s.State, state...)))
 	_, port, err := net.SplitHostPort(l.Service.Addr())
 	Must(s.T, err)
 	app.SidecarArgs = append(app.SidecarArgs, "--app-port", port)

@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +16,8 @@ import (
 var (
 	Project *stack.Project
 
-	// OwnRedis reports whether tests can start a Redis of their own. Otherwise they share
-	// one that runs already.
+	// OwnRedis reports whether tests can start a Redis. Otherwise the tests that need one
+	// are skipped.
 	OwnRedis bool
 
 	// Short has the tests that start a system with -short, too.
@@ -38,9 +37,6 @@ func Prepare(dir string) (err error) {
 	}
 	noRedis = stack.RedisServer.Install(ctx, os.Stderr)
 	OwnRedis = noRedis == nil
-	if !OwnRedis && stack.RedisAt(stack.DefaultRedisAddr, 0).Ping(ctx) == nil {
-		fmt.Fprintf(os.Stderr, "There is no redis-server to start: the tests borrow empty databases of the Redis at %s.\n", stack.DefaultRedisAddr)
-	}
 	Project, err = stack.Open(ctx, filepath.Join(dir, "bin"), os.Stderr)
 	return err
 }

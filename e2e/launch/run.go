@@ -126,7 +126,7 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	p := newPage(ctx, s, cmp.Or(redis, stack.RedisAt(s.redisAddr(), 0)), j, ps)
+	p := newPage(ctx, s, cmp.Or(redis, stack.RedisAt(s.redisAddr())), j, ps)
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(ctx, ln, p.handler(), 5*time.Second) }()
 	watched := make(chan struct{})
@@ -175,9 +175,9 @@ func (s system) startRedis(ctx context.Context, out *console) (*stack.Redis, err
 	if stack.PortIsFree(s.redisPort) { // some systems start what they install
 		dir := filepath.Join(s.work, "redis")
 		out.printf("Starting Redis on port %d, with its data in %s.", s.redisPort, dir)
-		return stack.StartRedis(ctx, dir, s.redisPort, nil)
+		return stack.StartRedis(ctx, dir, s.redisPort)
 	}
-	if err := stack.RedisAt(s.redisAddr(), 0).Ping(ctx); err != nil {
+	if err := stack.RedisAt(s.redisAddr()).Ping(ctx); err != nil {
 		return nil, fmt.Errorf("port %d is taken, but not by a Redis that can be used (%w): stop that program, or name another Redis in components/redis/*.yaml", s.redisPort, err)
 	}
 	out.printf("Using the Redis that runs on port %d.", s.redisPort)

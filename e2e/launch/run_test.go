@@ -36,7 +36,7 @@ func testSystem(t testing.TB, env map[string]string) system {
 		}
 	}
 	s.work = t.TempDir()
-	redis := stack.RedisAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.redisPort)), 0)
+	redis := stack.RedisAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.redisPort)))
 	users := s.resources
 	s.resources = filepath.Join(s.work, "components")
 	if err := stack.WriteComponents(users, s.resources, redis, redis); err != nil {

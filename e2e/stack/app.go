@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -12,24 +13,20 @@ import (
 
 // An App is a program and its sidecar, as `dapr run` starts them.
 type App struct {
-	ID       string // Dapr app ID
-	Port     int    // of the program
-	DaprPort int    // of the sidecar's HTTP API
+	AppOptions // with the ports that are used
 
 	GRPCPort    int // of the sidecar's gRPC API
 	MetricsPort int // of the sidecar
 
-	internalPort int // where other sidecars reach it
+	internalPort int // where other sidecars reach the sidecar
 
-	Service *Process // nil where the program runs elsewhere, in a test itself say
-	Sidecar *Process
-
-	o AppOptions
+	Service *Process // the latest one; nil if Program is empty
+	Sidecar *Process // the latest one
 }
 
 // AppOptions say what to start.
 type AppOptions struct {
-	ID        string
+	ID        string   // Dapr app ID
 	Program   string   // path of the service; empty to start the sidecar alone
 	Args      []string // of the service
 	Env       []string // for the service, as "NAME=value"
@@ -38,17 +35,17 @@ type AppOptions struct {
 	Config    string   // a Dapr Configuration file, or empty; a System has its own folder of them
 	Dir       string   // the folder in which the sidecar runs; empty for this process's own
 
-	Port, DaprPort int // 0 for free ones
+	Port     int // of the service; 0 for a free one
+	DaprPort int // of the sidecar's HTTP API; 0 for a free one
 
-	// DaprAPIToken is what the sidecar demands of the service, AppAPIToken what
-	// the service demands of the sidecar. Empty means none.
+	// The sidecar demands DaprAPIToken of the service, and the service demands AppAPIToken
+	// of the sidecar. Empty means no token.
 	DaprAPIToken, AppAPIToken string
 
-	// SidecarArgs are added to the sidecar's command line, SidecarEnv to its
-	// environment.
+	// SidecarArgs are added to the sidecar's command line, SidecarEnv to its environment.
 	SidecarArgs, SidecarEnv []string
 
-	// Output takes every line that the service or the sidecar writes.
+	// Output takes every line that the service or the sidecar writes. It may be nil.
 	Output func(name, line string)
 }
 
@@ -58,7 +55,7 @@ func StartApp(ctx context.Context, o AppOptions) (*App, error) {
 	if strings.Contains(o.Resources, ",") {
 		return nil, fmt.Errorf("a sidecar takes %s for more than one folder", o.Resources)
 	}
-	a := &App{ID: o.ID, Port: o.Port, DaprPort: o.DaprPort, o: o}
+	a := &App{AppOptions: o}
 	for _, port := range []*int{&a.Port, &a.DaprPort, &a.GRPCPort, &a.MetricsPort, &a.internalPort} {
 		if *port == 0 {
 			free, err := FreePort()
@@ -79,36 +76,31 @@ func StartApp(ctx context.Context, o AppOptions) (*App, error) {
 	return a, nil
 }
 
-// StartService starts the service, or starts it again, and waits until it is
-// healthy.
-func (a *App) StartService(ctx context.Context) error {
-	if a.o.Program == "" {
+// StartService starts the service, or starts it again, and waits until it is healthy.
+func (a *App) StartService(ctx context.Context) (err error) {
+	if a.Program == "" {
 		return nil
 	}
-	p, err := Start(Command{
+	a.Service, err = startReady(ctx, Command{
 		Name: a.ID,
-		Path: a.o.Program,
-		Args: a.o.Args,
+		Path: a.Program,
+		Args: a.Args,
 		Env: append([]string{
 			"APP_ID=" + a.ID,
 			"APP_PORT=" + strconv.Itoa(a.Port),
 			"DAPR_HTTP_PORT=" + strconv.Itoa(a.DaprPort),
 			"DAPR_GRPC_PORT=" + strconv.Itoa(a.GRPCPort),
-			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
-			"APP_API_TOKEN=" + a.o.AppAPIToken,
-		}, a.o.Env...),
-		Output: a.output(a.ID),
-	})
-	if err != nil {
-		return err
-	}
-	a.Service = p
-	return p.WaitReady(ctx, httpReady(a.URL("/healthz")))
+			"DAPR_API_TOKEN=" + a.DaprAPIToken,
+			"APP_API_TOKEN=" + a.AppAPIToken,
+		}, a.Env...),
+		Output: a.Output,
+	}, httpReady(a.URL("/healthz")))
+	return err
 }
 
-// sidecarArgs returns the sidecar's command line without the program: what
-// `dapr run` passes for the same app, and the ports and addresses that let many
-// sidecars run on one machine.
+// sidecarArgs returns the sidecar's command line without the program: what `dapr run`
+// passes for the same app, and the ports and addresses that let many sidecars run on one
+// machine.
 func (a *App) sidecarArgs() []string {
 	args := []string{
 		"--app-id", a.ID,
@@ -117,55 +109,50 @@ func (a *App) sidecarArgs() []string {
 		"--dapr-grpc-port", strconv.Itoa(a.GRPCPort),
 		"--dapr-internal-grpc-port", strconv.Itoa(a.internalPort),
 		"--metrics-port", strconv.Itoa(a.MetricsPort),
-		"--resources-path", a.o.Resources,
+		"--resources-path", a.Resources,
 		"--dapr-listen-addresses", "127.0.0.1",
 		"--dapr-internal-grpc-listen-address", "127.0.0.1",
 		"--metrics-listen-address", "127.0.0.1",
 		"--log-level", "warn", // the filter makes a line at level info for each request
 	}
-	if a.o.Config != "" {
-		args = append(args, "--config", a.o.Config)
+	if a.Config != "" {
+		args = append(args, "--config", a.Config)
 	}
-	return append(args, a.o.SidecarArgs...)
+	return append(args, a.SidecarArgs...)
 }
 
-// StartSidecar starts the sidecar, or starts it again, and waits until it has
-// loaded its components and the app's subscriptions.
-func (a *App) StartSidecar(ctx context.Context) error {
-	name := a.ID + " sidecar"
-	p, err := Start(Command{
-		Name: name,
-		Path: a.o.Daprd,
+// StartSidecar starts the sidecar, or starts it again, and waits until it has loaded its
+// components and the app's subscriptions.
+func (a *App) StartSidecar(ctx context.Context) (err error) {
+	a.Sidecar, err = startReady(ctx, Command{
+		Name: a.ID + " sidecar",
+		Path: a.Daprd,
 		Args: a.sidecarArgs(),
-		Dir:  a.o.Dir,
+		Dir:  a.Dir,
 		Env: append([]string{
-			"DAPR_API_TOKEN=" + a.o.DaprAPIToken,
-			"APP_API_TOKEN=" + a.o.AppAPIToken,
+			"DAPR_API_TOKEN=" + a.DaprAPIToken,
+			"APP_API_TOKEN=" + a.AppAPIToken,
 			"DAPR_HOST_IP=127.0.0.1", // where other sidecars find it
-		}, a.o.SidecarEnv...),
-		Output: a.output(name),
-	})
-	if err != nil {
-		return err
-	}
-	a.Sidecar = p
-	if err := p.WaitReady(ctx, httpReady(a.DaprURL("/v1.0/healthz"))); err != nil {
-		return err
-	}
-	return p.WaitReady(ctx, a.subscribed)
+		}, a.SidecarEnv...),
+		Output: a.Output,
+	}, a.subscribed)
+	return err
 }
 
-// subscribed returns nil once the sidecar has the subscriptions that the app
-// declares. A program that declares none answers 404.
+// subscribed returns nil once the sidecar is healthy and has the subscriptions that the
+// app declares. A program that declares none answers 404.
 func (a *App) subscribed(ctx context.Context) error {
+	if err := httpReady(a.DaprURL("/v1.0/healthz"))(ctx); err != nil {
+		return err
+	}
 	var declared []struct{ Topic string }
-	if err := getJSON(ctx, a.URL("/dapr/subscribe"), a.o.AppAPIToken, &declared); err != nil {
+	if err := getJSON(ctx, a.URL("/dapr/subscribe"), a.AppAPIToken, &declared); err != nil {
 		return err
 	}
 	var metadata struct {
 		Subscriptions []struct{ Topic string }
 	}
-	if err := getJSON(ctx, a.DaprURL("/v1.0/metadata"), a.o.DaprAPIToken, &metadata); err != nil {
+	if err := getJSON(ctx, a.DaprURL("/v1.0/metadata"), a.DaprAPIToken, &metadata); err != nil {
 		return err
 	}
 	if len(metadata.Subscriptions) < len(declared) {
@@ -174,7 +161,13 @@ func (a *App) subscribed(ctx context.Context) error {
 	return nil
 }
 
-// getJSON reads the JSON at a URL into v, which stays as it is after a 404.
+// httpReady returns a readiness check: GET url answers with a 2xx.
+func httpReady(url string) func(context.Context) error {
+	return func(ctx context.Context) error { return getJSON(ctx, url, "", nil) }
+}
+
+// getJSON reads the JSON that a GET of url answers into v, if that is not nil. An answer
+// of 404 leaves v as it is.
 func getJSON(ctx context.Context, url, token string, v any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -186,28 +179,20 @@ func getJSON(ctx context.Context, url, token string, v any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return json.NewDecoder(resp.Body).Decode(v)
-	case http.StatusNotFound:
+	switch {
+	case resp.StatusCode == http.StatusNotFound && v != nil:
 		return nil
-	default:
+	case resp.StatusCode/100 != 2:
 		return fmt.Errorf("GET %s answered %s", url, resp.Status)
+	case v == nil:
+		return nil
 	}
+	return json.NewDecoder(resp.Body).Decode(v)
 }
 
-// Stop ends the sidecar and then the service, each in its own good time.
+// Stop asks the sidecar and then the service to end, and waits until both have ended.
 func (a *App) Stop() error {
-	var failed error
-	for _, p := range []*Process{a.Sidecar, a.Service} {
-		if p == nil {
-			continue
-		}
-		if err := p.Stop(20 * time.Second); err != nil && failed == nil {
-			failed = err
-		}
-	}
-	return failed
+	return errors.Join(a.Sidecar.Stop(20*time.Second), a.Service.Stop(20*time.Second))
 }
 
 // URL returns the URL of a path of the service.
@@ -218,11 +203,4 @@ func (a *App) URL(path string) string {
 // DaprURL returns the URL of a path of the sidecar's HTTP API.
 func (a *App) DaprURL(path string) string {
 	return "http://127.0.0.1:" + strconv.Itoa(a.DaprPort) + path
-}
-
-func (a *App) output(name string) func(string) {
-	if a.o.Output == nil {
-		return nil
-	}
-	return func(line string) { a.o.Output(name, line) }
 }

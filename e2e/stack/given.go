@@ -14,22 +14,20 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// A Given is a server that runs already, of which somebody's component file tells. It is
+// A Given is a server that runs already and that a user's component file names. It is
 // never stopped: Kill breaks the network to it.
 type Given struct {
-	Type string // of Dapr's component, such as "pubsub.redis"
-	Addr string // host and port, or empty where the file does not say
-
 	Observer
 
-	run  string
-	link *Link
+	kind  string // what the component's type begins with: "pubsub." or "state."
+	redis bool   // the component's type is one of Redis
+	addr  string // host and port, or empty where the file does not say
+	run   string // the prefix of everything that is put into the server
+	link  *Link  // nil without an address
 }
 
-var _ Broker = (*Given)(nil)
-
 // GivenBackend returns a backend of the component files in a folder, whose servers run
-// already. run is what all that is put into them begins with: app IDs, and so keys and
+// already. Everything that is put into them begins with run: app IDs, and so keys and
 // consumer groups, and topics.
 func GivenBackend(folder, run string) (Backend, error) {
 	broker, err := given(folder, "pubsub.", "pubsub", run)
@@ -43,9 +41,9 @@ func GivenBackend(folder, run string) (Backend, error) {
 	return Backend{
 		Name:   folder,
 		Folder: folder,
-		Broker: func(context.Context, *Project, string) (Broker, error) { return broker, broker.connect() },
+		Broker: func(context.Context, string) (Broker, error) { return broker, broker.connect() },
 		State:  func(context.Context, string) (Server, error) { return state, state.connect() },
-		Given:  run, Reachable: state.Addr != "",
+		Given:  run, Reachable: state.addr != "",
 	}, nil
 }
 
@@ -63,17 +61,17 @@ func given(folder, kind, name, run string) (*Given, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := parseComponent(string(text))
-		if err != nil {
+		var c component
+		if err := yaml.Unmarshal(text, &c); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if c == nil || !strings.HasPrefix(c.Spec.Type, kind) || c.Metadata["name"] != name {
+		if !c.is(kind) || c.Metadata["name"] != name {
 			continue
 		}
-		g := &Given{Type: c.Spec.Type, run: run}
+		g := &Given{kind: kind, redis: c.is(kind + "redis"), run: run}
 		for _, item := range c.Spec.Metadata {
-			if value, ok := item["value"].(string); ok && g.Addr == "" {
-				g.Addr = address.FindString(value)
+			if value, ok := item["value"].(string); ok && g.addr == "" {
+				g.addr = address.FindString(value)
 			}
 		}
 		return g, nil
@@ -95,61 +93,52 @@ type component struct {
 	Auth map[string]any `json:"auth,omitempty"`
 }
 
-// parseComponent returns nil for what is another resource than a component.
-func parseComponent(text string) (*component, error) {
-	var c component
-	if err := yaml.Unmarshal([]byte(text), &c); err != nil || c.Kind != "Component" {
-		return nil, err
-	}
-	return &c, nil
+// is reports whether a file is of a component whose type begins so, and not of another
+// resource.
+func (c *component) is(kind string) bool {
+	return c.Kind == "Component" && strings.HasPrefix(c.Spec.Type, kind)
 }
 
-// writeGiven is WriteComponents for a folder of somebody's. Each component names its
-// server itself.
-func writeGiven(folder, dir, run string, broker, state Named) error {
-	return copyComponents(folder, dir, func(file, text string) (string, error) {
-		c, err := parseComponent(text)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", file, err)
-		}
-		switch {
-		case c != nil && strings.HasPrefix(c.Spec.Type, "pubsub."):
-			text = broker.In(text)
-		case c != nil && strings.HasPrefix(c.Spec.Type, "state."):
-			text = state.In(text)
-		}
+// writeGiven is WriteComponents for a backend whose servers run already.
+func writeGiven(b Backend, root, dir string, broker, state Named) error {
+	err := copyComponents(b.Folder, dir, func(_, text string) (string, error) {
+		text = state.In(broker.In(text))
 		for _, s := range Services {
-			text = strings.ReplaceAll(text, s.AppID, run+s.AppID) // as in scopes
+			text = strings.ReplaceAll(text, s.AppID, b.Given+s.AppID) // as in scopes
 		}
 		return text, nil
 	})
+	if err != nil {
+		return err
+	}
+	return addFilter(root, dir) // Without it, Dapr's own fault would be the fault of the given servers.
 }
 
+// connect opens the link to the server.
 func (g *Given) connect() (err error) {
-	if g.Addr == "" {
-		return nil
+	if g.addr != "" {
+		g.link, err = NewLink(g.addr)
 	}
-	g.link, err = NewLink(g.Addr)
 	return err
 }
 
 // In returns a component file that reaches the server over a link, whose topics are the
 // run's own, and which admits the run's own apps.
 func (g *Given) In(text string) string {
-	c, err := parseComponent(text)
-	if err != nil || c == nil {
+	var c component
+	if err := yaml.Unmarshal([]byte(text), &c); err != nil || !c.is(g.kind) {
 		return text
 	}
 	c.Spec.Metadata = slices.DeleteFunc(c.Spec.Metadata, func(item map[string]any) bool {
-		// Who may do what, by names that are not the run's; and where keys begin.
+		// Where keys begin; and who may do what, by names that are not the run's.
 		return slices.Contains([]string{"protectedTopics", "allowedTopics", "publishingScopes", "subscriptionScopes", "keyPrefix"}, fmt.Sprint(item["name"]))
 	})
 	for _, item := range c.Spec.Metadata {
 		if value, ok := item["value"].(string); ok && g.link != nil {
-			item["value"] = strings.ReplaceAll(value, g.Addr, g.link.Addr())
+			item["value"] = strings.ReplaceAll(value, g.addr, g.link.Addr())
 		}
 	}
-	if strings.HasPrefix(c.Spec.Type, "pubsub.") {
+	if c.is("pubsub.") {
 		// Topics of a component with {namespace} in any setting begin with the sidecar's.
 		c.Spec.Metadata = append(c.Spec.Metadata, map[string]any{"name": "run", "value": "{namespace}"})
 	}
@@ -160,32 +149,32 @@ func (g *Given) In(text string) string {
 	return string(edited)
 }
 
-// Address returns where the server is.
-func (g *Given) Address() string { return g.Addr }
+// Address returns the host and port of the server, or "" where the file does not say.
+func (g *Given) Address() string { return g.addr }
 
 // Kill breaks the network to the server.
-func (g *Given) Kill() { g.link.Set(Weather{Broken: true}) }
+func (g *Given) Kill() { g.link.Close() }
 
 // Restart mends the network to the server.
-func (g *Given) Restart(context.Context) error { g.link.Set(Weather{}); return nil }
+func (g *Given) Restart(context.Context) error { return g.link.open(g.link.Addr()) }
 
-// Stop leaves the server as it is. Where it is a Redis, it takes away what the run has
-// left in it.
+// Stop leaves the server as it is, but for a Redis: there it deletes what the run has
+// left.
 func (g *Given) Stop(grace time.Duration) error {
 	if g.link == nil {
 		return nil
 	}
 	g.link.Close()
-	if !strings.HasSuffix(g.Type, ".redis") {
+	if !g.redis {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	redis := RedisAt(g.Addr, 0)
-	defer redis.Client().Close()
+	redis := RedisAt(g.addr).Client()
+	defer redis.Close()
 	var failed error
-	for keys := redis.Client().Scan(ctx, 0, g.run+"*", 1000).Iterator(); keys.Next(ctx); {
-		failed = errors.Join(failed, redis.Client().Del(ctx, keys.Val()).Err())
+	for keys := redis.Scan(ctx, 0, g.run+"*", 1000).Iterator(); keys.Next(ctx); {
+		failed = errors.Join(failed, redis.Del(ctx, keys.Val()).Err())
 	}
 	return failed
 }

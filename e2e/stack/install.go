@@ -13,13 +13,13 @@ import (
 	"strings"
 )
 
-// A Program is one that the tests or the launcher start, and how to get it.
+// A Program is a program that the tests or the launcher start, and how to get it.
 type Program struct {
-	name     string
-	commands []string          // its names, the best first
-	folders  []string          // patterns of where it may be, beside the PATH
+	name     string            // for people
+	commands []string          // the names of its file, the best first
+	folders  []string          // patterns of where the file may be, beside the PATH
 	packages map[string]string // by package manager
-	advice   string            // another way, for systems without one of these above all
+	advice   string            // another way to get it
 }
 
 // The programs that the project starts and does not build.
@@ -64,31 +64,46 @@ var (
 	}
 )
 
-// Install makes sure that there is a program to start. Where it may, it installs
-// it with the system's package manager; where it may not, its error is ErrNotInstalled
-// with the command that does.
+// managers are the package managers that can install a Program, and the commands with
+// which they do, without the package's name.
+var managers = []struct {
+	name     string
+	commands []string
+}{
+	{"apt-get", []string{"apt-get update", "apt-get install -y"}},
+	{"dnf", []string{"dnf install -y"}},
+	{"apk", []string{"apk add"}},
+	{"pacman", []string{"pacman -S --noconfirm"}},
+	{"zypper", []string{"zypper --non-interactive install"}},
+	{"brew", []string{"brew install"}},
+}
+
+// Install makes sure that the program is on this machine: where it may, it installs it
+// with the system's package manager, and says so on progress. Where it may not, it returns
+// ErrNotInstalled with the command that installs the program.
 func (p Program) Install(ctx context.Context, progress io.Writer) error {
-	if _, err := p.Find(); err == nil {
+	_, err := p.Find()
+	if err == nil {
 		return nil
 	}
-	_, install := p.install()
 	if runtime.GOOS != "darwin" && os.Geteuid() != 0 {
-		install = nil // a package manager of the system wants its administrator
+		return err // The package manager needs root.
 	}
-	for _, command := range install {
-		fmt.Fprintf(progress, "Installing %s: %s\n", p.name, strings.Join(command, " "))
-		c := exec.CommandContext(ctx, command[0], command[1:]...)
+	for _, command := range p.installCommands() {
+		fmt.Fprintf(progress, "Installing %s: %s\n", p.name, command)
+		words := strings.Fields(command)
+		c := exec.CommandContext(ctx, words[0], words[1:]...)
 		c.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if output, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s failed (%w):\n%s", strings.Join(command, " "), err, tail(string(output), 10))
+			return fmt.Errorf("%s failed (%w):\n%s", command, err, tail(string(output)))
 		}
 	}
-	_, err := p.Find()
+	_, err = p.Find()
 	return err
 }
 
 // ErrNotInstalled matches the error of a program that is not on this machine. The error
-// says how to get it.
+// says how to get the program.
 var ErrNotInstalled = errors.New("not installed")
 
 // Find returns the program's path, or ErrNotInstalled.
@@ -110,42 +125,26 @@ func (p Program) Find() (string, error) {
 			return path, nil
 		}
 	}
-	words, _ := p.install()
-	return "", fmt.Errorf("%s is %w on this machine: %s", p.commands[0], ErrNotInstalled, words)
+	advice := p.advice
+	if commands := p.installCommands(); len(commands) > 0 {
+		command := strings.Join(commands, " && ")
+		if !strings.HasPrefix(command, "brew ") {
+			command = "sudo " + strings.Join(commands, " && sudo ")
+		}
+		advice = "install it with `" + command + "`, or " + advice
+	}
+	return "", fmt.Errorf("%s is %w on this machine: %s", p.commands[0], ErrNotInstalled, advice)
 }
 
-// install returns how to install the program on this system, in words and in
-// commands.
-func (p Program) install() (words string, commands [][]string) {
-	managers := []struct {
-		program string
-		before  []string // what is done once before
-		install []string // and then, with the package's name behind it
-	}{
-		{"apt-get", []string{"apt-get", "update"}, []string{"apt-get", "install", "-y"}},
-		{"dnf", nil, []string{"dnf", "install", "-y"}},
-		{"apk", nil, []string{"apk", "add"}},
-		{"pacman", nil, []string{"pacman", "-S", "--noconfirm"}},
-		{"zypper", nil, []string{"zypper", "--non-interactive", "install"}},
-		{"brew", nil, []string{"brew", "install"}},
-	}
+// installCommands returns the commands that install the program on this system, or nil
+// where there is no package manager that can.
+func (p Program) installCommands() []string {
 	for _, m := range managers {
-		if _, err := exec.LookPath(m.program); err != nil {
-			continue
+		if _, err := exec.LookPath(m.name); err == nil {
+			commands := slices.Clone(m.commands)
+			commands[len(commands)-1] += " " + p.packages[m.name]
+			return commands
 		}
-		if m.before != nil {
-			commands = append(commands, m.before)
-		}
-		commands = append(commands, append(m.install, p.packages[m.program]))
-		var lines []string
-		for _, c := range commands {
-			line := strings.Join(c, " ")
-			if m.program != "brew" {
-				line = "sudo " + line
-			}
-			lines = append(lines, line)
-		}
-		return "install it with `" + strings.Join(lines, " && ") + "`, or " + p.advice, commands
 	}
-	return p.advice, nil
+	return nil
 }

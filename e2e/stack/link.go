@@ -5,45 +5,40 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 )
 
 // A Link is a stretch of network between programs and a server: a proxy of TCP
 // connections that loses, delays and keeps back what goes over it, as its Weather is.
-// With several servers it is a load balancer: a connection goes to the first that takes
-// it.
+// With several servers it is a load balancer: a connection goes to the first server that
+// takes it.
 type Link struct {
 	ln      net.Listener
 	servers []string
-	ctx     context.Context // of all that it does
+	ctx     context.Context // done when the link is closed
 	end     context.CancelFunc
-	all     sync.WaitGroup
+	all     sync.WaitGroup // its connections
 
 	mu      sync.Mutex
 	weather Weather
 	changed chan struct{} // closed when the weather changes
-
-	connections context.Context // of all that there are
-	breakAll    context.CancelFunc
 }
 
 // Weather is what a Link does to what goes over it. The zero value does nothing.
 type Weather struct {
-	// CutThere and CutBack keep back all that goes to the server, and all that comes
-	// from it. As when packets are dropped, neither end is told: connections stay, those
-	// that are begun get no answer, and what was sent arrives when it is over.
+	// CutThere and CutBack keep back what goes to the server, and what comes from it. As
+	// when packets are dropped, neither end is told: connections stay, new connections get
+	// no answer, and what was sent arrives when the cut is over.
 	CutThere, CutBack bool
 
-	// Broken breaks the connections, and refuses new ones, as when a server is stopped.
-	Broken bool
-
-	// Delay is by how much later everything arrives that comes from the server.
+	// Delay is how much later everything arrives that comes from the server.
 	Delay time.Duration
 
-	// Loss is the part of packets, up to 1, that are lost. What TCP makes of that is
-	// what a Link does: a packet is sent again after 200 ms, after twice that when it is
-	// lost again, and so on, and what is behind it waits.
+	// Loss is the part of packets, from 0 to 1, that are lost in either direction. A Link
+	// does what TCP makes of that: it sends a lost packet again after 200 ms, then after
+	// twice that, and so on, and what is behind the packet waits.
 	Loss float64
 }
 
@@ -53,50 +48,46 @@ var Cut = Weather{CutThere: true, CutBack: true}
 // retransmission is how long TCP waits at first before it sends a packet again.
 const retransmission = 200 * time.Millisecond
 
-// NewLink returns a link to a server, or to the first that takes a connection.
+// NewLink returns a link to a server, or to several, on a free port.
 func NewLink(servers ...string) (*Link, error) {
-	ln, err := listen()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{ln: ln, servers: servers, changed: make(chan struct{})}
-	l.ctx, l.end = context.WithCancel(context.Background())
-	l.connections, l.breakAll = context.WithCancel(l.ctx)
-	l.all.Go(l.accept)
-	return l, nil
+	l := &Link{servers: servers, changed: make(chan struct{})}
+	return l, l.open(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }
 
-// listen listens on a free port, of which another program may be faster.
-func listen() (ln net.Listener, err error) {
-	for range 5 {
-		var port int
-		if port, err = FreePort(); err != nil {
-			return nil, err
-		}
-		if ln, err = net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err == nil {
-			return ln, nil
-		}
+// open lets the link take connections at an address, also after Close.
+func (l *Link) open(addr string) (err error) {
+	if l.ln, err = net.Listen("tcp", addr); err != nil {
+		return err
 	}
-	return nil, err
+	l.ctx, l.end = context.WithCancel(context.Background())
+	l.all.Go(l.accept)
+	return nil
 }
 
 // Addr returns the address at which the link stands for its server.
 func (l *Link) Addr() string { return l.ln.Addr().String() }
 
-// Set changes the weather, for the connections that there are as well.
+// Set changes the weather, also for the connections that are open.
 func (l *Link) Set(w Weather) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w.Broken {
-		l.breakAll()
-		l.connections, l.breakAll = context.WithCancel(l.ctx)
-	}
 	l.weather = w
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// Close breaks all connections, and takes none any more.
+// now returns the weather, and a channel that is closed when it changes.
+func (l *Link) now() (Weather, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.weather, l.changed
+}
+
+// Close breaks every connection and refuses new ones, as when a server is stopped.
 func (l *Link) Close() {
 	l.end()
 	_ = l.ln.Close()
@@ -116,53 +107,42 @@ func (l *Link) accept() {
 // serve carries one connection until one end closes it.
 func (l *Link) serve(client net.Conn) {
 	defer client.Close()
-	if !l.pass(l.ctx, func(w Weather) bool { return w.CutThere || w.CutBack }) { // nobody answers
+	there := func(w Weather) (bool, time.Duration) { return w.CutThere, 0 }
+	back := func(w Weather) (bool, time.Duration) { return w.CutBack, w.Delay }
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	if !l.pass(ctx, there) || !l.pass(ctx, back) {
 		return
 	}
-	server, err := l.dial()
+	server, err := l.dial(ctx)
 	if err != nil {
 		return
 	}
-	defer server.Close()
-	l.mu.Lock()
-	connections, broken := l.connections, l.weather.Broken
-	l.mu.Unlock()
-	if broken {
-		return
-	}
-	ctx, cancel := context.WithCancel(connections)
-	defer cancel()
 	context.AfterFunc(ctx, func() { client.Close(); server.Close() })
 	var ways sync.WaitGroup
-	ways.Go(func() {
-		defer cancel()
-		l.carry(ctx, server, client, func(w Weather) (bool, time.Duration) { return w.CutThere, 0 })
-	})
-	ways.Go(func() {
-		defer cancel()
-		l.carry(ctx, client, server, func(w Weather) (bool, time.Duration) { return w.CutBack, w.Delay })
-	})
+	ways.Go(func() { l.carry(ctx, server, client, there); cancel() })
+	ways.Go(func() { l.carry(ctx, client, server, back); cancel() })
 	ways.Wait()
 }
 
-func (l *Link) dial() (server net.Conn, err error) {
+func (l *Link) dial(ctx context.Context) (server net.Conn, err error) {
 	d := net.Dialer{Timeout: time.Second}
 	for _, addr := range l.servers {
-		if server, err = d.DialContext(l.ctx, "tcp", addr); err == nil {
+		if server, err = d.DialContext(ctx, "tcp", addr); err == nil {
 			return server, nil
 		}
 	}
 	return nil, err
 }
 
-// pass waits until the weather is no longer so. It returns false when ctx is done
-// before.
-func (l *Link) pass(ctx context.Context, so func(Weather) bool) bool {
+// A way is a direction of a link: it returns what the weather does to it.
+type way func(Weather) (cut bool, delay time.Duration)
+
+// pass waits until the way is not cut. It returns false when ctx is done before.
+func (l *Link) pass(ctx context.Context, way way) bool {
 	for {
-		l.mu.Lock()
-		wait, changed := so(l.weather), l.changed
-		l.mu.Unlock()
-		if !wait {
+		weather, changed := l.now()
+		if cut, _ := way(weather); !cut {
 			return ctx.Err() == nil
 		}
 		select {
@@ -173,9 +153,8 @@ func (l *Link) pass(ctx context.Context, so func(Weather) bool) bool {
 	}
 }
 
-// carry copies what it reads, late and in order, until it can't. way tells of the
-// weather what concerns this direction.
-func (l *Link) carry(ctx context.Context, to io.Writer, from io.Reader, way func(Weather) (cut bool, delay time.Duration)) {
+// carry copies what it reads, late and in order, until one end closes the connection.
+func (l *Link) carry(ctx context.Context, to io.Writer, from io.Reader, way way) {
 	type packet struct {
 		bytes []byte
 		due   time.Time
@@ -186,14 +165,12 @@ func (l *Link) carry(ctx context.Context, to io.Writer, from io.Reader, way func
 		for {
 			buffer := make([]byte, 16<<10)
 			n, err := from.Read(buffer)
-			if n > 0 {
-				select {
-				case packets <- packet{buffer[:n], time.Now().Add(l.late(way))}:
-				case <-ctx.Done():
-					return
-				}
-			}
 			if err != nil {
+				return
+			}
+			select {
+			case packets <- packet{buffer[:n], time.Now().Add(l.late(way))}:
+			case <-ctx.Done():
 				return
 			}
 		}
@@ -204,24 +181,21 @@ func (l *Link) carry(ctx context.Context, to io.Writer, from io.Reader, way func
 		case <-ctx.Done():
 			return
 		}
-		if !l.pass(ctx, func(w Weather) bool { cut, _ := way(w); return cut }) {
+		if !l.pass(ctx, way) {
 			return
 		}
 		if _, err := to.Write(p.bytes); err != nil {
 			return
 		}
 	}
-	// The end of a connection is a packet, too.
-	l.pass(ctx, func(w Weather) bool { cut, _ := way(w); return cut })
+	l.pass(ctx, way) // The end of a connection is a packet, too.
 }
 
-// late returns by how much later a packet arrives.
-func (l *Link) late(way func(Weather) (bool, time.Duration)) time.Duration {
-	l.mu.Lock()
-	w := l.weather
-	l.mu.Unlock()
-	_, late := way(w)
-	for again := retransmission; w.Loss > 0 && rand.Float64() < w.Loss; again *= 2 {
+// late returns how much later a packet arrives.
+func (l *Link) late(way way) time.Duration {
+	weather, _ := l.now()
+	_, late := way(weather)
+	for again := retransmission; rand.Float64() < weather.Loss; again *= 2 {
 		late += again
 	}
 	return late

@@ -9,8 +9,15 @@ import (
 	"time"
 )
 
-// echo is a server that sends back each line.
-func echo(t *testing.T) (addr string) {
+// A talk is a connection over a link to a server that sends back each line.
+type talk struct {
+	*Link
+	conn  net.Conn
+	lines *bufio.Reader
+}
+
+func newTalk(t *testing.T) talk {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -25,78 +32,88 @@ func echo(t *testing.T) (addr string) {
 			go func() { defer conn.Close(); _, _ = io.Copy(conn, conn) }()
 		}
 	}()
-	return ln.Addr().String()
-}
-
-func TestLink(t *testing.T) {
-	link, err := NewLink("127.0.0.1:1", echo(t)) // nobody is at the first
+	link, err := NewLink("127.0.0.1:1", ln.Addr().String()) // Nothing listens at the first.
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer link.Close()
+	t.Cleanup(link.Close)
 	conn, err := net.Dial("tcp", link.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	lines := bufio.NewReader(conn)
-	// say returns how long a line takes there and back, or an error after a while.
-	say := func(within time.Duration) (time.Duration, error) {
-		began := time.Now()
-		_ = conn.SetReadDeadline(began.Add(within))
-		fmt.Fprintln(conn, "hello")
-		_, err := lines.ReadString('\n')
-		return time.Since(began), err
-	}
-	if _, err := say(time.Minute); err != nil {
+	t.Cleanup(func() { conn.Close() })
+	return talk{link, conn, bufio.NewReader(conn)}
+}
+
+// hear waits for a line.
+func (t talk) hear(within time.Duration) error {
+	_ = t.conn.SetReadDeadline(time.Now().Add(within))
+	_, err := t.lines.ReadString('\n')
+	return err
+}
+
+// say sends a line, and returns how long it takes there and back.
+func (t talk) say(within time.Duration) (time.Duration, error) {
+	began := time.Now()
+	fmt.Fprintln(t.conn, "hello")
+	err := t.hear(within)
+	return time.Since(began), err
+}
+
+func TestLinkDelaysAndKeepsBack(t *testing.T) {
+	link := newTalk(t)
+	if _, err := link.say(time.Minute); err != nil {
 		t.Fatalf("nothing comes back: %v", err)
 	}
 	link.Set(Weather{Delay: 300 * time.Millisecond})
-	if took, err := say(time.Minute); err != nil || took < 300*time.Millisecond {
+	if took, err := link.say(time.Minute); err != nil || took < 300*time.Millisecond {
 		t.Errorf("with a delay of 300 ms: %v, %v", took, err)
 	}
 	for _, cut := range []Weather{Cut, {CutThere: true}, {CutBack: true}} {
 		link.Set(cut)
-		if took, err := say(300 * time.Millisecond); err == nil {
+		if took, err := link.say(300 * time.Millisecond); err == nil {
 			t.Errorf("%+v: something came back after %v", cut, took)
 		}
-		link.Set(Weather{}) // and what was sent meanwhile arrives
-		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
-		if _, err := lines.ReadString('\n'); err != nil {
+		link.Set(Weather{}) // What was sent meanwhile arrives.
+		if err := link.hear(time.Minute); err != nil {
 			t.Errorf("%+v, over: %v", cut, err)
 		}
 	}
-	link.Set(Weather{Broken: true})
-	if _, err := say(time.Minute); err == nil {
-		t.Error("a link that is broken carries on")
-	}
 }
 
-// Of packets half of which are lost, each comes all the same, and some come late.
-func TestLinkThatLosesPackets(t *testing.T) {
-	link, err := NewLink(echo(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer link.Close()
-	link.Set(Weather{Loss: 0.5})
-	conn, err := net.Dial("tcp", link.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	late := 0
-	for range 8 {
-		began := time.Now()
-		fmt.Fprintln(conn, "hello")
-		if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+// Every packet arrives, and a lost packet arrives late.
+func TestLinkLosesPackets(t *testing.T) {
+	link := newTalk(t)
+	link.Set(Weather{Loss: 0.1})
+	for range 500 { // None of 1,000 packets is lost: once in 10^45 runs.
+		took, err := link.say(time.Minute)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if time.Since(began) >= retransmission {
-			late++
+		if took >= retransmission {
+			return
 		}
 	}
-	if late == 0 {
-		t.Error("no packet was late")
+	t.Error("no packet was late")
+}
+
+func TestClosedLinkBreaksItsConnections(t *testing.T) {
+	link := newTalk(t)
+	if _, err := link.say(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	addr := link.Addr()
+	link.Close()
+	if _, err := link.say(time.Minute); err == nil {
+		t.Error("a connection goes on")
+	}
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("a new connection is taken")
+	}
+	if err := link.open(addr); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := net.Dial("tcp", addr); err != nil {
+		t.Error(err)
 	}
 }

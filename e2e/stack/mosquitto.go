@@ -2,46 +2,30 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
 )
 
 // A Mosquitto is an MQTT broker with a data folder and a port of its own.
 type Mosquitto struct {
-	*Process
+	server
 	Observer
-
-	program, dir string
-	port         int
 }
-
-var _ Broker = (*Mosquitto)(nil)
 
 // mosquittoAddr is where the project's component files expect Mosquitto.
 const mosquittoAddr = "localhost:1883"
 
-// StartMosquitto starts a Mosquitto on a free port of the loopback interface, with its
-// data in dir, and waits until it takes connections.
-func StartMosquitto(ctx context.Context, dir string) (*Mosquitto, error) {
-	program, err := MosquittoServer.Find()
+// startMosquitto starts a Mosquitto on a free port, with its data in dir.
+func startMosquitto(ctx context.Context, dir string) (Broker, error) {
+	s, err := newServer(MosquittoServer, 0, dir)
 	if err != nil {
 		return nil, err
 	}
-	m := &Mosquitto{program: program, dir: dir}
-	if m.port, err = FreePort(); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
+	m := &Mosquitto{server: s}
+	m.naming = naming{mosquittoAddr, m.Addr}
 	// The last four are what components/mqtt-postgres/pubsub.yaml asks for.
-	config := fmt.Sprintf(`listener %d 127.0.0.1
+	config := fmt.Sprintf(`listener %s 127.0.0.1
 allow_anonymous true
 user root
 persistence_location %s/
@@ -49,41 +33,30 @@ persistence true
 autosave_interval 1
 max_queued_messages 0
 max_inflight_messages 0
-`, m.port, filepath.ToSlash(dir))
-	if err := os.WriteFile(m.config(), []byte(config), 0o644); err != nil {
+`, port(m.Addr), filepath.ToSlash(dir))
+	file := filepath.Join(dir, "mosquitto.conf")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
-	if err := m.Restart(ctx); err != nil {
-		return nil, errors.Join(err, m.Stop(time.Second))
-	}
-	return m, nil
+	m.command.Args = []string{"-c", file}
+	return m, m.Restart(ctx)
 }
 
-func (m *Mosquitto) config() string { return filepath.Join(m.dir, "mosquitto.conf") }
-
-// Restart starts the server, or starts it again after it was killed.
-func (m *Mosquitto) Restart(ctx context.Context) error {
-	p, err := Start(Command{Name: "Mosquitto", Path: m.program, Args: []string{"-c", m.config()}})
-	if err != nil {
-		return err
-	}
-	m.Process = p
-	return p.WaitReady(ctx, tcpReady(m.port))
+// An Observer answers the questions of a [Broker] for a broker that can't be asked them.
+type Observer struct {
+	quiet   func() error
+	letters func() int
 }
 
-// Stop ends the server.
-func (m *Mosquitto) Stop(grace time.Duration) error {
-	if m.Process == nil {
-		return nil
-	}
-	return m.Process.Stop(grace)
+// Observe sets how the questions are answered: quiet returns nil when nothing has been
+// delivered for a while, and letters returns how many events of the dead-letter topic
+// were seen.
+func (o *Observer) Observe(quiet func() error, letters func() int) {
+	o.quiet, o.letters = quiet, letters
 }
 
-// Address returns where the server listens.
-func (m *Mosquitto) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(m.port)) }
+// Drained returns nil when nothing has been delivered for a while.
+func (o *Observer) Drained(string, string) error { return o.quiet() }
 
-// In returns the text of a component file with this server in the place of the one that
-// the project's files name.
-func (m *Mosquitto) In(component string) string {
-	return strings.ReplaceAll(component, mosquittoAddr, m.Address())
-}
+// Len returns how many events of the dead-letter topic were seen.
+func (o *Observer) Len(string, string) (int, error) { return o.letters(), nil }

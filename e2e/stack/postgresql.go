@@ -1,52 +1,46 @@
 package stack
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A PostgreSQL is a PostgreSQL server with a data folder and a port of its own.
 type PostgreSQL struct {
-	*Process
-
-	program, dir string
-	port         int
+	server
+	dir string
 }
 
-// postgreSQLPort is where the project's component files expect PostgreSQL.
-const postgreSQLPort = "port=5432"
+// Where the project's component files expect PostgreSQL, and a server with its standby.
+const (
+	postgreSQLPort  = "port=5432"
+	postgreSQLPorts = "port=5432,5433"
+)
 
-// StartPostgreSQL starts a PostgreSQL server on a free port of the loopback
-// interface, with its data in a new folder, and waits until it takes connections.
+// StartPostgreSQL starts a PostgreSQL server on a free port of the loopback interface,
+// with its data in a new folder, and waits until it answers.
 func StartPostgreSQL(ctx context.Context) (*PostgreSQL, error) {
 	return startPostgreSQL(ctx, "initdb", "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
 }
 
-// startPostgreSQL starts a server whose data folder one of PostgreSQL's programs makes.
+// startPostgreSQL starts a server whose data folder is made by another of PostgreSQL's
+// programs.
 func startPostgreSQL(ctx context.Context, program string, args ...string) (*PostgreSQL, error) {
-	server, err := PostgreSQLServer.Find()
+	dir, err := os.MkdirTemp("", "dapr-orders-postgresql")
 	if err != nil {
 		return nil, err
 	}
-	p := &PostgreSQL{program: server}
-	if p.port, err = FreePort(); err != nil {
-		return nil, err
-	}
-	if p.dir, err = os.MkdirTemp("", "dapr-orders-postgresql"); err != nil {
-		return nil, err
-	}
-	err = p.create(ctx, program, args)
-	if err == nil {
-		err = p.Restart(ctx)
+	p := &PostgreSQL{dir: dir}
+	if p.server, err = newServer(PostgreSQLServer, 0, dir); err == nil {
+		err = p.start(ctx, program, args)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Stop(time.Second))
@@ -54,108 +48,154 @@ func startPostgreSQL(ctx context.Context, program string, args ...string) (*Post
 	return p, nil
 }
 
-// create makes the data folder.
-func (p *PostgreSQL) create(ctx context.Context, program string, args []string) error {
-	if err := forServer(p.dir); err != nil {
-		return err
-	}
-	create := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), program), append(args, "--pgdata", p.dir)...)
-	asServer(create)
-	if output, err := create.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", program, err, tail(string(output), 10))
-	}
-	return nil
-}
-
-// Restart starts the server, or starts it again after it was killed.
-func (p *PostgreSQL) Restart(ctx context.Context) error {
-	process, err := Start(Command{
-		Name:    "PostgreSQL",
-		Path:    p.program,
-		Args:    []string{"-D", p.dir, "-p", strconv.Itoa(p.port), "-h", "127.0.0.1", "-c", "unix_socket_directories="},
+func (p *PostgreSQL) start(ctx context.Context, program string, args []string) error {
+	asServer := func(c *exec.Cmd) { asServer(c, p.dir) }
+	if err := run(ctx, Command{
+		Name:    program,
+		Path:    filepath.Join(filepath.Dir(p.command.Path), program),
+		Args:    append(args, "--pgdata", p.dir),
 		prepare: asServer,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	p.Process = process
-	return process.WaitReady(ctx, func(ctx context.Context) error {
+	port := port(p.Addr)
+	p.naming = naming{postgreSQLPort, "port=" + port}
+	p.command.Args = []string{"-D", p.dir, "-p", port, "-h", "127.0.0.1", "-c", "unix_socket_directories="}
+	p.command.prepare = asServer
+	p.ready = func(ctx context.Context) error {
 		_, err := p.Query(ctx, "select 1")
 		return err
-	})
+	}
+	return p.Restart(ctx)
 }
 
-// Kill ends the server at once, without writing anything out. It is what
-// `pg_ctl stop -m immediate` does: the processes of a server that is killed with
-// -9 would live on for a moment and keep it from starting again.
-func (p *PostgreSQL) Kill() {
-	if err := p.cmd.Process.Signal(immediateSignal); err != nil {
-		p.Process.Kill()
-	}
-	<-p.Done()
-}
+// Kill ends the server at once, without writing anything out. It does what
+// `pg_ctl stop -m immediate` does: after kill -9, the server's own processes would live on
+// for a moment and keep it from starting again.
+func (p *PostgreSQL) Kill() { _ = p.end(syscall.SIGQUIT, time.Minute) }
 
 // Stop ends the server and deletes its data.
 func (p *PostgreSQL) Stop(grace time.Duration) error {
 	defer os.RemoveAll(p.dir)
-	if p.Process == nil || p.Ended() != nil {
-		return nil
-	}
-	return p.Process.end(os.Interrupt, grace) // SIGTERM would wait for its clients to go
+	return p.end(os.Interrupt, grace) // SIGTERM would wait for the clients to go
 }
 
-// Address returns where the server listens.
-func (p *PostgreSQL) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
-
-// In returns the text of a component file with this server in the place of the
-// one that the project's files name.
-func (p *PostgreSQL) In(component string) string {
-	return strings.ReplaceAll(component, postgreSQLPort, "port="+strconv.Itoa(p.port))
+// connect opens a connection to the server.
+func (p *PostgreSQL) connect(ctx context.Context) (*pgconn.PgConn, error) {
+	return pgconn.Connect(ctx, "postgres://postgres@"+p.Addr+"/postgres?sslmode=disable&statement_timeout=0")
 }
 
-// Query runs SQL in psql and returns what it prints.
-func (p *PostgreSQL) Query(ctx context.Context, sql string) (string, error) {
-	output, err := p.psql(ctx, "-c", sql).CombinedOutput()
+// Query runs SQL statements and returns the first value of the last answer, or "".
+func (p *PostgreSQL) Query(ctx context.Context, sql string) (value string, err error) {
+	conn, err := p.connect(ctx)
 	if err != nil {
-		return "", fmt.Errorf("psql: %w: %s", err, output)
+		return "", err
 	}
-	return strings.TrimSpace(string(output)), nil
+	defer conn.Close(ctx)
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	for _, result := range results {
+		for _, row := range result.Rows {
+			value = string(row[0])
+		}
+	}
+	return value, err
 }
 
-// Lock keeps everyone from a table until release.
+// Lock locks a table, so that nothing can read or write it until release.
 func (p *PostgreSQL) Lock(ctx context.Context, table string) (release func() error, err error) {
 	return p.hold(ctx, "lock table "+table+" in access exclusive mode")
 }
 
-// LockRow lets nobody write a row of a state store's table, who may all read it, until
-// release: it does not refuse, it has them wait.
+// LockRow locks a row of a state store's table until release. The row can be read; a
+// write waits.
 func (p *PostgreSQL) LockRow(ctx context.Context, table, key string) (release func() error, err error) {
 	return p.hold(ctx, "do $$ begin perform from "+table+" where key = '"+key+"' for update; assert found; end $$")
 }
 
-// hold has a transaction do something, and stay open until release.
+// hold runs a statement in a transaction that stays open until release.
 func (p *PostgreSQL) hold(ctx context.Context, statement string) (release func() error, err error) {
-	psql := p.psql(ctx)
-	statements, err := psql.StdinPipe()
+	conn, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	answers, err := psql.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := psql.Start(); err != nil {
-		return nil, err
-	}
-	release = func() error { statements.Close(); return psql.Wait() }
-	fmt.Fprintf(statements, "set statement_timeout = 0; begin; %s; select 'held';\n", statement)
-	if answer, err := bufio.NewReader(answers).ReadString('\n'); err != nil || answer != "held\n" {
-		return nil, errors.Join(fmt.Errorf("%s: psql answered %q", statement, answer), err, release())
+	release = func() error { return conn.Close(context.Background()) }
+	if _, err := conn.Exec(ctx, "begin; "+statement).ReadAll(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", statement, err), release())
 	}
 	return release, nil
 }
 
-func (p *PostgreSQL) psql(ctx context.Context, args ...string) *exec.Cmd {
-	args = append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-XAtq"}, args...)
-	return exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.program), "psql"), args...)
+// Promote makes a standby a primary.
+func (p *PostgreSQL) Promote(ctx context.Context) error {
+	promoted, err := p.Query(ctx, "select pg_promote()")
+	if err == nil && promoted != "t" {
+		err = fmt.Errorf("pg_promote answered %q", promoted)
+	}
+	return err
+}
+
+// A PostgreSQLPair is a PostgreSQL server and its synchronous standby: what the primary
+// acknowledges, the standby has.
+type PostgreSQLPair struct {
+	naming
+	Primary, Standby *PostgreSQL
+
+	Between *Link // the network over which the standby follows the primary
+}
+
+// startPostgreSQLPair starts a primary and its standby, and waits until the standby is
+// synchronous.
+func startPostgreSQLPair(ctx context.Context) (_ Server, err error) {
+	p := &PostgreSQLPair{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Stop(time.Second))
+		}
+	}()
+	if p.Primary, err = StartPostgreSQL(ctx); err != nil {
+		return nil, err
+	}
+	if p.Between, err = NewLink(p.Primary.Addr); err != nil {
+		return nil, err
+	}
+	if p.Standby, err = startPostgreSQL(ctx, "pg_basebackup", "--host", "127.0.0.1", "--port", port(p.Between.Addr()), "--username", "postgres",
+		"--write-recovery-conf", "--checkpoint", "fast", "--no-sync"); err != nil {
+		return nil, err
+	}
+	p.naming = naming{postgreSQLPorts, "port=" + port(p.Primary.Addr) + "," + port(p.Standby.Addr)}
+	// Only now: a primary that waits for a standby could not make one.
+	for _, statement := range []string{"alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"} {
+		if _, err := p.Primary.Query(ctx, statement); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.Primary.waitReady(ctx, func(ctx context.Context) error {
+		state, err := p.Primary.Query(ctx, "select sync_state from pg_stat_replication")
+		if err == nil && state != "sync" {
+			err = fmt.Errorf("the standby is %q", state)
+		}
+		return err
+	})
+}
+
+// Address returns where the primary listens.
+func (p *PostgreSQLPair) Address() string { return p.Primary.Addr }
+
+// Kill kills the primary.
+func (p *PostgreSQLPair) Kill() { p.Primary.Kill() }
+
+// Restart starts the primary again after Kill.
+func (p *PostgreSQLPair) Restart(ctx context.Context) error { return p.Primary.Restart(ctx) }
+
+// Stop ends both, the primary first: without its standby it would wait for it.
+func (p *PostgreSQLPair) Stop(grace time.Duration) (err error) {
+	for _, server := range []*PostgreSQL{p.Primary, p.Standby} {
+		if server != nil {
+			err = errors.Join(err, server.Stop(grace))
+		}
+	}
+	if p.Between != nil {
+		p.Between.Close()
+	}
+	return err
 }

@@ -1,51 +1,50 @@
-// Package stack puts services, their Dapr sidecars, and the servers behind them
-// together into a running [System], all of them real processes on this machine, for
-// the end-to-end tests, the benchmark and `make run` alike. What services and backends
-// there are is in the tables [Services] and [Backends].
+// Package stack starts services, their Dapr sidecars, and the servers behind them as a
+// [System] of real processes on this machine. The end-to-end tests, the benchmark and
+// `make run` use it. [Services] and [Backends] list what it can start.
 package stack
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net/http"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// A Process is a program that runs beside this one. Its output goes to Log and,
-// line by line, to whatever else the starter asked for.
+// A Process is a program that runs beside this one. A nil Process has ended.
 type Process struct {
 	Name string
 	cmd  *exec.Cmd
 	log  *lineWriter
 	done chan struct{} // closed when the program has ended
-	err  error         // how, once done is closed
+	err  error         // of the program; read it when done is closed
 }
 
 // A Command says what to start.
 type Command struct {
-	Name string   // for people: "redis", "order-service sidecar"
-	Path string   // the program
+	Name string   // for people: "Redis", "order-service sidecar"
+	Path string   // of the program
 	Args []string // without the program
-	Env  []string // beside this process's own, as "NAME=value"
-	Dir  string
+	Env  []string // added to this process's own, as "NAME=value"
+	Dir  string   // where the program runs; empty for this process's own folder
+
+	// Output takes the command's name and each line that the program writes. It may be nil.
+	Output func(name, line string)
 
 	prepare func(*exec.Cmd) // may change the command; may be nil
-
-	// Output takes every line as it is written. It may be nil.
-	Output func(line string)
 }
 
-// Start starts a program in a process group of its own, so that a Ctrl-C in
-// the terminal reaches this process alone, which then stops its programs in
-// order.
+// Start starts a program in a process group of its own: a Ctrl-C in the terminal reaches
+// this process alone, which then stops its programs in order.
 func Start(c Command) (*Process, error) {
-	p := &Process{Name: c.Name, log: &lineWriter{each: c.Output}, done: make(chan struct{})}
+	p := &Process{Name: c.Name, log: &lineWriter{name: c.Name, each: c.Output}, done: make(chan struct{})}
 	p.cmd = exec.Command(c.Path, c.Args...)
 	p.cmd.Env = append(cleanEnv(), c.Env...)
 	p.cmd.Dir = c.Dir
@@ -57,24 +56,57 @@ func Start(c Command) (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s did not start: %w", c.Name, err)
 	}
-	watchdog.add(p.PID())
+	tellWatchdog("add", p.PID())
 	go func() {
 		p.err = p.cmd.Wait()
-		watchdog.remove(p.PID())
+		tellWatchdog("remove", p.PID())
 		p.log.flush()
 		close(p.done)
 	}()
 	return p, nil
 }
 
-// cleanEnv returns the environment without the variables that tell a service or
-// a sidecar where to listen and whom to trust: these are set for each program.
+// startReady starts a program and waits until ready returns nil. When it fails, the
+// program has ended.
+func startReady(ctx context.Context, c Command, ready func(context.Context) error) (*Process, error) {
+	p, err := Start(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.waitReady(ctx, ready); err != nil {
+		p.Kill()
+		return p, err
+	}
+	return p, nil
+}
+
+// run starts a program and waits until it has ended. When the program fails, the error
+// has what it wrote last.
+func run(ctx context.Context, c Command) error {
+	p, err := Start(c)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		p.Kill()
+		return ctx.Err()
+	}
+	if p.err != nil {
+		return p.Ended()
+	}
+	return nil
+}
+
+// cleanEnv returns the environment without the variables that tell a service or a sidecar
+// where to listen and whom to trust: they are set for each program.
 func cleanEnv() []string {
-	ours := []string{"PORT", "APP_PORT", "APP_HOST", "DAPR_HTTP_PORT", "DAPR_HTTP_ENDPOINT", "DAPR_GRPC_PORT",
-		"DAPR_API_TOKEN", "APP_API_TOKEN", "APP_ID", "MARKER_TTL", "STATE_CONSISTENCY", "PUBLISH_TWICE", "SUBSCRIPTION_METADATA", "LOG_FORMAT", "PUBSUB_NAME", "DEAD_LETTERS_DIR"}
+	ours := strings.Fields(`PORT APP_PORT APP_HOST DAPR_HTTP_PORT DAPR_HTTP_ENDPOINT DAPR_GRPC_PORT DAPR_API_TOKEN APP_API_TOKEN APP_ID
+		MARKER_TTL STATE_CONSISTENCY PUBLISH_TWICE SUBSCRIPTION_METADATA LOG_FORMAT PUBSUB_NAME DEAD_LETTERS_DIR`)
 	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := bytes.Cut([]byte(variable), []byte("="))
-		return slices.Contains(ours, string(name))
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(ours, name)
 	})
 }
 
@@ -84,40 +116,43 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Log returns what the program has written so far.
 func (p *Process) Log() string { return p.log.String() }
 
-// Done is closed when the program has ended, for whatever reason.
+// Done returns a channel that is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Ended returns an error that says how the program ended and what it wrote last,
-// or nil while it runs.
+// Ended returns nil while the program runs, and then an error that says how it ended and
+// what it wrote last.
 func (p *Process) Ended() error {
+	if p == nil {
+		return errors.New("the program has not started")
+	}
 	select {
 	case <-p.done:
-		return fmt.Errorf("%s has ended (%v); it wrote last:\n%s", p.Name, p.cmd.ProcessState, tail(p.Log(), 15))
+		return fmt.Errorf("%s has ended (%v); it wrote last:\n%s", p.Name, p.cmd.ProcessState, tail(p.Log()))
 	default:
 		return nil
 	}
 }
 
-// Kill ends the program at once, as kill -9 does, and waits until it is gone.
+// Kill ends the program at once, as kill -9 does, and waits until it has ended.
 func (p *Process) Kill() {
-	_ = killGroup(p.cmd.Process) // fails only when it has ended
-	<-p.done
+	if p.Ended() == nil {
+		_ = killGroup(p.cmd.Process) // It fails only when the program has just ended.
+		<-p.done
+	}
 }
 
-// Stop asks the program to end, as kill does, and waits until it has. One that
-// has not ended after the grace is killed, and an error says so.
-func (p *Process) Stop(grace time.Duration) error {
-	return p.end(terminationSignal, grace)
-}
+// Stop asks the program to end, as kill does, and waits until it has ended. After the
+// grace it kills the program and returns an error.
+func (p *Process) Stop(grace time.Duration) error { return p.end(syscall.SIGTERM, grace) }
 
-// end is Stop with a signal of choice.
+// end is Stop with another signal.
 func (p *Process) end(signal os.Signal, grace time.Duration) error {
 	if p.Ended() != nil {
 		return nil
 	}
-	if err := p.cmd.Process.Signal(signal); err != nil && p.Ended() == nil {
-		p.Kill()
-		return err
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		p.Kill() // On Windows no program can ask another to end.
+		return nil
 	}
 	select {
 	case <-p.done:
@@ -128,44 +163,35 @@ func (p *Process) end(signal os.Signal, grace time.Duration) error {
 	}
 }
 
-// WaitReady waits until ready returns nil. It fails when the program ends
-// before, or when ctx does.
-func (p *Process) WaitReady(ctx context.Context, ready func(context.Context) error) error {
+// waitReady waits until ready returns nil. It fails when the program or ctx ends before.
+func (p *Process) waitReady(ctx context.Context, ready func(context.Context) error) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
 		err := ready(attempt)
 		cancel()
 		if ended := p.Ended(); ended != nil {
-			return ended // whatever is ready at its address is another program
+			return ended // What is ready at the address is another program.
 		}
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w; it wrote last:\n%s", p.Name, err, tail(p.Log(), 15))
+			return fmt.Errorf("%s is not ready: %w; it wrote last:\n%s", p.Name, err, tail(p.Log()))
 		case <-p.done:
 		case <-time.After(25 * time.Millisecond):
 		}
 	}
 }
 
-// httpReady returns a readiness check: GET url answers with a 2xx.
-func httpReady(url string) func(context.Context) error {
+// tcpReady returns a readiness check: a program accepts connections at an address.
+func tcpReady(addr string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode/100 != 2 {
-			return fmt.Errorf("GET %s answered %s", url, resp.Status)
-		}
-		return nil
+		return conn.Close()
 	}
 }
 
@@ -174,10 +200,9 @@ type lineWriter struct {
 	mu   sync.Mutex
 	all  bytes.Buffer
 	rest []byte // a line without its end
-	each func(line string)
+	name string
+	each func(name, line string) // may be nil
 }
-
-var _ io.Writer = (*lineWriter)(nil)
 
 // maxLog bounds what is kept of a program's output. What is older is forgotten.
 const maxLog = 8 << 20
@@ -189,26 +214,26 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 		w.all.Next(maxLog / 2)
 	}
 	w.all.Write(b)
-	if w.each != nil {
-		w.rest = append(w.rest, b...)
-		for {
-			line, rest, ok := bytes.Cut(w.rest, []byte("\n"))
-			if !ok {
-				break
-			}
-			w.each(string(line))
-			w.rest = rest
-		}
+	if w.each == nil {
+		return len(b), nil
 	}
-	return len(b), nil
+	w.rest = append(w.rest, b...)
+	for {
+		line, rest, ok := bytes.Cut(w.rest, []byte("\n"))
+		if !ok {
+			return len(b), nil
+		}
+		w.each(w.name, string(line))
+		w.rest = rest
+	}
 }
 
+// flush passes on a last line that has no end.
 func (w *lineWriter) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.rest) > 0 {
-		w.each(string(w.rest))
-		w.rest = nil
+		w.each(w.name, string(w.rest))
 	}
 }
 
@@ -218,8 +243,8 @@ func (w *lineWriter) String() string {
 	return w.all.String()
 }
 
-// tail returns the last lines of a text.
-func tail(text string, lines int) string {
-	all := bytes.Split(bytes.TrimSpace([]byte(text)), []byte("\n"))
-	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+// tail returns the last 15 lines of a text.
+func tail(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }

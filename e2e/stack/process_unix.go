@@ -14,62 +14,27 @@ func setProcessGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 }
 
-// terminationSignal asks a program to end.
-var terminationSignal os.Signal = syscall.SIGTERM
+// killGroup kills a program and the programs that it has started, as the build of the
+// sidecar starts compilers.
+func killGroup(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) }
 
-// killGroup kills a program and those that it has started itself, as the build
-// of the sidecar starts compilers.
-func killGroup(p *os.Process) error {
-	return syscall.Kill(-p.Pid, syscall.SIGKILL)
-}
-
-// Freeze stops the program in its tracks, as kill -STOP does, until Thaw.
+// Freeze makes the program stand still, as kill -STOP does, until Thaw.
 func (p *Process) Freeze() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw lets a frozen program go on.
 func (p *Process) Thaw() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
-// immediateSignal ends a PostgreSQL server at once.
-var immediateSignal os.Signal = syscall.SIGQUIT
-
-// asServer lets a command run as a user other than root, as whom PostgreSQL
-// refuses to run.
-func asServer(c *exec.Cmd) {
-	if os.Geteuid() != 0 {
-		return
-	}
-	if uid, gid, err := serverUser(); err == nil { // if not, PostgreSQL says so
-		if c.SysProcAttr == nil {
-			c.SysProcAttr = &syscall.SysProcAttr{}
-		}
-		c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	}
-}
-
-// serverUser returns the user whom the package of PostgreSQL has made.
-func serverUser() (uid, gid int, err error) {
+// asServer lets a command run as the user that the package of PostgreSQL has made, and
+// gives that user the folder dir: PostgreSQL refuses to run as root.
+func asServer(cmd *exec.Cmd, dir string) {
 	u, err := user.Lookup("postgres")
-	if err != nil {
-		return 0, 0, err
+	if os.Geteuid() != 0 || err != nil {
+		return // PostgreSQL says what is wrong.
 	}
-	uid, err = strconv.Atoi(u.Uid)
-	if err != nil {
-		return 0, 0, err
-	}
-	gid, err = strconv.Atoi(u.Gid)
-	return uid, gid, err
-}
-
-// forServer gives a folder to the user that asServer lets a command run as.
-func forServer(dir string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	uid, gid, err := serverUser()
-	if err != nil {
-		return err
-	}
-	return os.Chown(dir, uid, gid)
+	uid, _ := strconv.Atoi(u.Uid) // a number on Unix
+	gid, _ := strconv.Atoi(u.Gid)
+	_ = os.Chown(dir, uid, gid)
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
 // lockByte waits until it has the lock for writing of one byte of a file. Closing the

@@ -11,24 +11,16 @@ func setProcessGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
-// terminationSignal ends a program at once: Windows has no way to ask one that
-// has no window and no console of its own.
-var terminationSignal = os.Kill
+func killGroup(p *os.Process) error { return p.Kill() }
 
-func killGroup(p *os.Process) error {
-	return p.Kill()
-}
-
-// Freeze and Thaw are what no program can do to another on Windows.
+// Freeze returns an error: on Windows no program can do that to another.
 func (p *Process) Freeze() error { return errors.ErrUnsupported }
-func (p *Process) Thaw() error   { return errors.ErrUnsupported }
 
-// What only servers need that the project does not start on Windows.
+// Thaw returns an error, as Freeze does.
+func (p *Process) Thaw() error { return errors.ErrUnsupported }
 
-var immediateSignal = os.Kill
+// The servers that need these do not run on Windows.
 
-func asServer(*exec.Cmd) {}
-
-func forServer(string) error { return nil }
+func asServer(*exec.Cmd, string) {}
 
 func lockByte(*os.File, int64) error { return errors.ErrUnsupported }

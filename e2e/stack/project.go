@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 )
@@ -62,14 +61,13 @@ func (p *Project) program(s Service) string {
 	return filepath.Join(p.Bin, executable(filepath.Base(s.Folder)))
 }
 
-// Build builds the program whose source is in a folder. env is beside this process's
-// own, as "NAME=value".
+// Build builds the program whose source is in a folder. env is added to this process's
+// own environment, as "NAME=value".
 func Build(ctx context.Context, folder, program string, env ...string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
-	build.Dir = folder
-	build.Env = append(os.Environ(), env...)
-	if output, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s could not be built (%w):\n%s", filepath.Base(folder), err, output)
+	name := filepath.Base(folder)
+	err := run(ctx, Command{Name: "the build of " + name, Path: "go", Args: []string{"build", "-o", program, "."}, Dir: folder, Env: env})
+	if err != nil {
+		return fmt.Errorf("%s could not be built: %w", name, err)
 	}
 	return nil
 }

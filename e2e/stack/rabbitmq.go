@@ -1,10 +1,11 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,166 +14,174 @@ import (
 	"time"
 )
 
-// A RabbitMQ is a RabbitMQ server of one node, apart from any other on this
-// machine: it has a data folder, ports and an Erlang port mapper of its own.
+// A RabbitMQ is a RabbitMQ server of one node, or a cluster of several behind a load
+// balancer. It has data folders, ports and an Erlang port mapper of its own, and shares
+// nothing with another RabbitMQ on this machine.
 type RabbitMQ struct {
-	*Process
+	naming
+	Nodes []*RabbitMQNode
 
-	program string // rabbitmq-server; rabbitmqctl is beside it
-	port    int
-	env     []string
+	balancer *Link // nil for a single node
+	mapper   *Process
+}
 
-	mapperPort int
-	mapper     *Process // of a node that is alone
+// A RabbitMQNode is one node of a RabbitMQ.
+type RabbitMQNode struct {
+	server
+	name string // in Erlang
 }
 
 // rabbitMQAddr is where the project's component files expect RabbitMQ.
 const rabbitMQAddr = "localhost:5672"
 
-// StartRabbitMQ starts a RabbitMQ server on free ports of the loopback interface,
-// with its data in dir, and waits until it takes connections. definitions is a file
-// of exchanges, queues and bindings that it is given.
-func StartRabbitMQ(ctx context.Context, dir, definitions string) (*RabbitMQ, error) {
-	nodes, err := newRabbitMQ(dir, 1)
+// startRabbitMQ starts a RabbitMQ of so many nodes on free ports, with its data in dir,
+// and the exchanges, queues and bindings of components/rabbitmq-definitions.json.
+func startRabbitMQ(ctx context.Context, dir string, nodes int) (_ Broker, err error) {
+	r := &RabbitMQ{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Stop(time.Second))
+		}
+	}()
+	if err := r.startNodes(ctx, dir, nodes); err != nil {
+		return nil, err
+	}
+	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
-	r := nodes[0]
-	// Erlang would start the port mapper by itself and leave it running.
-	if r.mapper, err = r.startMapper(ctx); err != nil {
-		return nil, err
-	}
-	err = r.Restart(ctx)
-	if err == nil {
-		err = r.ImportDefinitions(ctx, definitions)
-	}
-	if err != nil {
-		_ = r.Stop(time.Second)
-		return nil, err
-	}
-	return r, nil
-}
-
-// newRabbitMQ prepares so many nodes of one cluster, with all their data in dir.
-func newRabbitMQ(dir string, n int) (nodes []*RabbitMQ, err error) {
-	program, err := RabbitMQServer.Find()
-	if err != nil {
-		return nil, err
-	}
-	mapper, err := FreePort()
-	if err != nil {
-		return nil, err
-	}
-	var config strings.Builder
-	if n > 1 {
-		// As components/replicated/pubsub.yaml says.
-		config.WriteString("cluster_partition_handling = pause_minority\n")
-	}
-	for i := range n {
-		r := &RabbitMQ{program: program, mapperPort: mapper}
-		if r.port, err = FreePort(); err != nil {
+	definitions := filepath.Join(root, "components", "rabbitmq-definitions.json")
+	if nodes > 1 {
+		if _, err := r.control(ctx, "await_online_nodes", strconv.Itoa(nodes)); err != nil {
 			return nil, err
 		}
-		nodes = append(nodes, r)
-		if n > 1 {
-			fmt.Fprintf(&config, "cluster_formation.classic_config.nodes.%d = %s\n", i+1, r.name())
+		var addrs []string
+		for _, n := range r.Nodes {
+			addrs = append(addrs, n.Addr)
 		}
-	}
-	for i, r := range nodes {
-		if err := r.prepare(filepath.Join(dir, strconv.Itoa(i+1)), dir, config.String()); err != nil {
+		if r.balancer, err = NewLink(addrs...); err != nil {
+			return nil, err
+		}
+		if definitions, err = quorumDefinitions(definitions, dir); err != nil {
 			return nil, err
 		}
 	}
-	return nodes, nil
+	r.naming = naming{rabbitMQAddr, r.Address()}
+	return r, r.ImportDefinitions(ctx, definitions)
 }
 
-// name returns the node's name in Erlang.
-func (r *RabbitMQ) name() string { return fmt.Sprintf("orders-%d@localhost", r.port) }
-
-// prepare writes what a node needs into dir, and says how it is to be started. Nodes of
-// one home let each other in.
-func (r *RabbitMQ) prepare(dir, home, config string) error {
-	distribution, err := FreePort()
+// startNodes starts the port mapper and the nodes, and waits until they take connections.
+func (r *RabbitMQ) startNodes(ctx context.Context, dir string, nodes int) error {
+	mapperPort, err := FreePort()
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	var cluster strings.Builder // of rabbitmq.conf
+	for i := range nodes {
+		n, err := newRabbitMQNode(filepath.Join(dir, strconv.Itoa(i+1)), dir, mapperPort)
+		if err != nil {
+			return err
+		}
+		r.Nodes = append(r.Nodes, n)
+		fmt.Fprintf(&cluster, "cluster_formation.classic_config.nodes.%d = %s\n", i+1, n.name)
+	}
+	// The first line of rabbitmq.conf is what components/replicated/pubsub.yaml asks for.
+	config := "cluster_partition_handling = pause_minority\n" + cluster.String()
+	if nodes == 1 {
+		config = ""
 	}
 	for name, text := range map[string]string{"plugins": "[].\n", "none": "", "rabbitmq.conf": config} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
-	r.env = []string{
-		"HOME=" + home, // where Erlang keeps the cookie by which rabbitmqctl is let in
-		"ERL_EPMD_PORT=" + strconv.Itoa(r.mapperPort),
+	// Erlang would start the port mapper by itself and leave it running.
+	first := r.Nodes[0]
+	mapper := Command{Name: "the Erlang port mapper", Path: "epmd", Env: first.command.Env}
+	if r.mapper, err = startReady(ctx, mapper, tcpReady(fmt.Sprintf("127.0.0.1:%d", mapperPort))); err != nil {
+		return err
+	}
+	if err := first.Restart(ctx); err != nil { // It makes the cookie that lets the others in.
+		return err
+	}
+	return each(r.Nodes[1:], func(n *RabbitMQNode) error { return n.Restart(ctx) })
+}
+
+// newRabbitMQNode prepares a node with its data in dir. The nodes of one home let each
+// other in.
+func newRabbitMQNode(dir, home string, mapperPort int) (*RabbitMQNode, error) {
+	s, err := newServer(RabbitMQServer, 0, dir)
+	if err != nil {
+		return nil, err
+	}
+	distribution, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	n := &RabbitMQNode{server: s, name: "orders-" + port(s.Addr) + "@localhost"}
+	n.command.Env = []string{
+		"HOME=" + home, // where Erlang keeps the cookie, which lets rabbitmqctl in, too
+		"ERL_EPMD_PORT=" + strconv.Itoa(mapperPort),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
-		"RABBITMQ_NODENAME=" + r.name(),
+		"RABBITMQ_NODENAME=" + n.name,
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
-		"RABBITMQ_NODE_PORT=" + strconv.Itoa(r.port),
+		"RABBITMQ_NODE_PORT=" + port(s.Addr),
 		"RABBITMQ_DIST_PORT=" + strconv.Itoa(distribution),
 		"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "data"),
 		"RABBITMQ_LOG_BASE=" + filepath.Join(dir, "log"),
 		"RABBITMQ_LOGS=-",
-		"RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "none"),
-		"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"),
+		"RABBITMQ_CONF_ENV_FILE=" + filepath.Join(home, "none"),
+		"RABBITMQ_CONFIG_FILE=" + filepath.Join(home, "rabbitmq"),
 		"RABBITMQ_GENERATED_CONFIG_DIR=" + filepath.Join(dir, "generated"),
 		"RABBITMQ_SCHEMA_DIR=" + filepath.Join(dir, "schema"),
 		"RABBITMQ_FEATURE_FLAGS_FILE=" + filepath.Join(dir, "feature-flags"),
-		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "plugins"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(home, "plugins"),
 	}
-	return nil
+	return n, nil
 }
 
-// startMapper starts the Erlang port mapper of a node and its cluster.
-func (r *RabbitMQ) startMapper(ctx context.Context) (*Process, error) {
-	p, err := Start(Command{Name: "the Erlang port mapper", Path: "epmd", Env: r.env})
+// quorumDefinitions copies a file of definitions into dir, with quorum queues as
+// components/replicated/pubsub.yaml asks for, and returns the name of the copy.
+func quorumDefinitions(definitions, dir string) (string, error) {
+	text, err := os.ReadFile(definitions)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if err := p.WaitReady(ctx, tcpReady(r.mapperPort)); err != nil {
-		p.Kill()
-		return nil, err
-	}
-	return p, nil
+	file := filepath.Join(dir, "quorum-definitions.json")
+	return file, os.WriteFile(file, bytes.ReplaceAll(text, []byte("classic"), []byte("quorum")), 0o644)
 }
 
-// Restart starts the server, or starts it again after it was killed.
+// Address returns the host and port where the node or the load balancer listens.
+func (r *RabbitMQ) Address() string {
+	if r.balancer != nil {
+		return r.balancer.Addr()
+	}
+	return r.Nodes[0].Addr
+}
+
+// Kill kills every node.
+func (r *RabbitMQ) Kill() {
+	for _, n := range r.Nodes {
+		n.Kill()
+	}
+}
+
+// Restart starts every node again after Kill.
 func (r *RabbitMQ) Restart(ctx context.Context) error {
-	p, err := Start(Command{Name: "RabbitMQ", Path: r.program, Env: r.env})
-	if err != nil {
-		return err
-	}
-	r.Process = p
-	return p.WaitReady(ctx, tcpReady(r.port))
+	return each(r.Nodes, func(n *RabbitMQNode) error { return n.Restart(ctx) })
 }
 
-// Stop ends the server and its port mapper.
+// Stop ends the nodes, the load balancer and the port mapper.
 func (r *RabbitMQ) Stop(grace time.Duration) error {
-	defer r.mapper.Kill()
-	return r.stop(grace)
-}
-
-// stop ends the server alone.
-func (r *RabbitMQ) stop(grace time.Duration) error {
-	if r.Process == nil {
-		return nil
+	if r.balancer != nil {
+		r.balancer.Close()
 	}
-	return r.Process.Stop(grace)
+	err := each(r.Nodes, func(n *RabbitMQNode) error { return n.Stop(grace) })
+	r.mapper.Kill()
+	return err
 }
 
-// Address returns where the server listens.
-func (r *RabbitMQ) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) }
-
-// In returns the text of a component file with this server in the place of the
-// one that the project's files name.
-func (r *RabbitMQ) In(component string) string {
-	return strings.ReplaceAll(component, rabbitMQAddr, r.Address())
-}
-
-// Drained returns nil once an app has nothing left of a topic: no message waiting,
-// none delivered and not acknowledged.
+// Drained returns nil once an app has acknowledged every message of a topic.
 func (r *RabbitMQ) Drained(topic, appID string) error {
 	n, err := r.Len(topic, appID)
 	if err == nil && n > 0 {
@@ -181,29 +190,53 @@ func (r *RabbitMQ) Drained(topic, appID string) error {
 	return err
 }
 
-// Len returns how many messages of a topic wait for an app, those included that were
-// delivered and are not acknowledged.
+// Len returns how many messages of a topic wait for an app, including the delivered
+// messages that are not acknowledged.
 func (r *RabbitMQ) Len(topic, appID string) (int, error) {
-	queue := appID + "-" + topic
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	answer, err := r.control(ctx, "--silent", "--formatter", "json", "list_queues", "name", "messages")
+	q, err := r.queue(ctx, topic, appID)
+	return q.Messages, err
+}
+
+// Leader returns the node that leads the queue of a topic for an app.
+func (r *RabbitMQ) Leader(ctx context.Context, topic, appID string) (*RabbitMQNode, error) {
+	q, err := r.queue(ctx, topic, appID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var queues []struct {
-		Name     string
-		Messages int
-	}
-	if err := json.Unmarshal(answer, &queues); err != nil {
-		return 0, fmt.Errorf("rabbitmqctl list_queues: %w", err)
-	}
-	for _, q := range queues {
-		if q.Name == queue {
-			return q.Messages, nil
+	for _, n := range r.Nodes {
+		if n.name == q.Leader {
+			return n, nil
 		}
 	}
-	return 0, fmt.Errorf("there is no queue %s", queue)
+	return nil, fmt.Errorf("no node leads the queue %s", q.Name)
+}
+
+// A queue is what rabbitmqctl tells of a queue.
+type queue struct {
+	Name     string
+	Messages int
+	Leader   string // the name of a node; empty for a classic queue
+}
+
+// queue returns the queue of a topic for an app.
+func (r *RabbitMQ) queue(ctx context.Context, topic, appID string) (queue, error) {
+	name := appID + "-" + topic
+	answer, err := r.control(ctx, "--silent", "--formatter", "json", "list_queues", "name", "messages", "leader")
+	if err != nil {
+		return queue{}, err
+	}
+	var queues []queue
+	if err := json.Unmarshal(answer, &queues); err != nil {
+		return queue{}, fmt.Errorf("rabbitmqctl list_queues: %w", err)
+	}
+	for _, q := range queues {
+		if q.Name == name {
+			return q, nil
+		}
+	}
+	return queue{}, fmt.Errorf("there is no queue %s", name)
 }
 
 // ImportDefinitions makes the exchanges, queues and bindings that a file defines.
@@ -212,32 +245,27 @@ func (r *RabbitMQ) ImportDefinitions(ctx context.Context, file string) error {
 	return err
 }
 
-// SetMemoryWatermark sets the part of this machine's memory, as "0.4", beyond which
-// the server takes nothing from publishers any more.
+// SetMemoryWatermark sets the part of this machine's memory, as "0.4", beyond which the
+// server takes nothing from publishers any more.
 func (r *RabbitMQ) SetMemoryWatermark(ctx context.Context, part string) error {
 	_, err := r.control(ctx, "set_vm_memory_high_watermark", part)
 	return err
 }
 
-// control runs rabbitmqctl for this server.
+// control runs rabbitmqctl for a node that runs.
 func (r *RabbitMQ) control(ctx context.Context, args ...string) ([]byte, error) {
-	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(r.program), "rabbitmqctl"), args...)
-	c.Env = append(os.Environ(), r.env...)
+	node := r.Nodes[0]
+	for _, n := range r.Nodes {
+		if n.Ended() == nil {
+			node = n
+			break
+		}
+	}
+	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(node.command.Path), "rabbitmqctl"), args...)
+	c.Env = append(os.Environ(), node.command.Env...)
 	output, err := c.Output()
 	if err != nil {
 		return nil, fmt.Errorf("rabbitmqctl %s: %w: %s", strings.Join(args, " "), err, output)
 	}
 	return output, nil
-}
-
-// tcpReady returns a readiness check: something accepts connections on a port of
-// the loopback interface.
-func tcpReady(port int) func(context.Context) error {
-	return func(ctx context.Context) error {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	}
 }

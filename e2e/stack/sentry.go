@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 )
 
 // StartSentry starts Dapr's certificate authority on free ports of the loopback
-// interface, with its keys in dir, and waits until it is ready. It returns what
-// makes a sidecar use it: arguments and environment variables.
+// interface, with its keys in dir, and waits until it is ready. program is its path, see
+// [Sentry]. It returns the arguments and environment variables with which a sidecar uses
+// it.
 func StartSentry(ctx context.Context, program, dir string) (p *Process, args, env []string, err error) {
 	var ports [3]int
 	for i := range ports {
@@ -18,25 +18,21 @@ func StartSentry(ctx context.Context, program, dir string) (p *Process, args, en
 			return nil, nil, nil, err
 		}
 	}
+	port, health, metrics := fmt.Sprint(ports[0]), fmt.Sprint(ports[1]), fmt.Sprint(ports[2])
 	config := filepath.Join(dir, "config.yaml")
 	const defaults = "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata:\n  name: defaults\nspec: {}\n"
 	if err := os.WriteFile(config, []byte(defaults), 0o644); err != nil {
 		return nil, nil, nil, err
 	}
-	port, health := strconv.Itoa(ports[0]), strconv.Itoa(ports[1])
-	p, err = Start(Command{
+	p, err = startReady(ctx, Command{
 		Name: "sentry",
 		Path: program,
 		Args: []string{"--config", config, "--issuer-credentials", dir, "--trust-domain", "localhost",
 			"--listen-address", "127.0.0.1", "--port", port,
 			"--healthz-listen-address", "127.0.0.1", "--healthz-port", health,
-			"--metrics-listen-address", "127.0.0.1", "--metrics-port", strconv.Itoa(ports[2])},
-	})
+			"--metrics-listen-address", "127.0.0.1", "--metrics-port", metrics},
+	}, httpReady("http://127.0.0.1:"+health+"/healthz"))
 	if err != nil {
-		return nil, nil, nil, err
-	}
-	if err = p.WaitReady(ctx, httpReady("http://127.0.0.1:"+health+"/healthz")); err != nil {
-		p.Kill()
 		return nil, nil, nil, err
 	}
 	anchors, err := os.ReadFile(filepath.Join(dir, "ca.crt"))

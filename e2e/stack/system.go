@@ -13,21 +13,20 @@ import (
 // A System is a broker, a state store, and apps that share them.
 type System struct {
 	Project   *Project
-	Broker    Broker // nil if somebody else has started it
-	State     Server // the broker, or another
+	Broker    Broker // nil if it runs already and is not stopped
+	State     Server // the broker, or another server; may be nil, too
 	Resources string // the folder of component files
 	Configs   string // the folder of Dapr Configurations; empty for none, and so without the filter
 
-	// Each completes the options of every app before it is started. It may be nil.
+	// Each completes the options of every app before the app is started. It may be nil.
 	Each func(*AppOptions)
 
-	mu    sync.Mutex
-	apps  []*App          // in the order in which they were started
-	known map[string]bool // the IDs of apps of which one was started
+	mu   sync.Mutex
+	apps []*App // in the order in which they were started
 }
 
-// StartServers starts the servers of a backend and writes component files that name
-// them, all of it into dir. When it fails, nothing is left running.
+// StartServers starts the servers of a backend, and writes component files that name
+// them and Configurations, all of it into dir. When it fails, nothing is left running.
 func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *System, err error) {
 	s = &System{Project: p, Resources: filepath.Join(dir, "components")}
 	defer func() {
@@ -35,11 +34,11 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	started, err := b.Broker(ctx, p, filepath.Join(dir, "broker"))
+	broker, err := b.Broker(ctx, filepath.Join(dir, "broker"))
 	if err != nil {
 		return s, err
 	}
-	s.Broker, s.State = started, started
+	s.Broker, s.State = broker, broker
 	if b.State != nil {
 		state, err := b.State(ctx, filepath.Join(dir, "state"))
 		if err != nil {
@@ -48,10 +47,7 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 		s.State = state
 	}
 	if b.Given != "" {
-		err = writeGiven(b.Folder, s.Resources, b.Given, s.Broker, s.State)
-		if err == nil { // Dapr's own fault is not the fault of what is given
-			err = addFilter(p.Root, s.Resources)
-		}
+		err = writeGiven(b, p.Root, s.Resources, s.Broker, s.State)
 	} else {
 		err = WriteComponents(filepath.Join(p.Root, filepath.FromSlash(b.Folder)), s.Resources, s.Broker, s.State)
 	}
@@ -63,55 +59,62 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 }
 
 // Start starts apps, all at the same time, and waits until they are ready. It returns
-// them in the order of their options; when one does not start, an error. The Configuration
-// of an app that names none is DefaultConfig.
+// them in the order of their options, nil for an app that does not start, and the errors
+// together. The Configuration of an app that names none is DefaultConfig.
 //
-// Of an app that is new, one goes first: its sidecar makes what the state store needs, and
-// of two that make the tables of a database at the same moment, one may end.
+// The first app with an ID starts before the others with that ID: its sidecar makes what
+// the state store needs. When two sidecars make the tables of a database at the same
+// moment, one may end.
 func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, error) {
-	apps, errs := make([]*App, len(options)), make([]error, len(options))
-	var first, others []int // of the options
+	known := make(map[string]bool)
+	for _, app := range s.Apps() {
+		known[app.ID] = true
+	}
+	apps := make([]*App, len(options))
+	var first, others []func() error
 	for i, o := range options {
-		if s.isNew(o.ID) {
-			first = append(first, i)
+		s.complete(&o)
+		start := func() (err error) {
+			apps[i], err = StartApp(ctx, o)
+			return err
+		}
+		if known[o.ID] {
+			others = append(others, start)
 		} else {
-			others = append(others, i)
+			first = append(first, start)
 		}
+		known[o.ID] = true
 	}
-	for _, together := range [][]int{first, others} {
-		var wg sync.WaitGroup
-		for _, i := range together {
-			o := options[i]
-			o.Daprd = cmp.Or(o.Daprd, s.Project.Daprd)
-			o.Resources = cmp.Or(o.Resources, s.Resources)
-			if o.Config = cmp.Or(o.Config, DefaultConfig); s.Configs == "" {
-				o.Config = ""
-			} else {
-				o.Config = filepath.Join(s.Configs, o.Config)
-			}
-			if s.Each != nil {
-				s.Each(&o)
-			}
-			wg.Go(func() { apps[i], errs[i] = StartApp(ctx, o) })
-		}
-		wg.Wait()
-	}
-	s.mu.Lock()
-	s.apps = append(s.apps, slices.DeleteFunc(slices.Clone(apps), func(a *App) bool { return a == nil })...)
-	s.mu.Unlock()
-	return apps, errors.Join(errs...)
-}
-
-// isNew reports whether it is asked about an app for the first time.
-func (s *System) isNew(appID string) bool {
+	call := func(start func() error) error { return start() }
+	err := errors.Join(each(first, call), each(others, call))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := s.known[appID]
-	if s.known == nil {
-		s.known = make(map[string]bool)
+	s.apps = append(s.apps, slices.DeleteFunc(slices.Clone(apps), func(a *App) bool { return a == nil })...)
+	return apps, err
+}
+
+// complete sets the options of an app that follow from the system.
+func (s *System) complete(o *AppOptions) {
+	o.Daprd = cmp.Or(o.Daprd, s.Project.Daprd)
+	o.Resources = cmp.Or(o.Resources, s.Resources)
+	o.Config = filepath.Join(s.Configs, cmp.Or(o.Config, DefaultConfig))
+	if s.Configs == "" {
+		o.Config = ""
 	}
-	s.known[appID] = true
-	return !known
+	if s.Each != nil {
+		s.Each(o)
+	}
+}
+
+// each calls do for every item, all at the same time, and returns the errors together.
+func each[T any](items []T, do func(T) error) error {
+	errs := make([]error, len(items))
+	var wg sync.WaitGroup
+	for i, item := range items {
+		wg.Go(func() { errs[i] = do(item) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // Apps returns the apps that have been started.
@@ -122,16 +125,7 @@ func (s *System) Apps() []*App {
 }
 
 // StopApps stops the apps, all at the same time.
-func (s *System) StopApps() error {
-	apps := s.Apps()
-	errs := make([]error, len(apps))
-	var wg sync.WaitGroup
-	for i, app := range apps {
-		wg.Go(func() { errs[i] = app.Stop() })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
+func (s *System) StopApps() error { return each(s.Apps(), (*App).Stop) }
 
 // Stop stops the apps, and then the servers.
 func (s *System) Stop() error {

@@ -26,7 +26,7 @@ func TestProgramThatIsMissingIsNotInstalled(t *testing.T) {
 // Component files in which nothing was replaced, or not all, would let tests use the
 // servers of whoever runs them.
 func TestComponentFilesThatDoNotNameOurServersAreNoticed(t *testing.T) {
-	ours := RedisAt("127.0.0.1:1", 0)
+	ours := RedisAt("127.0.0.1:1")
 	const users = "value: \"localhost:6379\"\n"
 	for name, c := range map[string]struct{ file, text, want string }{
 		"nothing to replace":         {"pubsub.yaml", "value: \"10.0.0.1:6379\"\n", "does not name the server"},
@@ -52,7 +52,7 @@ func TestFilterIsFoundFromEveryFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, dir := RedisAt("127.0.0.1:1", 0), t.TempDir()
+	ours, dir := RedisAt("127.0.0.1:1"), t.TempDir()
 	if err := WriteComponents(filepath.Join(root, "components", "redis"), dir, ours, ours); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestComponentsAreTheUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here, dir, folder := RedisAt("127.0.0.1:1", 0), t.TempDir(), filepath.Join(root, "components", "redis")
+	here, dir, folder := RedisAt("127.0.0.1:1"), t.TempDir(), filepath.Join(root, "components", "redis")
 	if err := WriteComponents(folder, dir, here, here); err != nil {
 		t.Fatal(err)
 	}

@@ -8,21 +8,12 @@ import (
 	"sync"
 )
 
-// The watchdog kills what this process has started and left running when it ends,
-// however it ends: a test binary that gets Ctrl-C, or that its time has run out, does
-// not come to its cleanups, and the processes it has started do not see the Ctrl-C. It
-// deletes folders, too.
+// The watchdog kills the programs that this process has started and left running when it
+// ends, and deletes folders. A test binary that gets Ctrl-C or that runs out of time does
+// not come to its cleanups, and the programs that it has started do not see the Ctrl-C.
 //
-// It is a shell in a process group of its own, which keeps a list that it reads from a
-// pipe. When this process ends, for whatever reason, the pipe does.
-var watchdog dog
-
-type dog struct {
-	mu    sync.Mutex
-	pipe  io.Writer
-	tried bool
-}
-
+// The watchdog is a shell in a process group of its own, which keeps a list that it reads
+// from a pipe. When this process ends, for whatever reason, the pipe ends too.
 const watchdogScript = `
 while read -r what which; do
 	case $what in
@@ -37,38 +28,28 @@ for pid in $pids; do kill -s KILL -- "-$pid" 2>/dev/null; done
 echo "$folders" | while read -r folder; do [ -z "$folder" ] || rm -rf -- "$folder"; done
 `
 
-// DeleteAtEnd deletes a folder when this process has ended, however it ends.
-func DeleteAtEnd(folder string) { watchdog.tell("delete", folder) }
-
-func (d *dog) add(pid int)    { d.tell("add", fmt.Sprint(pid)) }
-func (d *dog) remove(pid int) { d.tell("remove", fmt.Sprint(pid)) }
-
-// tell does nothing where there is no watchdog: on Windows, whose process groups can't
-// be killed so.
-func (d *dog) tell(what, which string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.tried {
-		d.tried = true
-		d.start()
-	}
-	if d.pipe != nil {
-		fmt.Fprintln(d.pipe, what, which)
-	}
-}
-
-func (d *dog) start() {
+// watchdog starts the watchdog the first time, and returns its pipe. On Windows, whose
+// process groups can't be killed so, there is no watchdog.
+var watchdog = sync.OnceValue(func() io.Writer {
 	if runtime.GOOS == "windows" {
-		return
+		return io.Discard
 	}
 	shell := exec.Command("sh", "-c", watchdogScript)
 	setProcessGroup(shell)
 	pipe, err := shell.StdinPipe()
+	if err == nil {
+		err = shell.Start()
+	}
 	if err != nil {
-		return
+		return io.Discard
 	}
-	if shell.Start() == nil {
-		d.pipe = pipe
-		go func() { _ = shell.Wait() }()
-	}
-}
+	go func() { _ = shell.Wait() }()
+	return pipe
+})
+
+// tellWatchdog writes one line of the watchdog's list: what it shall do, and to which
+// process or folder.
+func tellWatchdog(what string, which any) { fmt.Fprintln(watchdog(), what, which) }
+
+// DeleteAtEnd deletes a folder when this process has ended, however it ends.
+func DeleteAtEnd(folder string) { tellWatchdog("delete", folder) }
