@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,61 +97,57 @@ var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sq
 // the state store in the place of the servers that they name, and with a full path of the
 // filter. The rest of each file stays as users have it.
 func WriteComponents(folder, dir string, broker, state Named) error {
-	root, err := Root()
-	if err != nil {
-		return err
-	}
-	return copyComponents(folder, dir, func(file, original string) (string, error) {
+	return copyFiles(filepath.Join(folder, "*.yaml"), dir, func(file, original string) (string, error) {
 		var server Named
 		switch filepath.Base(file) {
 		case FilterFile:
-			return filterIn(root, original)
+			return filterIn(original)
 		case "pubsub.yaml", "retry.yaml":
 			server = broker
 		case "statestore.yaml":
 			server = state
 		case "resiliency.yaml": // It names no server.
 		default:
-			return "", fmt.Errorf("it is not known which server %s names", file)
+			return "", errors.New("it is not known which server this file names")
 		}
 		text := original
 		if server != nil {
 			text = server.In(original)
 			if text == original {
-				return "", fmt.Errorf("%s does not name the server that it is for", file)
+				return "", errors.New("it does not name the server that it is for")
 			}
 		}
 		for _, address := range usersAddresses {
 			if strings.Contains(text, address) {
-				return "", fmt.Errorf("%s would still name %s", file, address)
+				return "", fmt.Errorf("it would still name %s", address)
 			}
 		}
 		return text, nil
 	})
 }
 
-// copyComponents copies the component files in a folder into dir, each as edit returns it.
-func copyComponents(folder, dir string, edit func(file, text string) (string, error)) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+// copyFiles copies the files that a pattern matches into dir, each as edit returns it.
+func copyFiles(pattern, dir string, edit func(file, text string) (string, error)) error {
+	files, err := filepath.Glob(pattern)
 	if err != nil {
 		return err
 	}
 	if len(files) == 0 {
-		return fmt.Errorf("there are no component files in %s", folder)
+		return fmt.Errorf("there is no file %s", pattern)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
 	}
 	for _, file := range files {
-		original, err := os.ReadFile(file)
+		text, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		text, err := edit(file, string(original))
+		edited, err := edit(file, string(text))
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", file, err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(edited), 0o644); err != nil {
 			return err
 		}
 	}

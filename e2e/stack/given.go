@@ -99,9 +99,10 @@ func (c *component) is(kind string) bool {
 	return c.Kind == "Component" && strings.HasPrefix(c.Spec.Type, kind)
 }
 
-// writeGiven is WriteComponents for a backend whose servers run already.
+// writeGiven is WriteComponents for a backend whose servers run already. It adds the filter:
+// what is lost without it is not the given servers' fault.
 func writeGiven(b Backend, root, dir string, broker, state Named) error {
-	err := copyComponents(b.Folder, dir, func(_, text string) (string, error) {
+	err := copyFiles(filepath.Join(b.Folder, "*.yaml"), dir, func(_, text string) (string, error) {
 		text = state.In(broker.In(text))
 		for _, s := range Services {
 			text = strings.ReplaceAll(text, s.AppID, b.Given+s.AppID) // as in scopes
@@ -111,7 +112,8 @@ func writeGiven(b Backend, root, dir string, broker, state Named) error {
 	if err != nil {
 		return err
 	}
-	return addFilter(root, dir) // Without it, Dapr's own fault would be the fault of the given servers.
+	filter := filepath.Join(root, filepath.FromSlash(Backends[0].Folder), FilterFile)
+	return copyFiles(filter, dir, func(_, text string) (string, error) { return filterIn(text) })
 }
 
 // connect opens the link to the server.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/matryer/is"
 )
 
 // A talk is a connection over a link to a server that sends back each line.
@@ -18,10 +20,9 @@ type talk struct {
 
 func newTalk(t *testing.T) talk {
 	t.Helper()
+	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	is.NoErr(err)
 	t.Cleanup(func() { ln.Close() })
 	go func() {
 		for {
@@ -33,14 +34,10 @@ func newTalk(t *testing.T) talk {
 		}
 	}()
 	link, err := NewLink("127.0.0.1:1", ln.Addr().String()) // Nothing listens at the first.
-	if err != nil {
-		t.Fatal(err)
-	}
+	is.NoErr(err)
 	t.Cleanup(link.Close)
 	conn, err := net.Dial("tcp", link.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
+	is.NoErr(err)
 	t.Cleanup(func() { conn.Close() })
 	return talk{link, conn, bufio.NewReader(conn)}
 }
@@ -61,35 +58,29 @@ func (t talk) say(within time.Duration) (time.Duration, error) {
 }
 
 func TestLinkDelaysAndKeepsBack(t *testing.T) {
-	link := newTalk(t)
-	if _, err := link.say(time.Minute); err != nil {
-		t.Fatalf("nothing comes back: %v", err)
-	}
+	is, link := is.New(t), newTalk(t)
+	_, err := link.say(time.Minute)
+	is.NoErr(err)
 	link.Set(Weather{Delay: 300 * time.Millisecond})
-	if took, err := link.say(time.Minute); err != nil || took < 300*time.Millisecond {
-		t.Errorf("with a delay of 300 ms: %v, %v", took, err)
-	}
+	took, err := link.say(time.Minute)
+	is.NoErr(err)
+	is.True(took >= 300*time.Millisecond) // with a delay of 300 ms
 	for _, cut := range []Weather{Cut, {CutThere: true}, {CutBack: true}} {
 		link.Set(cut)
-		if took, err := link.say(300 * time.Millisecond); err == nil {
-			t.Errorf("%+v: something came back after %v", cut, took)
-		}
-		link.Set(Weather{}) // What was sent meanwhile arrives.
-		if err := link.hear(time.Minute); err != nil {
-			t.Errorf("%+v, over: %v", cut, err)
-		}
+		_, err := link.say(300 * time.Millisecond)
+		is.True(err != nil) // nothing comes back
+		link.Set(Weather{})
+		is.NoErr(link.hear(time.Minute)) // what was sent during the cut arrives
 	}
 }
 
 // Every packet arrives, and a lost packet arrives late.
 func TestLinkLosesPackets(t *testing.T) {
-	link := newTalk(t)
+	is, link := is.New(t), newTalk(t)
 	link.Set(Weather{Loss: 0.1})
 	for range 500 { // None of 1,000 packets is lost: once in 10^45 runs.
 		took, err := link.say(time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
+		is.NoErr(err)
 		if took >= retransmission {
 			return
 		}
@@ -98,22 +89,16 @@ func TestLinkLosesPackets(t *testing.T) {
 }
 
 func TestClosedLinkBreaksItsConnections(t *testing.T) {
-	link := newTalk(t)
-	if _, err := link.say(time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	addr := link.Addr()
+	is, link := is.New(t), newTalk(t)
+	_, err := link.say(time.Minute)
+	is.NoErr(err)
 	link.Close()
-	if _, err := link.say(time.Minute); err == nil {
-		t.Error("a connection goes on")
-	}
-	if _, err := net.Dial("tcp", addr); err == nil {
-		t.Error("a new connection is taken")
-	}
-	if err := link.open(addr); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := net.Dial("tcp", addr); err != nil {
-		t.Error(err)
-	}
+	_, err = link.say(time.Minute)
+	is.True(err != nil) // the connection is broken
+	_, err = net.Dial("tcp", link.Addr())
+	is.True(err != nil) // a new connection is refused
+	is.NoErr(link.open(link.Addr()))
+	conn, err := net.Dial("tcp", link.Addr())
+	is.NoErr(err)
+	conn.Close()
 }

@@ -8,32 +8,22 @@ import (
 	"sync"
 )
 
-var handedOut struct {
-	sync.Mutex
-	ports map[int]bool
-}
+var handedOut sync.Map // of the ports that FreePort has returned
 
-// FreePort returns a TCP port of the loopback interface that nothing listens on
-// and that it has not returned before. It stays below the range from which
-// systems take ports for outgoing connections, so that none of these takes it
-// before its server does.
+// FreePort returns a TCP port of the loopback interface on which no program listens and
+// which it has not returned before. The port is below the range that systems use for
+// outgoing connections, so that no such connection takes it before its server does.
 func FreePort() (int, error) {
-	handedOut.Lock()
-	defer handedOut.Unlock()
-	if handedOut.ports == nil {
-		handedOut.ports = make(map[int]bool)
-	}
 	for range 1000 {
 		port := 15000 + rand.IntN(15000)
-		if !handedOut.ports[port] && PortIsFree(port) {
-			handedOut.ports[port] = true
+		if _, taken := handedOut.LoadOrStore(port, true); !taken && PortIsFree(port) {
 			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("no free port between 15000 and 30000")
 }
 
-// PortIsFree reports whether nothing listens on a TCP port of this machine.
+// PortIsFree reports whether no program listens on a TCP port of this machine.
 func PortIsFree(port int) bool {
 	// Not only 127.0.0.1: a program may hold the port on all interfaces.
 	for _, host := range []string{"127.0.0.1", ""} {

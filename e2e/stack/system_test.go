@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/matryer/is"
 )
 
 func TestServiceThatCanNotBeBuiltIsNamed(t *testing.T) {
@@ -18,13 +19,13 @@ func TestServiceThatCanNotBeBuiltIsNamed(t *testing.T) {
 }
 
 func TestProgramThatIsMissingIsNotInstalled(t *testing.T) {
-	if _, err := (Program{commands: []string{"no-such-program"}, advice: "write one"}).Find(); !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "write one") {
+	_, err := (Program{commands: []string{"no-such-program"}, advice: "write one"}).Find()
+	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "write one") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// Component files in which nothing was replaced, or not all, would let tests use the
-// servers of whoever runs them.
+// Component files in which a user's server remains would let tests use that server.
 func TestComponentFilesThatDoNotNameOurServersAreNoticed(t *testing.T) {
 	ours := RedisAt("127.0.0.1:1")
 	const users = "value: \"localhost:6379\"\n"
@@ -46,45 +47,37 @@ func TestComponentFilesThatDoNotNameOurServersAreNoticed(t *testing.T) {
 	}
 }
 
-// In the tests' copy of the filter's file the path is a full one, of a file that is there.
-func TestFilterIsFoundFromEveryFolder(t *testing.T) {
+// The files that users have are the files that the tests run with, but for the server's
+// address and the path of the filter, which is a full one.
+func TestComponentsAreTheUsers(t *testing.T) {
+	is := is.New(t)
 	root, err := Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, dir := RedisAt("127.0.0.1:1"), t.TempDir()
-	if err := WriteComponents(filepath.Join(root, "components", "redis"), dir, ours, ours); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(dir, FilterFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, path, _ := strings.Cut(string(text), `"file://`)
-	path, _, _ = strings.Cut(path, `"`)
-	if !filepath.IsAbs(path) || !isFile(path) {
-		t.Errorf("the filter is looked for at %q", path)
+	is.NoErr(err)
+	ours, dir, folder := RedisAt("127.0.0.1:1"), t.TempDir(), filepath.Join(root, "components", "redis")
+	is.NoErr(WriteComponents(folder, dir, ours, ours))
+	filter := filepath.Join(root, "components", "answered.wasm")
+	is.True(isFile(filter))
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	is.NoErr(err)
+	for _, file := range files {
+		original := strings.NewReplacer("127.0.0.1:1", DefaultRedisAddr, filepath.ToSlash(filter), "../components/answered.wasm")
+		if diff := cmp.Diff(read(t, file), original.Replace(read(t, filepath.Join(dir, filepath.Base(file))))); diff != "" {
+			t.Errorf("%s (-users +tests):\n%s", file, diff)
+		}
 	}
 }
 
 // The copy of a Configuration keeps the filter and who may call the app, and has no other
 // tracing than was asked for.
 func TestConfigurationsKeepFilterAndAccessControl(t *testing.T) {
+	is := is.New(t)
 	root, err := Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	is.NoErr(err)
 	for collector, tracing := range map[string]string{"": "", "http://127.0.0.1:5090": "endpointAddress: http://127.0.0.1:5090/api/v2/spans"} {
 		dir := t.TempDir()
-		if err := WriteConfigs(root, dir, Extras{Collector: collector}); err != nil {
-			t.Fatal(err)
-		}
+		is.NoErr(WriteConfigs(root, dir, Extras{Collector: collector}))
 		for _, s := range Services {
-			text, err := os.ReadFile(filepath.Join(dir, s.Config))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := string(text); !strings.Contains(got, "name: answered") || !strings.Contains(got, tracing) ||
+			if got := read(t, filepath.Join(dir, s.Config)); !strings.Contains(got, "name: answered") || !strings.Contains(got, tracing) ||
 				strings.Contains(got, "tracing") != (collector != "") || strings.Contains(got, "9411") ||
 				strings.Contains(got, "accessControl:\n    defaultAction: deny\n") != (s.AppID != Order.AppID) {
 				t.Errorf("with the collector %q the Configuration of %s is\n%s", collector, s.AppID, got)
@@ -93,35 +86,14 @@ func TestConfigurationsKeepFilterAndAccessControl(t *testing.T) {
 	}
 }
 
-// The files that users have are the files that the tests run with.
-func TestComponentsAreTheUsers(t *testing.T) {
-	root, err := Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	here, dir, folder := RedisAt("127.0.0.1:1"), t.TempDir(), filepath.Join(root, "components", "redis")
-	if err := WriteComponents(folder, dir, here, here); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"pubsub.yaml", "statestore.yaml", "resiliency.yaml"} {
-		users, err := os.ReadFile(filepath.Join(folder, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		tests, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		same := `"` + DefaultRedisAddr + `"`
-		if diff := cmp.Diff(string(users), strings.ReplaceAll(string(tests), here.In(same), same)); diff != "" {
-			t.Errorf("%s (-users +tests):\n%s", name, diff)
-		}
-	}
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	is.New(t).NoErr(err)
+	return string(text)
 }
 
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	is.New(t).NoErr(os.WriteFile(file, []byte(text), 0o644))
 }

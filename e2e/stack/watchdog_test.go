@@ -3,81 +3,72 @@
 package stack
 
 import (
+	"bufio"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/matryer/is"
 )
 
-// What a test has started is gone when its process ends, even if that is killed.
+// What a test has started is gone when its process ends, even if that is killed. So is a
+// folder that it wanted deleted.
 func TestNothingOutlivesTheProcessThatStartedIt(t *testing.T) {
+	is := is.New(t)
 	if folder := os.Getenv("DELETE_AT_END"); folder != "" {
-		DeleteAtEnd(folder)
-		for i := range 3 {
-			// Each holds the pipe open, and so does what it starts itself.
-			p, err := Start(Command{Name: "a program", Path: "sh", Args: []string{"-c",
-				`trap '' TERM INT HUP; exec 3>"$DELETE_AT_END/pipe"; sleep 600 & echo >&3; wait`}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if i == 0 { // what has ended by itself is no longer anybody's
-				p.Kill()
-			}
-		}
-		if err := os.WriteFile(filepath.Join(folder, "pipe"), []byte("all are started\n"), 0); err != nil {
-			t.Fatal(err)
-		}
-		<-make(chan struct{})
+		startAndStay(t, folder)
 	}
 	folder := filepath.Join(t.TempDir(), "a folder")
-	if err := os.Mkdir(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mkfifo(filepath.Join(folder, "pipe"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// For reading and writing, so as not to wait for the others.
-	pipe, err := os.OpenFile(filepath.Join(folder, "pipe"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pipe.Close()
-	reader, err := os.Open(filepath.Join(folder, "pipe"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	is.NoErr(os.Mkdir(folder, 0o755))
+	fifo := filepath.Join(folder, "pipe")
+	is.NoErr(syscall.Mkfifo(fifo, 0o600))
+	writer, err := os.OpenFile(fifo, os.O_RDWR, 0) // so that opening the pipe does not wait for a program
+	is.NoErr(err)
+	reader, err := os.Open(fifo)
+	is.NoErr(err)
 	defer reader.Close()
 
 	other := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
 	other.Env = append(os.Environ(), "DELETE_AT_END="+folder)
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
+	is.NoErr(other.Start())
+	lines := bufio.NewReader(reader)
+	for range programs + 1 {
+		_, err := lines.ReadString('\n')
+		is.NoErr(err)
 	}
-	var said strings.Builder
-	for !strings.Contains(said.String(), "all are started") || strings.Count(said.String(), "\n") < 3 {
-		if _, err := io.CopyN(&said, reader, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_ = other.Process.Kill()
+	is.NoErr(other.Process.Kill())
 	_ = other.Wait()
-	pipe.Close()
-	if err := reader.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		t.Fatal(err)
+	writer.Close()
+	is.NoErr(reader.SetReadDeadline(time.Now().Add(30 * time.Second)))
+	_, err = io.ReadAll(lines)
+	is.NoErr(err) // no program holds the pipe any more
+	deadline := time.Now().Add(30 * time.Second)
+	for _, err = os.Stat(folder); err == nil; _, err = os.Stat(folder) {
+		is.True(time.Now().Before(deadline)) // the folder is deleted
+		time.Sleep(20 * time.Millisecond)
 	}
-	if _, err := io.ReadAll(reader); err != nil { // up to where nobody holds it any more
-		t.Fatalf("what was started goes on: %v", err)
+}
+
+const programs = 2
+
+// startAndStay starts programs that end at no signal but kill -9. Each holds the pipe in
+// the folder open, and so does the program that it starts itself. Each writes a line to the
+// pipe, and so does startAndStay when the watchdog knows the programs.
+func startAndStay(t *testing.T, folder string) {
+	is, pipe := is.New(t), filepath.Join(folder, "pipe")
+	DeleteAtEnd(folder)
+	ended, err := Start(Command{Name: "a program that ends before", Path: "sleep", Args: []string{"600"}})
+	is.NoErr(err)
+	ended.Kill()
+	for range programs {
+		_, err := Start(Command{Name: "a program", Path: "sh", Env: []string{"PIPE=" + pipe}, Args: []string{"-c",
+			`trap '' TERM INT HUP; exec 3>"$PIPE"; sleep 600 & echo started >&3; wait`}})
+		is.NoErr(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(folder); os.IsNotExist(err) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the folder is still there")
-		}
-	}
+	is.NoErr(os.WriteFile(pipe, []byte("started\n"), 0))
+	select {}
 }
