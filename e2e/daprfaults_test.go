@@ -171,7 +171,8 @@ func refusedIsPublished(t *testing.T) bool {
 		"bindings": [{"vhost": "/", "source": "faults", "destination": "faults-faults", "destination_type": "queue", "routing_key": "", "arguments": {}}]
 	}`), 0o644))
 	rabbit := s.Broker.(*stack.RabbitMQ)
-	harness.Must(t, rabbit.ImportDefinitions(t.Context(), full))
+	_, err := rabbit.Control(t.Context(), "import_definitions", full)
+	harness.Must(t, err)
 	const events = 5
 	for i := range events {
 		s.Publish(s.Order, "faults", daprhttp.Message{Data: fmt.Appendf(nil, `{"n":%d}`, i)})
@@ -198,7 +199,7 @@ func readFindsNothing(t *testing.T) bool {
 	}
 	_, err = read() // the connection has the statement prepared
 	harness.Must(t, err)
-	release, err := database.Lock(ctx, "state")
+	release, err := database.Hold(ctx, "lock table state in access exclusive mode")
 	harness.Must(t, err)
 	values, err := read()
 	harness.Must(t, release())

@@ -114,7 +114,8 @@ func TestRabbitMQWithoutMemory(t *testing.T) {
 	watermark := func(fraction string) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		harness.Must(t, rabbit.SetMemoryWatermark(ctx, fraction))
+		_, err := rabbit.Control(ctx, "set_vm_memory_high_watermark", fraction) // of this machine's memory
+		harness.Must(t, err)
 	}
 	l := s.StartLoad("item1", 50, nil)
 	l.GoesOn(t, 50)

@@ -46,7 +46,7 @@ func TestReadThatTheDatabaseBreaksOffMissesNoMarker(t *testing.T) {
 		single := strings.Contains(r.URL.Path, "/state/statestore/~")
 		bulk := strings.HasSuffix(r.URL.Path, "/bulk") && bytes.Contains(body, []byte(`"~`))
 		if (single || bulk) && armed.CompareAndSwap(true, false) {
-			release, err := database.Lock(t.Context(), "state")
+			release, err := database.Hold(t.Context(), "lock table state in access exclusive mode")
 			if err != nil {
 				t.Error(err)
 				return

@@ -28,7 +28,8 @@ func TestItemOnWhichTheStoreHangs(t *testing.T) {
 	t.Parallel()
 	harness.NeedsOwnRedis(t)
 	hang := func(t *testing.T, state stack.Server, itemID string) (accept func()) {
-		release, err := state.(*stack.PostgreSQL).LockRow(t.Context(), "state", "inventory-service||"+itemID)
+		release, err := state.(*stack.PostgreSQL).Hold(t.Context(),
+			"do $$ begin perform from state where key = 'inventory-service||"+itemID+"' for update; assert found; end $$")
 		harness.Must(t, err)
 		return func() { harness.Must(t, release()) }
 	}

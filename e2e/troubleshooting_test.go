@@ -38,7 +38,7 @@ func TestTroubleshooting(t *testing.T) {
 		{"error connecting to redis at localhost:6379", func(t *testing.T) string {
 			port, err := stack.FreePort()
 			harness.Must(t, err)
-			nobody := stack.RedisAt("localhost:"+strconv.Itoa(port))
+			nobody := stack.RedisAt("localhost:" + strconv.Itoa(port))
 			resources := t.TempDir()
 			harness.Must(t, stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), resources, nobody, nobody))
 			return strings.ReplaceAll(refuses("order-service", resources), strconv.Itoa(port), "6379")

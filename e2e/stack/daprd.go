@@ -57,24 +57,24 @@ func built(ctx context.Context, root, program, source string, progress io.Writer
 	defer os.Remove(temporary)
 
 	fmt.Fprintf(progress, "Building Dapr's %s %s from its Go module, once.\n", program, version)
-	b := build{progress: progress, started: time.Now(), compiling: time.Now()}
+	started, packages := time.Now(), 0
 	if program == "daprd" {
 		fmt.Fprint(progress, daprdTakesLong)
-		b.packages = 2207 // of Dapr 1.18.2
+		packages = 2207 // of Dapr 1.18.2
 	}
-	if err := run(ctx, Command{
+	err = run(ctx, Command{
 		Name: "the build of " + program,
 		Path: "go",
 		Args: []string{"build", "-v", "-tags", "stablecomponents",
-			"-ldflags", "-s -w -X github.com/dapr/dapr/pkg/buildinfo.version=" + version,
-			"-o", temporary, source},
+			"-ldflags", "-s -w -X github.com/dapr/dapr/pkg/buildinfo.version=" + version, "-o", temporary, source},
 		Dir:    module,
 		Env:    []string{"GOWORK=off"}, // the sidecar's module stands alone
-		Output: b.line,
-	}); err != nil {
+		Output: countBuild(packages, progress),
+	})
+	if err != nil {
 		return "", fmt.Errorf("%s could not be built: %w\nGo (https://go.dev/dl) builds it; `dapr init --slim` installs a ready daprd", program, err)
 	}
-	fmt.Fprintf(progress, "Built %s in %.0f s.\n", target, time.Since(b.started).Seconds())
+	fmt.Fprintf(progress, "Built %s in %.0f s.\n", target, time.Since(started).Seconds())
 	return target, os.Rename(temporary, target)
 }
 
@@ -85,46 +85,39 @@ const daprdTakesLong = `That takes four to nine minutes on two processors.
 // daprVersion reads the version of Dapr from the sidecar's module, and returns a hash of the
 // module's files, too: a program that is built from other files has another name.
 func daprVersion(module string) (version, sources string, err error) {
-	hash := sha256.New()
+	var all []byte
 	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
 		text, err := os.ReadFile(filepath.Join(module, name))
 		if err != nil {
 			return "", "", err
 		}
-		fmt.Fprintf(hash, "%s %d\n%s", name, len(text), text)
-		if name != "go.mod" {
-			continue
-		}
-		match := regexp.MustCompile(`(?m)^\s*(?:require )?github\.com/dapr/dapr v(\S+)`).FindSubmatch(text)
-		if match == nil {
-			return "", "", fmt.Errorf("%s does not require github.com/dapr/dapr", filepath.Join(module, name))
-		}
-		version = string(match[1])
+		all = fmt.Appendf(all, "%s %d\n%s", name, len(text), text)
 	}
-	return version, fmt.Sprintf("%x", hash.Sum(nil)[:4]), nil
+	match := regexp.MustCompile(`(?m)^\s*(?:require )?github\.com/dapr/dapr v(\S+)`).FindSubmatch(all)
+	if match == nil {
+		return "", "", fmt.Errorf("%s does not require github.com/dapr/dapr", filepath.Join(module, "go.mod"))
+	}
+	return string(match[1]), fmt.Sprintf("%x", sha256.Sum256(all))[:8], nil
 }
 
-// A build tells how far a build of one of Dapr's programs is.
-type build struct {
-	progress   io.Writer
-	packages   int // how many are compiled in all; 0 where that is not known
-	started    time.Time
-	compiling  time.Time // since when no module was downloaded
-	downloaded int       // modules so far
-	compiled   int       // packages so far
-}
-
-// line counts a line of what `go build -v` writes, and tells of every hundredth.
-func (b *build) line(_, line string) {
-	if strings.HasPrefix(line, "go: downloading ") {
-		b.downloaded++
-		b.compiling = time.Now()
-	} else {
-		b.compiled++
-	}
-	if (b.downloaded+b.compiled)%100 == 0 {
-		fmt.Fprintf(b.progress, "  %4.0fs  %d modules downloaded, %d packages compiled%s\n",
-			time.Since(b.started).Seconds(), b.downloaded, b.compiled, left(b.packages, b.compiled, time.Since(b.compiling)))
+// countBuild returns the Output of a build with `go build -v`. At each hundredth module or
+// package it says on progress how far the build is. packages is how many are compiled in
+// all, or 0 where that is not known.
+func countBuild(packages int, progress io.Writer) func(name, line string) {
+	started := time.Now()
+	compiling := started // the time since which no module was downloaded
+	var downloaded, compiled int
+	return func(_, line string) {
+		if strings.HasPrefix(line, "go: downloading ") {
+			downloaded++
+			compiling = time.Now()
+		} else {
+			compiled++
+		}
+		if (downloaded+compiled)%100 == 0 {
+			fmt.Fprintf(progress, "  %4.0fs  %d modules downloaded, %d packages compiled%s\n",
+				time.Since(started).Seconds(), downloaded, compiled, left(packages, compiled, time.Since(compiling)))
+		}
 	}
 }
 

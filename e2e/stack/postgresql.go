@@ -101,19 +101,9 @@ func (p *PostgreSQL) Query(ctx context.Context, sql string) (value string, err e
 	return value, err
 }
 
-// Lock locks a table, so that nothing can read or write it until release.
-func (p *PostgreSQL) Lock(ctx context.Context, table string) (release func() error, err error) {
-	return p.hold(ctx, "lock table "+table+" in access exclusive mode")
-}
-
-// LockRow locks a row of a state store's table until release. The row can be read; a
-// write waits.
-func (p *PostgreSQL) LockRow(ctx context.Context, table, key string) (release func() error, err error) {
-	return p.hold(ctx, "do $$ begin perform from "+table+" where key = '"+key+"' for update; assert found; end $$")
-}
-
-// hold runs a statement in a transaction that stays open until release.
-func (p *PostgreSQL) hold(ctx context.Context, statement string) (release func() error, err error) {
+// Hold runs a statement in a transaction that stays open until release, as one that takes
+// a lock.
+func (p *PostgreSQL) Hold(ctx context.Context, statement string) (release func() error, err error) {
 	conn, err := p.connect(ctx)
 	if err != nil {
 		return nil, err

@@ -4,10 +4,12 @@
 package stack
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,9 +24,11 @@ import (
 type Process struct {
 	Name string
 	cmd  *exec.Cmd
-	log  *lineWriter
 	done chan struct{} // closed when the program has ended
 	err  error         // of the program; read it when done is closed
+
+	mu  sync.Mutex
+	log bytes.Buffer // what the program has written
 }
 
 // A Command says what to start.
@@ -44,26 +48,51 @@ type Command struct {
 // Start starts a program in a process group of its own: a Ctrl-C in the terminal reaches
 // this process alone, which then stops its programs in order.
 func Start(c Command) (*Process, error) {
-	p := &Process{Name: c.Name, log: &lineWriter{name: c.Name, each: c.Output}, done: make(chan struct{})}
-	p.cmd = exec.Command(c.Path, c.Args...)
+	p := &Process{Name: c.Name, cmd: exec.Command(c.Path, c.Args...), done: make(chan struct{})}
 	p.cmd.Env = append(cleanEnv(), c.Env...)
 	p.cmd.Dir = c.Dir
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	output, err := p.cmd.StdoutPipe()
+	p.cmd.Stderr = p.cmd.Stdout
 	setProcessGroup(p.cmd)
 	if c.prepare != nil {
 		c.prepare(p.cmd)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s did not start: %w", c.Name, err)
 	}
 	tellWatchdog("add", p.PID())
 	go func() {
+		p.read(output, c.Output)
 		p.err = p.cmd.Wait()
 		tellWatchdog("remove", p.PID())
-		p.log.flush()
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// maxLog bounds what is kept of a program's output. What is older is forgotten.
+const maxLog = 8 << 20
+
+// read keeps what the program writes, and passes on each line, until the program ends.
+func (p *Process) read(output io.Reader, each func(name, line string)) {
+	for lines := bufio.NewReader(output); ; {
+		line, err := lines.ReadString('\n')
+		p.mu.Lock()
+		if p.log.Len() > maxLog {
+			p.log.Next(maxLog / 2)
+		}
+		p.log.WriteString(line)
+		p.mu.Unlock()
+		if each != nil && line != "" {
+			each(p.Name, strings.TrimSuffix(line, "\n"))
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // startReady starts a program and waits until ready returns nil. When it fails, the
@@ -114,7 +143,11 @@ func cleanEnv() []string {
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Log returns what the program has written so far.
-func (p *Process) Log() string { return p.log.String() }
+func (p *Process) Log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
 
 // Done returns a channel that is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -193,54 +226,6 @@ func tcpReady(addr string) func(context.Context) error {
 		}
 		return conn.Close()
 	}
-}
-
-// A lineWriter keeps what is written to it and passes it on line by line.
-type lineWriter struct {
-	mu   sync.Mutex
-	all  bytes.Buffer
-	rest []byte // a line without its end
-	name string
-	each func(name, line string) // may be nil
-}
-
-// maxLog bounds what is kept of a program's output. What is older is forgotten.
-const maxLog = 8 << 20
-
-func (w *lineWriter) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.all.Len() > maxLog {
-		w.all.Next(maxLog / 2)
-	}
-	w.all.Write(b)
-	if w.each == nil {
-		return len(b), nil
-	}
-	w.rest = append(w.rest, b...)
-	for {
-		line, rest, ok := bytes.Cut(w.rest, []byte("\n"))
-		if !ok {
-			return len(b), nil
-		}
-		w.each(w.name, string(line))
-		w.rest = rest
-	}
-}
-
-// flush passes on a last line that has no end.
-func (w *lineWriter) flush() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.rest) > 0 {
-		w.each(w.name, string(w.rest))
-	}
-}
-
-func (w *lineWriter) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.all.String()
 }
 
 // tail returns the last 15 lines of a text.

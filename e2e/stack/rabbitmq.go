@@ -52,7 +52,7 @@ func startRabbitMQ(ctx context.Context, dir string, nodes int) (_ Broker, err er
 	}
 	definitions := filepath.Join(root, "components", "rabbitmq-definitions.json")
 	if nodes > 1 {
-		if _, err := r.control(ctx, "await_online_nodes", strconv.Itoa(nodes)); err != nil {
+		if _, err := r.Control(ctx, "await_online_nodes", strconv.Itoa(nodes)); err != nil {
 			return nil, err
 		}
 		var addrs []string
@@ -67,7 +67,8 @@ func startRabbitMQ(ctx context.Context, dir string, nodes int) (_ Broker, err er
 		}
 	}
 	r.naming = naming{rabbitMQAddr, r.Address()}
-	return r, r.ImportDefinitions(ctx, definitions)
+	_, err = r.Control(ctx, "import_definitions", definitions)
+	return r, err
 }
 
 // startNodes starts the port mapper and the nodes, and waits until they take connections.
@@ -223,7 +224,7 @@ type queue struct {
 // queue returns the queue of a topic for an app.
 func (r *RabbitMQ) queue(ctx context.Context, topic, appID string) (queue, error) {
 	name := appID + "-" + topic
-	answer, err := r.control(ctx, "--silent", "--formatter", "json", "list_queues", "name", "messages", "leader")
+	answer, err := r.Control(ctx, "--silent", "--formatter", "json", "list_queues", "name", "messages", "leader")
 	if err != nil {
 		return queue{}, err
 	}
@@ -239,21 +240,8 @@ func (r *RabbitMQ) queue(ctx context.Context, topic, appID string) (queue, error
 	return queue{}, fmt.Errorf("there is no queue %s", name)
 }
 
-// ImportDefinitions makes the exchanges, queues and bindings that a file defines.
-func (r *RabbitMQ) ImportDefinitions(ctx context.Context, file string) error {
-	_, err := r.control(ctx, "import_definitions", file)
-	return err
-}
-
-// SetMemoryWatermark sets the part of this machine's memory, as "0.4", beyond which the
-// server takes nothing from publishers any more.
-func (r *RabbitMQ) SetMemoryWatermark(ctx context.Context, part string) error {
-	_, err := r.control(ctx, "set_vm_memory_high_watermark", part)
-	return err
-}
-
-// control runs rabbitmqctl for a node that runs.
-func (r *RabbitMQ) control(ctx context.Context, args ...string) ([]byte, error) {
+// Control runs rabbitmqctl for a node that runs, and returns what it prints.
+func (r *RabbitMQ) Control(ctx context.Context, args ...string) ([]byte, error) {
 	node := r.Nodes[0]
 	for _, n := range r.Nodes {
 		if n.Ended() == nil {
