@@ -132,8 +132,12 @@ func (g *Given) In(text string) string {
 		return text
 	}
 	c.Spec.Metadata = slices.DeleteFunc(c.Spec.Metadata, func(item map[string]any) bool {
-		// Where keys begin; and who may do what, by names that are not the run's.
-		return slices.Contains([]string{"protectedTopics", "allowedTopics", "publishingScopes", "subscriptionScopes", "keyPrefix"}, fmt.Sprint(item["name"]))
+		switch item["name"] {
+		case "protectedTopics", "allowedTopics", "publishingScopes", "subscriptionScopes", // by names that are not the run's
+			"keyPrefix": // Keys begin with the app ID.
+			return true
+		}
+		return false
 	})
 	for _, item := range c.Spec.Metadata {
 		if value, ok := item["value"].(string); ok && g.link != nil {

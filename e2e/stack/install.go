@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,8 @@ type Program struct {
 	name     string            // for people
 	commands []string          // the names of its file, the best first
 	folders  []string          // patterns of where the file may be, beside the PATH
-	packages map[string]string // by package manager
+	pkg      string            // its package
+	packages map[string]string // its package by package manager, where that has another name
 	advice   string            // another way to get it
 }
 
@@ -26,25 +28,27 @@ type Program struct {
 var (
 	RedisServer = Program{
 		name:     "Redis",
-		commands: []string{"redis-server", "valkey-server"}, // many systems have Valkey in its place
+		commands: []string{"redis-server", "valkey-server"}, // many systems have Valkey instead
 		folders:  []string{"/usr/sbin"},
-		packages: map[string]string{"apt-get": "redis-server", "dnf": "/usr/bin/redis-server", "apk": "redis", "pacman": "valkey", "zypper": "redis", "brew": "redis"},
+		pkg:      "redis",
+		packages: map[string]string{"apt-get": "redis-server", "dnf": "/usr/bin/redis-server", "pacman": "valkey"},
 		advice:   "run `dapr init`, which starts one in Docker, or see https://redis.io/docs/latest/operate/oss_and_stack/install/",
 	}
 	RabbitMQServer = Program{
 		name:     "RabbitMQ",
 		commands: []string{"rabbitmq-server"},
-		// First where Debian has the program itself: the one in the PATH only
-		// starts the system's own instance.
+		// First where Debian has the program itself: the program in the PATH only starts
+		// the system's own instance.
 		folders:  []string{"/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin"},
-		packages: map[string]string{"apt-get": "rabbitmq-server", "dnf": "rabbitmq-server", "apk": "rabbitmq-server", "pacman": "rabbitmq", "zypper": "rabbitmq-server", "brew": "rabbitmq"},
+		pkg:      "rabbitmq-server",
+		packages: map[string]string{"pacman": "rabbitmq", "brew": "rabbitmq"},
 		advice:   "see https://www.rabbitmq.com/docs/download",
 	}
 	MosquittoServer = Program{
 		name:     "Mosquitto",
 		commands: []string{"mosquitto"},
 		folders:  []string{"/usr/sbin", "/opt/homebrew/sbin", "/usr/local/sbin"},
-		packages: map[string]string{"apt-get": "mosquitto", "dnf": "mosquitto", "apk": "mosquitto", "pacman": "mosquitto", "zypper": "mosquitto", "brew": "mosquitto"},
+		pkg:      "mosquitto",
 		advice:   "see https://mosquitto.org/download/",
 	}
 	// Chromium is no server: with it the tests look at the launcher's page.
@@ -52,14 +56,16 @@ var (
 		name:     "Chromium",
 		commands: []string{"chromium", "chromium-browser", "google-chrome", "Google Chrome"},
 		folders:  []string{"/usr/lib64/chromium-browser", "/Applications/Google Chrome.app/Contents/MacOS"},
-		packages: map[string]string{"apt-get": "chromium", "dnf": "chromium", "apk": "chromium", "pacman": "chromium", "zypper": "chromium", "brew": "google-chrome"},
+		pkg:      "chromium",
+		packages: map[string]string{"brew": "google-chrome"},
 		advice:   "see https://www.google.com/chrome/",
 	}
 	PostgreSQLServer = Program{
 		name:     "PostgreSQL",
 		commands: []string{"postgres"},
 		folders:  []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin"},
-		packages: map[string]string{"apt-get": "postgresql", "dnf": "postgresql-server", "apk": "postgresql", "pacman": "postgresql", "zypper": "postgresql-server", "brew": "postgresql"},
+		pkg:      "postgresql",
+		packages: map[string]string{"dnf": "postgresql-server", "zypper": "postgresql-server"},
 		advice:   "see https://www.postgresql.org/download/",
 	}
 )
@@ -142,7 +148,7 @@ func (p Program) installCommands() []string {
 	for _, m := range managers {
 		if _, err := exec.LookPath(m.name); err == nil {
 			commands := slices.Clone(m.commands)
-			commands[len(commands)-1] += " " + p.packages[m.name]
+			commands[len(commands)-1] += " " + cmp.Or(p.packages[m.name], p.pkg)
 			return commands
 		}
 	}

@@ -26,7 +26,7 @@ var (
 	Services = []Service{Inventory, Order, DeadLetters}
 )
 
-// A Project is what every system is started from.
+// A Project has what every system is started from.
 type Project struct {
 	Root  string // the folder of the project
 	Bin   string // the folder of its services' programs
