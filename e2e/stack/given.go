@@ -99,8 +99,8 @@ func (c *component) is(kind string) bool {
 	return c.Kind == "Component" && strings.HasPrefix(c.Spec.Type, kind)
 }
 
-// writeGiven is WriteComponents for a backend whose servers run already. It adds the filter:
-// what is lost without it is not the given servers' fault.
+// writeGiven is WriteComponents for a backend whose servers run already. It adds the filter,
+// because the given servers can't help what Dapr loses without it.
 func writeGiven(b Backend, root, dir string, broker, state Named) error {
 	err := copyFiles(filepath.Join(b.Folder, "*.yaml"), dir, func(_, text string) (string, error) {
 		text = state.In(broker.In(text))

@@ -101,8 +101,8 @@ func (p *PostgreSQL) Query(ctx context.Context, sql string) (value string, err e
 	return value, err
 }
 
-// Hold runs a statement in a transaction that stays open until release, as one that takes
-// a lock.
+// Hold runs a statement, such as one that takes a lock, in a transaction that stays open
+// until release.
 func (p *PostgreSQL) Hold(ctx context.Context, statement string) (release func() error, err error) {
 	conn, err := p.connect(ctx)
 	if err != nil {

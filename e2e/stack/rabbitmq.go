@@ -34,8 +34,8 @@ type RabbitMQNode struct {
 // rabbitMQAddr is where the project's component files expect RabbitMQ.
 const rabbitMQAddr = "localhost:5672"
 
-// startRabbitMQ starts a RabbitMQ of so many nodes on free ports, with its data in dir,
-// and the exchanges, queues and bindings of components/rabbitmq-definitions.json.
+// startRabbitMQ starts a RabbitMQ with a number of nodes on free ports, its data in dir, and
+// the exchanges, queues and bindings of components/rabbitmq-definitions.json.
 func startRabbitMQ(ctx context.Context, dir string, nodes int) (_ Broker, err error) {
 	r := &RabbitMQ{}
 	defer func() {
@@ -102,7 +102,7 @@ func (r *RabbitMQ) startNodes(ctx context.Context, dir string, nodes int) error 
 	if r.mapper, err = startReady(ctx, mapper, tcpReady(fmt.Sprintf("127.0.0.1:%d", mapperPort))); err != nil {
 		return err
 	}
-	if err := first.Restart(ctx); err != nil { // It makes the cookie that lets the others in.
+	if err := first.Restart(ctx); err != nil { // It makes the cookie that lets the other nodes in.
 		return err
 	}
 	return each(r.Nodes[1:], func(n *RabbitMQNode) error { return n.Restart(ctx) })

@@ -62,16 +62,16 @@ func (p *Project) StartServers(ctx context.Context, b Backend, dir string) (s *S
 // them in the order of their options, nil for an app that does not start, and the errors
 // together. The Configuration of an app that names none is DefaultConfig.
 //
-// The first app with an ID starts before the others with that ID: its sidecar makes what
-// the state store needs. When two sidecars make the tables of a database at the same
-// moment, one may end.
+// The first app with an ID starts before its replicas: its sidecar makes what the state
+// store needs. When two sidecars make the tables of a database at the same moment, one may
+// end.
 func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, error) {
 	known := make(map[string]bool)
 	for _, app := range s.Apps() {
 		known[app.ID] = true
 	}
 	apps := make([]*App, len(options))
-	var first, others []func() error
+	var first, replicas []func() error
 	for i, o := range options {
 		s.complete(&o)
 		start := func() (err error) {
@@ -79,14 +79,14 @@ func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, erro
 			return err
 		}
 		if known[o.ID] {
-			others = append(others, start)
+			replicas = append(replicas, start)
 		} else {
 			first = append(first, start)
 		}
 		known[o.ID] = true
 	}
 	call := func(start func() error) error { return start() }
-	err := errors.Join(each(first, call), each(others, call))
+	err := errors.Join(each(first, call), each(replicas, call))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.apps = append(s.apps, slices.DeleteFunc(slices.Clone(apps), func(a *App) bool { return a == nil })...)
