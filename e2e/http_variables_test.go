@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/harness"
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// TestHTTPReferenceVariables compares the environment variables on the page with what each
+// program says about a wrong value, with its code, and with the comment above its main function.
+func TestHTTPReferenceVariables(t *testing.T) {
+	t.Parallel()
+	for i, p := range referredPrograms() {
+		source := sourceOf(t, p.service.Folder, "daprhttp/web") + harness.Document(t, "daprhttp/client.go")
+		var documented []string
+		for _, row := range harness.TableOf(t, httpPage, "variable") {
+			value, rule := row[1+i], row[4]
+			for _, name := range harness.Code(row[0]) {
+				if value != "" {
+					documented = append(documented, name)
+				}
+				t.Run(p.column+" "+name, func(t *testing.T) {
+					t.Parallel()
+					checkWrongValue(t, p, name, value, rule)
+					checkDefault(t, source, name, value)
+				})
+			}
+		}
+		for _, match := range regexp.MustCompile(`\b(?:env|e)\.\w+\("([A-Z_]+)"|(?m)^//\t([A-Z_]+),? +\w`).FindAllStringSubmatch(source, -1) {
+			if name := match[1] + match[2]; !slices.Contains(documented, name) {
+				t.Errorf("the page does not say that the %s reads %s", p.name, name)
+			}
+		}
+	}
+}
+
+// checkWrongValue checks that a program refuses a wrong value with the page's rule, or does
+// not read the variable when the page has no default for it.
+func checkWrongValue(t *testing.T, p *referred, name, value, rule string) {
+	// An address of no machine ends a program that takes the value.
+	program := stack.Command{Name: p.name, Path: harness.Project.App(p.service).Program, Dir: t.TempDir(), Env: []string{"APP_HOST=192.0.2.1", name + "=/dev/null/é"}}
+	if p.service == stack.DeadLetters {
+		program.Args = []string{"serve", "a", "b"}
+	}
+	process, err := stack.Start(program)
+	harness.Must(t, err)
+	defer process.Kill()
+	select {
+	case <-process.Done():
+	case <-time.After(time.Minute):
+		t.Errorf("with a wrong %s the %s does not end", name, p.name)
+	}
+	says := regexp.MustCompile(name + ` .*must be ` + regexp.QuoteMeta(rule) + `(:|\n)`)
+	switch {
+	case value == "" && strings.Contains(process.Log(), name):
+		t.Errorf("the page says that the %s does not read %s:\n%s", p.name, name, process.Log())
+	case value != "" && rule != "" && !says.MatchString(process.Log()):
+		t.Errorf("with a wrong %s it does not say %q:\n%s", name, "must be "+rule, process.Log())
+	}
+}
+
+// checkDefault checks that the code and its comment have the page's default.
+func checkDefault(t *testing.T, source, name, value string) {
+	if value == "" {
+		return
+	}
+	comment, code := `(?m)^//\t.*\b`+name+`\b.*`, `"`+name+`"`
+	if value != "none" && value != "false" {
+		comment += `\(` + value + `\)$`
+		code = map[string]string{
+			"PORT": "env.Addr(%s)", "APP_PORT": "env.Addr(%s)", "DAPR_HTTP_PORT": "ClientFromEnv(getenv, %s)",
+			"MARKER_TTL": `"MARKER_TTL", %.2s*time.Hour`, "GOGC": "SetGCPercent(%s)",
+		}[name]
+		if code == "" {
+			code = `"` + name + `", "%s"`
+		}
+		code = fmt.Sprintf(code, value)
+	}
+	if !strings.Contains(source, code) {
+		t.Errorf("the code does not have %s, as the page has it", code)
+	}
+	if name != "GOGC" && !regexp.MustCompile(comment).MatchString(source) { // the runtime's own variable
+		t.Errorf("the comment of the program does not have %s with the default %s", name, value)
+	}
+}
