@@ -32,9 +32,14 @@ func TestHTTPReferenceVariables(t *testing.T) {
 				})
 			}
 		}
-		for _, match := range regexp.MustCompile(`\b(?:env|e)\.\w+\("([A-Z_]+)"|(?m)^//\t([A-Z_]+),? +\w`).FindAllStringSubmatch(source, -1) {
-			if name := match[1] + match[2]; !slices.Contains(documented, name) {
-				t.Errorf("the page does not say that the %s reads %s", p.name, name)
+		for _, match := range regexp.MustCompile(`\b(?:env|e)\.[A-Z]\w+\("([A-Z_]+)"`).FindAllStringSubmatch(source, -1) {
+			if !slices.Contains(documented, match[1]) {
+				t.Errorf("the page does not say that the %s reads %s", p.name, match[1])
+			}
+		}
+		for _, match := range regexp.MustCompile(`(?m)^//\t([A-Z_]+),? +\w`).FindAllStringSubmatch(source, -1) {
+			if !slices.Contains(documented, match[1]) {
+				t.Errorf("the page does not have %s, which the comment of the %s has", match[1], p.name)
 			}
 		}
 	}
