@@ -215,7 +215,11 @@ func readDaprRules(t *testing.T) *daprRules {
 	}
 	compiler := jsonschema.NewCompiler()
 	definitions := filepath.Join(harness.DaprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds")
-	for kind, file := range map[string]string{"Component": "components.yaml", "Configuration": "configuration.yaml", "Resiliency": "resiliency.yaml"} {
+	for kind, file := range map[string]string{
+		"Component":     "components.yaml",
+		"Configuration": "configuration.yaml",
+		"Resiliency":    "resiliency.yaml",
+	} {
 		var definition struct {
 			Spec struct {
 				Versions []struct {
@@ -225,14 +229,16 @@ func readDaprRules(t *testing.T) *daprRules {
 		}
 		read(filepath.Join(definitions, file), &definition)
 		schema := definition.Spec.Versions[0].Schema.OpenAPIV3Schema
-		schema["properties"].(map[string]any)["metadata"] = map[string]any{"properties": map[string]any{"name": map[string]any{"type": "string"}}}
+		name := map[string]any{"name": map[string]any{"type": "string"}}
+		schema["properties"].(map[string]any)["metadata"] = map[string]any{"properties": name}
 		refuseUnknownFields(schema)
 		harness.Must(t, compiler.AddResource(file, schema))
 		compiled, err := compiler.Compile(file)
 		harness.Must(t, err)
 		rules.resources[kind] = compiled
 	}
-	harness.Must(t, filepath.WalkDir(harness.DaprModule(t, "github.com/dapr/components-contrib"), func(path string, entry os.DirEntry, err error) error {
+	contrib := harness.DaprModule(t, "github.com/dapr/components-contrib")
+	harness.Must(t, filepath.WalkDir(contrib, func(path string, entry os.DirEntry, err error) error {
 		if err == nil && entry.Name() == "metadata.yaml" {
 			var s componentSchema
 			read(path, &s)
@@ -290,7 +296,7 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 func TestConfigurationsHaveTheFilterAndDenyAccess(t *testing.T) {
 	t.Parallel()
 	access := make(map[string]any)
-	for _, file := range []string{"components/" + stack.DefaultConfig, "components/" + stack.Order.Config, kubernetesFolder + "configurations.yaml"} {
+	for _, file := range []string{"components/config.yaml", "components/config-order.yaml", kubernetesFolder + "configurations.yaml"} {
 		for document := range strings.SplitSeq(harness.Document(t, file), "\n---\n") {
 			var configuration struct {
 				Metadata struct{ Name string }
@@ -323,7 +329,8 @@ func TestConfigurationsHaveTheFilterAndDenyAccess(t *testing.T) {
 func TestNoBackendIsNamedInTheServices(t *testing.T) {
 	t.Parallel()
 	names := regexp.MustCompile(`(?i)redis|rabbit|postgres|sqlite|cosmos|service ?bus|kafka|azure`)
-	files := projectFiles(t, "order/*.go", "inventory/*.go", "daprhttp/*.go", "daprhttp/deadletters/*.go", "daprhttp/once/*.go", "daprhttp/web/*.go")
+	files := projectFiles(t, "order/*.go", "inventory/*.go",
+		"daprhttp/*.go", "daprhttp/deadletters/*.go", "daprhttp/once/*.go", "daprhttp/web/*.go")
 	for _, file := range files {
 		if name := names.FindString(strings.ReplaceAll(harness.Document(t, file), "components/redis", "")); name != "" { // the default's folder
 			t.Errorf("%s names %s", file, name)

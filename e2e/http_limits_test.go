@@ -63,8 +63,8 @@ func checkLimits(s *harness.System) {
 			}
 		}
 	}
-	tooLong := padded("{}")(limits[event][0] + 1)
-	if a := s.Send("POST", inventory.URL("/orders"), tooLong, http.Header{"Content-Type": {harness.EventsJSON}}); a.Status != 200 || !strings.Contains(a.Body, "too large") {
+	tooLong, delivered := padded("{}")(limits[event][0]+1), http.Header{"Content-Type": {harness.EventsJSON}}
+	if a := s.Send("POST", inventory.URL("/orders"), tooLong, delivered); a.Status != 200 || !strings.Contains(a.Body, "too large") {
 		t.Errorf("an event that is too long: got %d %s", a.Status, a.Body)
 	}
 	const least = "stock after an order"

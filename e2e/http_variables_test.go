@@ -48,8 +48,12 @@ func TestHTTPReferenceVariables(t *testing.T) {
 // checkWrongValue checks that a program refuses a wrong value with the page's rule, or does
 // not read the variable when the page has no default for it.
 func checkWrongValue(t *testing.T, p *referred, name, value, rule string) {
-	// An address of no machine ends a program that takes the value.
-	program := stack.Command{Name: p.name, Path: harness.Project.App(p.service).Program, Dir: t.TempDir(), Env: []string{"APP_HOST=192.0.2.1", name + "=/dev/null/é"}}
+	program := stack.Command{
+		Name: p.name,
+		Path: harness.Project.App(p.service).Program,
+		Dir:  t.TempDir(),
+		Env:  []string{"APP_HOST=192.0.2.1", name + "=/dev/null/é"}, // no machine has this address: the program ends
+	}
 	if p.service == stack.DeadLetters {
 		program.Args = []string{"serve", "a", "b"}
 	}

@@ -67,7 +67,8 @@ func TestConfigurationsForKubernetesKeepStrangersOut(t *testing.T) {
 			for _, header := range harness.Hidings(inventory) {
 				a := s.InvokeFrom(from, inventory, forged.method, forged.path, forged.contentType, forged.body, header)
 				if a.Status == 200 || !strings.Contains(a.Body, "access control policy has denied access") {
-					t.Errorf("%s sends %s %s with %v: got %d %s, want the sidecar to deny it", caller, forged.method, forged.path, header, a.Status, a.Body)
+					t.Errorf("%s sends %s %s with %v: got %d %s, want the sidecar to deny it",
+						caller, forged.method, forged.path, header, a.Status, a.Body)
 				}
 			}
 		}

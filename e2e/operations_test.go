@@ -86,7 +86,8 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 			"level": "INFO", "msg": "Published OrderPlaced event.", "orderId": "order-2", "itemId": "item1", "quantity": 5.0, "traceId": trace,
 		},
 		s.Inventory[0].Service.Log(): {
-			"level": "INFO", "msg": "Processed OrderPlaced event.", "orderId": "order-2", "itemId": "item1", "ordered": 5.0, "remaining": 85.0, "traceId": trace,
+			"level": "INFO", "msg": "Processed OrderPlaced event.", "orderId": "order-2", "itemId": "item1", "ordered": 5.0, "remaining": 85.0,
+			"traceId": trace,
 		},
 	} {
 		var got map[string]any

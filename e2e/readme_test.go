@@ -101,8 +101,8 @@ func TestPowerShellThatIsNotUnderstood(t *testing.T) {
 	}
 }
 
-// The page about one order shows the subscriptions, an event as it arrives and a record.
-// They are so, but for what is another each time.
+// The page about one order shows the subscriptions, an event as it arrives and a record. They
+// are so, except for IDs and times.
 func TestOneOrderShowsWhatIsSentAndStored(t *testing.T) {
 	t.Parallel()
 	shown := harness.LinesOf(t, oneOrder, "jsonc")
@@ -193,14 +193,15 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	links := 0
+	link := regexp.MustCompile("(?:\\[`([^`]+)`)?\\]\\(([^)\\s]+)\\)|(?:src|srcset)=\"([^\"]+)\"")
 	for _, name := range documents(t) {
-		for _, match := range regexp.MustCompile("(?:\\[`([^`]+)`)?\\]\\(([^)\\s]+)\\)|(?:src|srcset)=\"([^\"]+)\"").FindAllStringSubmatch(harness.Document(t, name), -1) {
-			shown, link := match[1], match[2]+match[3]
-			if strings.HasPrefix(link, "https://") {
+		for _, match := range link.FindAllStringSubmatch(harness.Document(t, name), -1) {
+			shown, to := match[1], match[2]+match[3]
+			if strings.HasPrefix(to, "https://") {
 				continue
 			}
 			links++
-			file, anchor, _ := strings.Cut(link, "#")
+			file, anchor, _ := strings.Cut(to, "#")
 			target := path.Join(path.Dir(name), file)
 			if file == "" {
 				target = name
@@ -208,7 +209,7 @@ func TestLinks(t *testing.T) {
 			line, isLine := strings.CutPrefix(anchor, "L")
 			number, err := strconv.Atoi(line)
 			if _, missing := os.Stat(filepath.Join(harness.Project.Root, target)); missing != nil {
-				t.Errorf("%s links to %s, which is not there", name, link)
+				t.Errorf("%s links to %s, which is not there", name, to)
 			} else if isLine && err == nil {
 				lines := strings.Split(harness.Document(t, target), "\n")
 				if shown == "" || number > len(lines) || !strings.Contains(lines[number-1], shown) {
@@ -216,7 +217,7 @@ func TestLinks(t *testing.T) {
 					t.Errorf("%s: line %d of %s does not have %q, but line %d has", name, number, target, shown, has)
 				}
 			} else if anchor != "" && !slices.Contains(anchors(harness.Document(t, target)), anchor) {
-				t.Errorf("%s links to %s, and %s has no such heading", name, link, target)
+				t.Errorf("%s links to %s, and %s has no such heading", name, to, target)
 			}
 		}
 	}

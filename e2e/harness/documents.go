@@ -100,7 +100,7 @@ func (s *System) TypeAll(commands, answers []string, parse func(line string) *ex
 	t := s.T
 	t.Helper()
 	NeedsProgram(t, "curl", "apt-get install curl, or brew install curl")
-	var ports []string // nothing else in a command is changed
+	var ports []string // only these change in a command
 	for service, app := range map[stack.Service]*stack.App{stack.Order: s.Order, stack.Inventory: s.Inventory[0]} {
 		for readmes, ours := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {
 			ports = append(ports, fmt.Sprintf("localhost:%d/", readmes), fmt.Sprintf("localhost:%d/", ours))
@@ -145,7 +145,8 @@ type Guest struct {
 func Guests(t *testing.T, page string) map[string]Guest {
 	t.Helper()
 	found := make(map[string]Guest)
-	for _, match := range regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) --config \S+ --resources-path \S+ --log-level warn -- (.*)$`).FindAllStringSubmatch(Document(t, page), -1) {
+	command := regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) .* -- (.*)$`)
+	for _, match := range command.FindAllStringSubmatch(Document(t, page), -1) {
 		g := Guest{AppID: match[1], Command: strings.Fields(match[4])}
 		var err error
 		g.Port, err = stack.FreePort()
