@@ -82,7 +82,7 @@ func TestDaprTakesEveryResource(t *testing.T) {
 func TestDaprResourcesThatAreWrongAreNoticed(t *testing.T) {
 	t.Parallel()
 	rules := readDaprRules(t)
-	for _, wrong := range []struct{ file, old, new, want string }{
+	mistakes := []mistake{
 		{"redis/pubsub.yaml", "kind: Component", "kind: Komponent", "Komponent"},
 		{"redis/statestore.yaml", "scopes:", "scope:", "'scope'"},
 		{"redis/resiliency.yaml", "maxRetries:", "maxRetry:", "'maxRetry'"},
@@ -95,14 +95,24 @@ func TestDaprResourcesThatAreWrongAreNoticed(t *testing.T) {
 		{"redis/pubsub.yaml", "name: redisHost", "name: redisDB", "redisHost"},
 		{"rabbitmq-postgres/statestore.yaml", "name: connectionString", "name: host", "log in"},
 		{"azure/statestore.yaml", "auth:\n  secretStore: secrets\n", "", "secret store"},
-	} {
-		text := harness.Document(t, "components/"+wrong.file)
-		changed := strings.ReplaceAll(text, wrong.old, wrong.new)
+	}
+	areNoticed(t, "components/", mistakes, func(_, text string) error { return rules.check(text) })
+}
+
+// A mistake replaces a text in a file. The check of the file reports an error with the text want.
+type mistake struct{ file, old, new, want string }
+
+// areNoticed tests a check of files with mistakes.
+func areNoticed(t *testing.T, folder string, mistakes []mistake, check func(file, text string) error) {
+	t.Helper()
+	for _, m := range mistakes {
+		text := harness.Document(t, folder+m.file)
+		changed := strings.ReplaceAll(text, m.old, m.new)
 		if changed == text {
-			t.Errorf("%s does not have %q", wrong.file, wrong.old)
+			t.Errorf("%s does not have %q", m.file, m.old)
 		}
-		if err := rules.check(changed); err == nil || !strings.Contains(err.Error(), wrong.want) {
-			t.Errorf("%s with %q for %q: got %v, want an error with %q", wrong.file, wrong.new, wrong.old, err, wrong.want)
+		if err := check(m.file, changed); err == nil || !strings.Contains(err.Error(), m.want) {
+			t.Errorf("%s with %q for %q: got %v, want an error with %q", m.file, m.new, m.old, err, m.want)
 		}
 	}
 }

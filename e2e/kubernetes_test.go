@@ -48,7 +48,7 @@ func TestKubernetesFilesFitTogether(t *testing.T) {
 func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 	t.Parallel()
 	right := newKubernetes(t)
-	for _, wrong := range []struct{ file, old, new, want string }{
+	mistakes := []mistake{
 		// Fields and values that Kubernetes, kustomize or Dapr does not take.
 		{"inventory.yaml", "containerPort:", "containerport:", "containerport"},
 		{"configurations.yaml", "defaultAction: deny", "defaultAktion: deny", "defaultAktion"},
@@ -82,17 +82,12 @@ func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 		{"filter.yaml", "AGFzbQE", "AGFzbQI", "base64"},
 		{"network.yaml", "part-of: dapr-orders", "part-of: orders", "Egress"},
 		{"network.yaml", "port: 5004", "port: 5005", "5005"},
-	} {
-		text := strings.ReplaceAll(right.files[wrong.file], wrong.old, wrong.new)
-		if text == right.files[wrong.file] {
-			t.Errorf("%s does not have %q", wrong.file, wrong.old)
-		}
-		k := &kubernetes{files: maps.Clone(right.files), dapr: right.dapr, annotations: right.annotations}
-		k.files[wrong.file] = text
-		if err := k.check(); err == nil || !strings.Contains(err.Error(), wrong.want) {
-			t.Errorf("%s with %q for %q: got %v, want an error with %q", wrong.file, wrong.new, wrong.old, err, wrong.want)
-		}
 	}
+	areNoticed(t, kubernetesFolder, mistakes, func(file, text string) error {
+		k := &kubernetes{files: maps.Clone(right.files), dapr: right.dapr, annotations: right.annotations}
+		k.files[file] = text
+		return k.check()
+	})
 }
 
 // kubernetes checks the files of components/kubernetes.

@@ -68,6 +68,9 @@ func Tables(t *testing.T, name string) (all []Table) {
 			}
 			last := &all[len(all)-1]
 			last.Rows = append(last.Rows, cells)
+			if want := len(last.Rows[0]); len(cells) != want {
+				t.Fatalf("%s: a row has %d cells, want %d: %s", name, len(cells), want, line)
+			}
 		}
 		inTable = isRow
 	}
