@@ -73,7 +73,7 @@ func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 
 		// Names and ports.
 		{"inventory.yaml", "        app: inventory-service\n", "        app: inventory\n", "selector"},
-		{"inventory.yaml", "          labelSelector:\n            matchLabels: {app: inventory-service}", "          labelSelector: {}", "spread"},
+		{"inventory.yaml", "          labelSelector:\n            matchLabels: {app: inventory-service}", "          labelSelector: {matchLabels: {app: inventory}}", "spread"},
 		{"inventory.yaml", `app-port: "5001"`, `app-port: "5002"`, "app-port"},
 		{"order.yaml", "targetPort: 5002", "targetPort: 5001", "Service"},
 		{"dead-letters.yaml", "claimName: dead-letters", "claimName: letters", "volumes"},
