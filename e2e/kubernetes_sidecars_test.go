@@ -51,24 +51,15 @@ func TestConfigurationsForKubernetesKeepStrangersOut(t *testing.T) {
 	})
 	s.WaitForStock("item1", 90)
 
-	order := `{"orderId":"forged","itemId":"item1","quantity":50}`
-	event := `{"specversion":"1.0","id":"forged","source":"order-service","type":"OrderPlaced","data":` + order + `}`
+	// TestStrangersInTheMeshAreDenied has more requests. Here certificates tell the sidecar who calls.
+	event := `{"specversion":"1.0","id":"forged","source":"order-service","type":"OrderPlaced",` +
+		`"data":{"orderId":"forged","itemId":"item1","quantity":50}}`
 	for caller, from := range map[string]*stack.App{"a stranger": stranger, "the order service": s.Order} {
-		for _, forged := range []struct{ method, path, contentType, body string }{
-			{"POST", "/orders", harness.EventsJSON, event},
-			{"POST", "/orders", harness.PlainJSON, order},
-			{"POST", "/orders/retry", harness.EventsJSON, event},
-			{"POST", "/Orders", harness.PlainJSON, order},
-			{"POST", "/inventory/../orders", harness.PlainJSON, order},
-			{"POST", "/inventory/item1", harness.PlainJSON, `{"quantity":1}`},
-			{"GET", "/inventory/item1", "", ""},
-			{"GET", "/dapr/subscribe", "", ""},
-		} {
+		for path, body := range map[string]string{"/orders": event, "/inventory/item1": `{"quantity":1}`} {
 			for _, header := range harness.Hidings(inventory) {
-				a := s.InvokeFrom(from, inventory, forged.method, forged.path, forged.contentType, forged.body, header)
+				a := s.InvokeFrom(from, inventory, "POST", path, harness.EventsJSON, body, header)
 				if a.Status == 200 || !strings.Contains(a.Body, "access control policy has denied access") {
-					t.Errorf("%s sends %s %s with %v: got %d %s, want the sidecar to deny it",
-						caller, forged.method, forged.path, header, a.Status, a.Body)
+					t.Errorf("%s sends POST %s with %v: got %d %s, want the sidecar to deny it", caller, path, header, a.Status, a.Body)
 				}
 			}
 		}
