@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"example.com/dapr-orders/e2e/harness"
-	"example.com/dapr-orders/e2e/stack"
 )
 
 // TestHTTPReferenceVariables compares the environment variables on the page with what each
@@ -48,18 +47,7 @@ func TestHTTPReferenceVariables(t *testing.T) {
 // checkWrongValue checks that a program refuses a wrong value with the page's rule, or does
 // not read the variable when the page has no default for it.
 func checkWrongValue(t *testing.T, p *referred, name, value, rule string) {
-	program := stack.Command{
-		Name: p.name,
-		Path: harness.Project.App(p.service).Program,
-		Dir:  t.TempDir(),
-		Env:  []string{"APP_HOST=192.0.2.1", name + "=/dev/null/é"}, // no machine has this address: the program ends
-	}
-	if p.service == stack.DeadLetters {
-		program.Args = []string{"serve", "a", "b"}
-	}
-	process, err := stack.Start(program)
-	harness.Must(t, err)
-	defer process.Kill()
+	process := startAlone(t, p.service, "APP_HOST=192.0.2.1", name+"=/dev/null/é") // no machine has this address: the program ends
 	select {
 	case <-process.Done():
 	case <-time.After(time.Minute):

@@ -173,19 +173,9 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 	case err := <-ready:
 		t.Fatalf("the sidecar did not wait for its service: %v", err)
 	}
-	service, err := stack.Start(stack.Command{
-		Name: "inventory", Path: filepath.Join(harness.Project.Bin, "inventory"),
-		Env: []string{fmt.Sprint("PORT=", sidecar.Port), fmt.Sprint("DAPR_HTTP_PORT=", sidecar.DaprPort)},
-	})
-	harness.Must(t, err)
-	t.Cleanup(service.Kill)
+	service := startAlone(t, stack.Inventory, fmt.Sprint("PORT=", sidecar.Port), fmt.Sprint("DAPR_HTTP_PORT=", sidecar.DaprPort))
 	harness.Must(t, <-ready)
-	harness.WaitFor(t, time.Minute, func() error {
-		if want := "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=-10"; !strings.Contains(service.Log(), want) {
-			return fmt.Errorf("the service has not said %q:\n%s", want, service.Log())
-		}
-		return nil
-	})
+	harness.Said(t, service, "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=-10")
 }
 
 // Every file, heading and line that the documents link to is there. The text of a link to a

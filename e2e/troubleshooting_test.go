@@ -32,13 +32,6 @@ func TestTroubleshooting(t *testing.T) {
 		_, err := stack.StartApp(t.Context(), o)
 		return fmt.Sprint(err)
 	}
-	// orderProgram starts the order service alone.
-	orderProgram := func(t *testing.T, env ...string) *stack.Process {
-		p, err := stack.Start(stack.Command{Name: "order", Path: harness.Project.App(stack.Order).Program, Env: env})
-		harness.Must(t, err)
-		t.Cleanup(p.Kill)
-		return p
-	}
 	for _, mistake := range []struct {
 		see  string // what the page has
 		make func(t *testing.T) (seen string)
@@ -72,7 +65,7 @@ func TestTroubleshooting(t *testing.T) {
 			harness.Must(t, err)
 			defer ln.Close()
 			port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
-			p := orderProgram(t, "PORT="+port)
+			p := startAlone(t, stack.Order, "PORT="+port)
 			<-p.Done()
 			return strings.ReplaceAll(p.Log(), port, "5002")
 		}},
@@ -156,7 +149,7 @@ func TestTroubleshooting(t *testing.T) {
 		{"invalid api token", func(t *testing.T) string {
 			s := harness.Start(t, harness.Options{Tokens: true})
 			s.Order.Service.Kill()
-			orderProgram(t, fmt.Sprint("PORT=", s.Order.Port), fmt.Sprint("DAPR_HTTP_PORT=", s.Order.DaprPort), "DAPR_API_TOKEN=a wrong one")
+			startAlone(t, stack.Order, fmt.Sprint("PORT=", s.Order.Port), fmt.Sprint("DAPR_HTTP_PORT=", s.Order.DaprPort), "DAPR_API_TOKEN=a wrong one")
 			harness.WaitFor(t, time.Minute, func() error {
 				_, err := s.TrySend("GET", s.Order.URL("/healthz"), "", nil)
 				return err
@@ -173,6 +166,19 @@ func TestTroubleshooting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// startAlone starts a program of the project without a sidecar.
+func startAlone(t *testing.T, service stack.Service, env ...string) *stack.Process {
+	t.Helper()
+	program := stack.Command{Name: service.AppID, Path: harness.Project.App(service).Program, Dir: t.TempDir(), Env: env}
+	if service == stack.DeadLetters {
+		program.Args = []string{"serve", "a", "b"}
+	}
+	process, err := stack.Start(program)
+	harness.Must(t, err)
+	t.Cleanup(process.Kill)
+	return process
 }
 
 // only returns a folder that has one file of a backend, with the addresses of servers.
