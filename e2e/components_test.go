@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,26 +13,23 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"sigs.k8s.io/yaml"
 
 	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A componentFile is a Dapr component as
-// https://docs.dapr.io/reference/resource-specs/component-schema/ describes it.
-type componentFile struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string
-	Metadata   struct{ Name string }
-	Spec       struct {
-		Type     string
-		Version  string
-		Metadata []struct {
+// A component is what the tests read of a Dapr component:
+// https://docs.dapr.io/reference/resource-specs/component-schema/.
+type component struct {
+	Metadata struct{ Name string }
+	Spec     struct {
+		Type, Version string
+		Metadata      []struct {
 			Name         string
-			Value        *string
-			SecretKeyRef *struct{ Name, Key string } `json:"secretKeyRef"`
-			EnvRef       string                      `json:"envRef"`
+			Value        *string   // nil for a secret and for an environment variable
+			SecretKeyRef *struct{} `json:"secretKeyRef"`
 		}
 	}
 	Auth struct {
@@ -43,11 +38,10 @@ type componentFile struct {
 	Scopes []string
 }
 
-// A componentSchema is what components-contrib says of a component, in the file
+// A componentSchema is what components-contrib says about a component, in the file
 // metadata.yaml beside its source.
 type componentSchema struct {
 	Type, Name, Version    string
-	Capabilities           []string
 	Metadata               []setting
 	AuthenticationProfiles []struct{ Metadata []setting } `json:"authenticationProfiles"`
 	BuiltinProfiles        []struct{ Metadata []setting } `json:"builtinAuthenticationProfiles"`
@@ -56,173 +50,164 @@ type componentSchema struct {
 type setting struct {
 	Name          string
 	Required      bool
-	Sensitive     bool
 	Type          string
 	AllowedValues []string `json:"allowedValues"`
 }
 
-// What Dapr itself reads of every pub/sub component.
-var pubsubSettings = []setting{{Name: "protectedTopics"}, {Name: "allowedTopics"}, {Name: "publishingScopes"}, {Name: "subscriptionScopes"}, {Name: "consumerID"}}
+// daprRules are what the sidecar takes, as the modules say that it is built from.
+type daprRules struct {
+	resources  map[string]*jsonschema.Schema // by kind
+	components map[string]componentSchema    // by type and version
+}
 
-// Every component file of the project says only what its component knows, with
-// values that it takes, and leaves nothing out that it needs.
-func TestComponentFilesAreWhatTheirComponentsTake(t *testing.T) {
+// Every Dapr resource of the project has only fields, settings and values that Dapr knows,
+// and all that Dapr requires. A sidecar ignores what it does not know.
+func TestDaprTakesEveryResource(t *testing.T) {
 	t.Parallel()
-	schemas := readSchemas(t)
-	var files []string
-	harness.Must(t, filepath.WalkDir(filepath.Join(harness.Project.Root, "components"), func(path string, entry os.DirEntry, err error) error {
-		switch name := entry.Name(); {
-		case name == "run" || name == "kubernetes": // apps, not components
-			return filepath.SkipDir
-		case strings.HasSuffix(name, ".yaml") && name != "resiliency.yaml" && name != "compose.yaml" && !strings.HasPrefix(name, "config"):
-			files = append(files, path)
-		}
-		return err
-	}))
-	if len(files) < 24 {
-		t.Errorf("there are only the component files %v", files)
-	}
+	rules := readDaprRules(t)
+	files := slices.DeleteFunc(projectFiles(t, "components/*.yaml", "components/*/*.yaml"), func(file string) bool {
+		return file == "components/compose.yaml" || file == "components/run/dapr.yaml" || strings.HasPrefix(file, kubernetesFolder)
+	})
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		harness.Must(t, err)
-		if err := checkComponent(text, schemas); err != nil {
+		if err := rules.check(harness.Document(t, file)); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
+	if len(files) < 32 {
+		t.Errorf("there are only the files %q", files)
+	}
 }
 
-// The check sees what it is there to see.
-func TestComponentFilesThatAreWrongAreNoticed(t *testing.T) {
+// Each rule is broken once.
+func TestDaprResourcesThatAreWrongAreNoticed(t *testing.T) {
 	t.Parallel()
-	schemas := readSchemas(t)
-	for _, wrong := range []struct{ file, old, new, want string }{
+	rules := readDaprRules(t)
+	mistakes := []mistake{
+		{"redis/pubsub.yaml", "kind: Component", "kind: Komponent", "Komponent"},
+		{"redis/statestore.yaml", "scopes:", "scope:", "'scope'"},
+		{"redis/resiliency.yaml", "maxRetries:", "maxRetry:", "'maxRetry'"},
+		{"redis/resiliency.yaml", "maxRetries: 0", "maxRetries: none", "maxRetries"},
+		{"config.yaml", "handlers:", "handler:", "'handler'"},
 		{"redis/answered.yaml", "name: url", "name: path", "path"},
-		{"redis/pubsub.yaml", "name: concurrency", "name: concurency", "concurency"},
 		{"redis/pubsub.yaml", `value: "50"`, `value: "many"`, "many"},
 		{"redis/pubsub.yaml", `value: "1000"`, `value: "1s"`, "redeliverInterval"},
 		{"redis/pubsub.yaml", "type: pubsub.redis", "type: pubsub.reddis", "pubsub.reddis"},
 		{"redis/pubsub.yaml", "name: redisHost", "name: redisDB", "redisHost"},
-		{"redis/pubsub.yaml", "kind: Component", "kind: Komponent", "Komponent"},
-		{"redis/pubsub.yaml", "    - name: redisPassword\n      value: \"\"\n", "    - name: redisHost\n      value: \"\"\n", "twice"},
-		{"redis/statestore.yaml", "scopes:", "scope:", "scope"},
-		{"rabbitmq-postgres/statestore.yaml", "version: v2", "version: v3", "v3"},
 		{"rabbitmq-postgres/statestore.yaml", "name: connectionString", "name: host", "log in"},
-		{"azure/statestore.yaml", "name: database", "name: collection", "database"},
-		{"azure/statestore.yaml", "      secretKeyRef:\n        name: COSMOS_KEY\n        key: COSMOS_KEY\n", "      value: \"a secret\"\n", "a secret is written out"},
-		{"azure/statestore.yaml", "auth:\n  secretStore: secrets\n", "", "secret"},
-	} {
-		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", wrong.file))
-		harness.Must(t, err)
-		if !bytes.Contains(text, []byte(wrong.old)) {
-			t.Fatalf("%s does not have %s", wrong.file, wrong.old)
+		{"azure/statestore.yaml", "auth:\n  secretStore: secrets\n", "", "secret store"},
+	}
+	areNoticed(t, "components/", mistakes, func(_, text string) error { return rules.check(text) })
+}
+
+// A mistake replaces a text in a file. The check of the file reports an error with the text want.
+type mistake struct{ file, old, new, want string }
+
+// areNoticed tests a check of files with mistakes.
+func areNoticed(t *testing.T, folder string, mistakes []mistake, check func(file, text string) error) {
+	t.Helper()
+	for _, m := range mistakes {
+		text := harness.Document(t, folder+m.file)
+		changed := strings.ReplaceAll(text, m.old, m.new)
+		if changed == text {
+			t.Errorf("%s does not have %q", m.file, m.old)
 		}
-		err = checkComponent(bytes.ReplaceAll(text, []byte(wrong.old), []byte(wrong.new)), schemas)
-		if err == nil || !strings.Contains(err.Error(), wrong.want) {
-			t.Errorf("%s with %q for %q: got %v, want an error that names %s", wrong.file, wrong.new, wrong.old, err, wrong.want)
+		if err := check(m.file, changed); err == nil || !strings.Contains(err.Error(), m.want) {
+			t.Errorf("%s with %q for %q: got %v, want an error with %q", m.file, m.new, m.old, err, m.want)
 		}
 	}
 }
 
-// checkComponent returns all that is wrong with a component file.
-func checkComponent(text []byte, schemas map[string]componentSchema) error {
-	if bytes.Contains(text, []byte("\n---")) {
-		return fmt.Errorf("it has more than one document")
+// projectFiles returns the names of the project's files that match one of the patterns.
+func projectFiles(t *testing.T, patterns ...string) (names []string) {
+	t.Helper()
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(filepath.Join(harness.Project.Root, filepath.FromSlash(pattern)))
+		harness.Must(t, err)
+		for _, file := range files {
+			name, err := filepath.Rel(harness.Project.Root, file)
+			harness.Must(t, err)
+			names = append(names, filepath.ToSlash(name))
+		}
 	}
-	var c componentFile
-	if err := yaml.UnmarshalStrict(text, &c); err != nil {
+	return names
+}
+
+// check returns all that is wrong with a resource.
+func (d *daprRules) check(document string) error {
+	var resource map[string]any
+	if err := yaml.UnmarshalStrict([]byte(document), &resource); err != nil {
 		return err
 	}
-	if c.APIVersion != "dapr.io/v1alpha1" || c.Kind != "Component" || c.Metadata.Name == "" {
-		return fmt.Errorf("%s %s %q is no component", c.APIVersion, c.Kind, c.Metadata.Name)
+	schema := d.resources[fmt.Sprint(resource["kind"])]
+	if schema == nil || resource["apiVersion"] != "dapr.io/v1alpha1" {
+		return fmt.Errorf("Dapr has no %v in %v", resource["kind"], resource["apiVersion"])
 	}
-	schema, ok := schemas[c.Spec.Type+" "+c.Spec.Version]
+	if err := schema.Validate(resource); err != nil || resource["kind"] != "Component" {
+		return err
+	}
+	var c component
+	if err := yaml.Unmarshal([]byte(document), &c); err != nil {
+		return err
+	}
+	return d.checkSettings(c)
+}
+
+// checkSettings returns all that is wrong with the settings of a component.
+func (d *daprRules) checkSettings(c component) error {
+	schema, ok := d.components[c.Spec.Type+" "+c.Spec.Version]
 	if !ok {
 		return fmt.Errorf("there is no component of type %s and version %s", c.Spec.Type, c.Spec.Version)
 	}
 	known := slices.Clone(schema.Metadata)
-	var profiles [][]setting
-	for _, p := range schema.AuthenticationProfiles {
-		profiles = append(profiles, p.Metadata)
+	profiles := slices.Concat(schema.AuthenticationProfiles, schema.BuiltinProfiles)
+	for _, profile := range profiles {
+		known = append(known, profile.Metadata...)
 	}
-	for _, p := range schema.BuiltinProfiles {
-		profiles = append(profiles, p.Metadata)
-	}
-	known = append(known, slices.Concat(profiles...)...)
-	if schema.Type == "pubsub" {
-		known = append(known, pubsubSettings...)
+	if schema.Type == "pubsub" { // Dapr itself reads these
+		known = append(known, setting{Name: "allowedTopics"}, setting{Name: "protectedTopics"}, setting{Name: "consumerID"},
+			setting{Name: "publishingScopes"}, setting{Name: "subscriptionScopes"})
 	}
 
 	var wrong []error
 	given := make(map[string]bool)
 	for _, m := range c.Spec.Metadata {
-		if given[m.Name] {
-			wrong = append(wrong, fmt.Errorf("%s is given twice", m.Name))
-		}
 		given[m.Name] = true
 		i := slices.IndexFunc(known, func(s setting) bool { return s.Name == m.Name })
-		if i < 0 {
-			wrong = append(wrong, fmt.Errorf("%s has no setting %s", c.Spec.Type, m.Name))
-			continue
-		}
-		sources := 0
-		for _, has := range []bool{m.Value != nil, m.SecretKeyRef != nil, m.EnvRef != ""} {
-			if has {
-				sources++
-			}
-		}
 		switch {
-		case sources != 1:
-			wrong = append(wrong, fmt.Errorf("%s has to have a value or a secret", m.Name))
-		case m.EnvRef != "": // its value is not known here
-		case m.SecretKeyRef != nil:
-			if c.Auth.SecretStore == "" {
-				wrong = append(wrong, fmt.Errorf("%s is a secret, and no secret store is named", m.Name))
-			}
-		case known[i].Sensitive && *m.Value != "" && !strings.Contains(*m.Value, "localhost") && schema.Name != "sqlite":
-			wrong = append(wrong, fmt.Errorf("%s: a secret is written out", m.Name))
-		default:
+		case i < 0:
+			wrong = append(wrong, fmt.Errorf("%s has no setting %s", c.Spec.Type, m.Name))
+		case m.Value != nil:
 			wrong = append(wrong, known[i].check(*m.Value))
+		case m.SecretKeyRef != nil && c.Auth.SecretStore == "":
+			wrong = append(wrong, fmt.Errorf("%s is a secret, and the component names no secret store", m.Name))
 		}
 	}
+	missing := func(s setting) bool { return s.Required && !given[s.Name] }
 	for _, s := range schema.Metadata {
-		if s.Required && !given[s.Name] {
+		if missing(s) {
 			wrong = append(wrong, fmt.Errorf("%s is missing", s.Name))
 		}
 	}
-	whole := func(profile []setting) bool {
-		return !slices.ContainsFunc(profile, func(s setting) bool { return s.Required && !given[s.Name] })
-	}
-	if len(profiles) > 0 && !slices.ContainsFunc(profiles, whole) {
-		wrong = append(wrong, fmt.Errorf("there is nothing to log in with"))
-	}
-	// What the counting protocol needs. Not every schema lists it; those that do not
-	// are of stores that the promises are proven on.
-	if schema.Type == "state" && len(schema.Capabilities) > 0 && !slices.Contains(schema.Capabilities, "etag") {
-		wrong = append(wrong, fmt.Errorf("%s has no ETags", c.Spec.Type))
-	}
-	if schema.Name == "azure.cosmosdb" && !slices.Contains(schema.Capabilities, "ttl") {
-		wrong = append(wrong, fmt.Errorf("%s has no time to live", c.Spec.Type))
+	if len(profiles) > 0 && !slices.ContainsFunc(profiles, func(p struct{ Metadata []setting }) bool {
+		return !slices.ContainsFunc(p.Metadata, missing)
+	}) {
+		wrong = append(wrong, errors.New("there is nothing to log in with"))
 	}
 	return errors.Join(wrong...)
 }
 
 // check returns what is wrong with a value.
-func (s setting) check(value string) error {
-	var err error
-	switch s.Type {
-	case "bool":
+func (s setting) check(value string) (err error) {
+	switch {
+	case s.Type == "bool":
 		_, err = strconv.ParseBool(value)
-	case "number":
+	case s.Type == "number", s.Name == "redeliverInterval": // of pubsub.redis, which ignores a duration (1.18.2)
 		_, err = strconv.Atoi(value)
-	case "duration":
-		if s.Name == "redeliverInterval" { // pubsub.redis (1.18.2) ignores a duration here
-			_, err = strconv.Atoi(value)
-		} else {
-			_, err = time.ParseDuration(value)
-		}
+	case s.Type == "duration":
+		_, err = time.ParseDuration(value)
 	}
-	if err == nil && len(s.AllowedValues) > 0 && !slices.Contains(s.AllowedValues, value) {
-		err = fmt.Errorf("%q is none of %q", value, s.AllowedValues)
+	if len(s.AllowedValues) > 0 && !slices.Contains(s.AllowedValues, value) {
+		err = fmt.Errorf("%q is not one of %q", value, s.AllowedValues)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
@@ -230,280 +215,159 @@ func (s setting) check(value string) error {
 	return nil
 }
 
-// readSchemas returns the schema of every component that the sidecar may be built
-// with, by type and version. It is in the module that the sidecar is built from.
-func readSchemas(t *testing.T) map[string]componentSchema {
+func readDaprRules(t *testing.T) *daprRules {
 	t.Helper()
-	schemas := make(map[string]componentSchema)
-	harness.Must(t, filepath.WalkDir(harness.DaprModule(t, "github.com/dapr/components-contrib"), func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.Name() != "metadata.yaml" {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		var s componentSchema
-		if err := yaml.Unmarshal(text, &s); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		kind := s.Type
-		if kind == "middleware" { // whose components' types are middleware.http.…
-			kind = "middleware.http"
-		}
-		schemas[kind+"."+s.Name+" "+s.Version] = s
-		return nil
-	}))
-	return schemas
-}
-
-// Dapr's other resources say only what Dapr knows: a sidecar passes over what it does
-// not.
-func TestResourcesAreWhatDaprTakes(t *testing.T) {
-	t.Parallel()
-	for file, definition := range map[string]string{
-		"redis/resiliency.yaml":         "resiliency.yaml", // the others are the same, as a test says
-		"mqtt-postgres/resiliency.yaml": "resiliency.yaml",
-		"config.yaml":                   "configuration.yaml",
-		"config-order.yaml":             "configuration.yaml",
-	} {
-		schema := readResourceSchema(t, definition)
-		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", file))
+	rules := &daprRules{make(map[string]*jsonschema.Schema), make(map[string]componentSchema)}
+	read := func(file string, v any) {
+		text, err := os.ReadFile(file)
 		harness.Must(t, err)
-		check := func(text []byte) error {
-			var resource any
-			if err := yaml.UnmarshalStrict(text, &resource); err != nil {
-				return err
-			}
-			return schema.check("", resource)
-		}
-		if err := check(text); err != nil {
-			t.Errorf("%s: %v", file, err)
-		}
-		// Each field that is misspelt is noticed.
-		for _, field := range regexp.MustCompile(`(?m)^\s*(?:- )?(policy|duration|maxRetries|targets|apps|inbound|accessControl|defaultAction|operations|httpVerb|name|appHttpPipeline|handlers|samplingRate):`).FindAllSubmatch(text, -1) {
-			if check(bytes.ReplaceAll(text, append(field[1], ':'), append(field[1], "x:"...))) == nil {
-				t.Errorf("%s: %sx is not noticed", file, field[1])
-			}
-		}
+		harness.Must(t, yaml.Unmarshal(text, v))
 	}
-}
-
-// readResourceSchema returns the schema of a custom resource of Dapr's.
-func readResourceSchema(t *testing.T, definition string) resourceSchema {
-	t.Helper()
-	var crd struct {
-		Spec struct {
-			Versions []struct {
-				Schema struct {
-					OpenAPIV3Schema resourceSchema
+	compiler := jsonschema.NewCompiler()
+	definitions := filepath.Join(harness.DaprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds")
+	for kind, file := range map[string]string{
+		"Component":     "components.yaml",
+		"Configuration": "configuration.yaml",
+		"Resiliency":    "resiliency.yaml",
+	} {
+		var definition struct {
+			Spec struct {
+				Versions []struct {
+					Schema struct{ OpenAPIV3Schema map[string]any }
 				}
 			}
 		}
+		read(filepath.Join(definitions, file), &definition)
+		schema := definition.Spec.Versions[0].Schema.OpenAPIV3Schema
+		name := map[string]any{"name": map[string]any{"type": "string"}}
+		schema["properties"].(map[string]any)["metadata"] = map[string]any{"properties": name}
+		refuseUnknownFields(schema)
+		harness.Must(t, compiler.AddResource(file, schema))
+		compiled, err := compiler.Compile(file)
+		harness.Must(t, err)
+		rules.resources[kind] = compiled
 	}
-	text, err := os.ReadFile(filepath.Join(harness.DaprModule(t, "github.com/dapr/dapr"), "charts", "dapr", "crds", definition))
-	harness.Must(t, err)
-	harness.Must(t, yaml.Unmarshal(text, &crd))
-	schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
-	schema.Properties["metadata"] = resourceSchema{Properties: map[string]resourceSchema{"name": {Type: "string"}}}
-	return schema
-}
-
-// A resourceSchema is a part of a CustomResourceDefinition,
-// https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema.
-type resourceSchema struct {
-	Type                 string
-	Properties           map[string]resourceSchema
-	AdditionalProperties *resourceSchema
-	Items                *resourceSchema
-	Required             []string
-	Any                  bool `json:"x-kubernetes-preserve-unknown-fields"`
-}
-
-// check returns what a resource says that the schema does not know, or leaves out
-// that it requires.
-func (s resourceSchema) check(path string, value any) error {
-	if s.Any {
-		return nil
-	}
-	var wrong []error
-	switch v := value.(type) {
-	case map[string]any:
-		for name, value := range v {
-			field, known := s.Properties[name]
-			if !known && s.AdditionalProperties != nil {
-				field, known = *s.AdditionalProperties, true
-			}
-			if !known {
-				wrong = append(wrong, fmt.Errorf("%s has no field %s", path, name))
-				continue
-			}
-			wrong = append(wrong, field.check(path+"."+name, value))
+	contrib := harness.DaprModule(t, "github.com/dapr/components-contrib")
+	harness.Must(t, filepath.WalkDir(contrib, func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.Name() == "metadata.yaml" {
+			var s componentSchema
+			read(path, &s)
+			kind := strings.Replace(s.Type, "middleware", "middleware.http", 1)
+			rules.components[kind+"."+s.Name+" "+s.Version] = s
 		}
-		for _, name := range s.Required {
-			if v[name] == nil {
-				wrong = append(wrong, fmt.Errorf("%s needs %s", path, name))
-			}
+		return err
+	}))
+	return rules
+}
+
+// refuseUnknownFields changes the schema of a custom resource, which lets unknown fields
+// pass, into one that refuses them.
+func refuseUnknownFields(schema any) {
+	switch s := schema.(type) {
+	case map[string]any:
+		if s["properties"] != nil && s["x-kubernetes-preserve-unknown-fields"] != true {
+			s["additionalProperties"] = false
+		}
+		for _, part := range s {
+			refuseUnknownFields(part)
 		}
 	case []any:
-		for i, value := range v {
-			if s.Items == nil {
-				return fmt.Errorf("%s is no list", path)
-			}
-			wrong = append(wrong, s.Items.check(fmt.Sprintf("%s[%d]", path, i), value))
-		}
-	default:
-		kind := "" // of which no field is
-		switch value.(type) {
-		case string:
-			kind = "string"
-		case float64:
-			kind = "integer"
-		case bool:
-			kind = "boolean"
-		}
-		if kind == "" || kind != s.Type {
-			wrong = append(wrong, fmt.Errorf("%s is %v, and not of type %s", path, value, s.Type))
+		for _, part := range s {
+			refuseUnknownFields(part)
 		}
 	}
-	return errors.Join(wrong...)
 }
 
-// Files that are the same for several backends have not been changed for one of
-// them alone.
+// Files that are the same for several backends stay the same.
 func TestBackendsShareTheirFiles(t *testing.T) {
 	t.Parallel()
-	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", name))
-		harness.Must(t, err)
-		return string(text)
-	}
-	folders := map[string][]string{ // beside redis, and what is the same there
-		"rabbitmq-postgres": nil,
-		"mqtt-postgres":     nil,
-		"replicated":        nil,
-		"sqlite":            {"pubsub.yaml", "retry.yaml"},
-		"azure":             nil,
-	}
-	for folder, files := range folders {
-		for _, file := range append(files, "resiliency.yaml", stack.FilterFile) {
-			own := folder == "mqtt-postgres" && file == "resiliency.yaml" // has no retry topic
-			if !own && read(folder+"/"+file) != read("redis/"+file) {
-				t.Errorf("components/%s/%s differs from components/redis/%s", folder, file, file)
+	for shared, folders := range map[string][]string{
+		"redis/answered.yaml":               {"azure", "mqtt-postgres", "rabbitmq-postgres", "replicated", "sqlite"},
+		"redis/resiliency.yaml":             {"azure", "rabbitmq-postgres", "replicated", "sqlite"}, // mqtt-postgres has no retry topic
+		"redis/pubsub.yaml":                 {"sqlite"},
+		"redis/retry.yaml":                  {"sqlite"},
+		"rabbitmq-postgres/statestore.yaml": {"mqtt-postgres"},
+	} {
+		for _, folder := range folders {
+			file := "components/" + folder + "/" + filepath.Base(shared)
+			if harness.Document(t, file) != harness.Document(t, "components/"+shared) {
+				t.Errorf("%s differs from components/%s", file, shared)
 			}
 		}
 	}
-	if read("rabbitmq-postgres/statestore.yaml") != read("mqtt-postgres/statestore.yaml") {
-		t.Error("the folders with PostgreSQL have different statestore.yaml")
-	}
-
-	// Nothing but YAML stands in a backend's folder: the Dapr CLI warns of anything else.
-	entries, err := os.ReadDir(filepath.Join(harness.Project.Root, "components"))
-	harness.Must(t, err)
-	for _, folder := range entries {
-		_, backend := folders[folder.Name()]
-		if !folder.IsDir() || folder.Name() == "run" || folder.Name() == "kubernetes" {
-			continue
-		}
-		if !backend && folder.Name() != "redis" {
-			t.Errorf("it is not known what is in components/%s", folder.Name())
-		}
-		files, err := os.ReadDir(filepath.Join(harness.Project.Root, "components", folder.Name()))
-		harness.Must(t, err)
-		for _, file := range files {
-			if file.IsDir() || filepath.Ext(file.Name()) != ".yaml" {
-				t.Errorf("components/%s/%s is not YAML", folder.Name(), file.Name())
-			}
+	for _, file := range projectFiles(t, "components/*/*") {
+		if filepath.Ext(file) != ".yaml" && !strings.HasPrefix(file, kubernetesFolder) {
+			t.Errorf("%s is not YAML: the Dapr CLI warns about such a file at each start", file)
 		}
 	}
 }
 
-// The order service's Configuration differs from that of the other apps in access control
-// alone: other apps may call it.
-func TestConfigurationsDifferInAccessControl(t *testing.T) {
+// Every sidecar has the filter. Other apps may invoke the order service and no other app.
+func TestConfigurationsHaveTheFilterAndDenyAccess(t *testing.T) {
 	t.Parallel()
-	read := func(name string) (metadata any, spec map[string]any) {
-		var configuration struct {
-			Metadata any
-			Spec     map[string]any
+	access := make(map[string]any)
+	for _, file := range []string{"components/config.yaml", "components/config-order.yaml", kubernetesFolder + "configurations.yaml"} {
+		for document := range strings.SplitSeq(harness.Document(t, file), "\n---\n") {
+			var configuration struct {
+				Metadata struct{ Name string }
+				Spec     struct {
+					AppHTTPPipeline any            `json:"appHttpPipeline"`
+					AccessControl   map[string]any `json:"accessControl"`
+				}
+			}
+			harness.Must(t, yaml.Unmarshal([]byte(document), &configuration))
+			filter := map[string]any{"handlers": []any{map[string]any{"name": "answered", "type": "middleware.http.wasm"}}}
+			if diff := cmp.Diff(any(filter), configuration.Spec.AppHTTPPipeline); diff != "" {
+				t.Errorf("%s: the filter of %s (-want +got):\n%s", file, configuration.Metadata.Name, diff)
+			}
+			access[filepath.Base(file)+" "+configuration.Metadata.Name] = configuration.Spec.AccessControl
 		}
-		text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", name))
-		harness.Must(t, err)
-		harness.Must(t, yaml.Unmarshal(text, &configuration))
-		return configuration.Metadata, configuration.Spec
 	}
-	name, denies := read(stack.DefaultConfig)
-	other, allows := read(stack.Order.Config)
-	if diff := cmp.Diff(map[string]any{"defaultAction": "deny"}, denies["accessControl"]); diff != "" {
-		t.Errorf("access control (-want +got):\n%s", diff)
-	}
-	delete(denies, "accessControl")
-	if diff := cmp.Diff(denies, allows); diff != "" || cmp.Equal(name, other) {
-		t.Errorf("the names are %v and %v; the Configurations (-others +order):\n%s", name, other, diff)
+	deny := map[string]any{"defaultAction": "deny"}
+	if diff := cmp.Diff(map[string]any{
+		"config.yaml orders":                    deny,
+		"config-order.yaml order-service":       map[string]any(nil),
+		"configurations.yaml inventory-service": deny,
+		"configurations.yaml order-service":     map[string]any{"defaultAction": "allow"},
+		"configurations.yaml dead-letters":      deny,
+	}, access); diff != "" {
+		t.Errorf("access (-want +got):\n%s", diff)
 	}
 }
 
-// The two services and daprhttp know nothing of what is behind their sidecars.
+// The services and daprhttp know nothing about the broker and the store behind their sidecars.
 func TestNoBackendIsNamedInTheServices(t *testing.T) {
 	t.Parallel()
 	names := regexp.MustCompile(`(?i)redis|rabbit|postgres|sqlite|cosmos|service ?bus|kafka|azure`)
-	for _, folder := range []string{"order", "inventory", "daprhttp"} {
-		files := 0
-		harness.Must(t, filepath.WalkDir(filepath.Join(harness.Project.Root, folder), func(file string, entry fs.DirEntry, err error) error {
-			switch {
-			case err == nil && entry.Name() == "daprtest": // says whose answers it gives
-				return filepath.SkipDir
-			case err != nil || filepath.Ext(file) != ".go":
-				return err
-			}
-			files++
-			text, err := os.ReadFile(file)
-			if name := names.Find(bytes.ReplaceAll(text, []byte("components/redis"), nil)); name != nil { // the default's folder
-				t.Errorf("%s names %s", file, name)
-			}
-			return err
-		}))
-		if files < 3 {
-			t.Errorf("there are %d files in %s", files, folder)
+	files := projectFiles(t, "order/*.go", "inventory/*.go",
+		"daprhttp/*.go", "daprhttp/deadletters/*.go", "daprhttp/once/*.go", "daprhttp/web/*.go")
+	for _, file := range files {
+		if name := names.FindString(strings.ReplaceAll(harness.Document(t, file), "components/redis", "")); name != "" { // the default's folder
+			t.Errorf("%s names %s", file, name)
 		}
+	}
+	if len(files) < 60 {
+		t.Errorf("there are only the files %q", files)
 	}
 }
 
-// The services run with the component files that `dapr init` leaves, too. What is
-// weaker then is what the README says: an order that can't be counted at once is
-// not tried again, and goes to the dead-letter topic.
+// The services run with the component files that `dapr init` leaves, too.
+// TestComponentsOfDaprInit shows what is weaker then.
 func TestDefaultComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
 	harness.NeedsOwnRedis(t)
 	b := stack.Backends[0]
 	b.Folder = "e2e/testdata/dapr-init"
 	promiseWalkthrough(t, b)
-
-	const orders = 20
-	s := harness.Start(t, harness.Options{Backend: b, SeparateState: true})
-	if s.Configs != "" {
-		t.Error("the sidecars have a Configuration; `dapr run` with these files has none of the project's")
-	}
-	s.SetStock("item1", orders)
-	s.State.Kill()
-	harness.InParallel(orders, 4, func(i int) { s.Place(fmt.Sprint("order-", i), "item1", 1) })
-	s.Drained("inventory-service")
-	harness.Must(t, s.State.Restart(t.Context()))
-	var stock int
-	harness.WaitFor(t, time.Minute, func() (err error) { stock, err = s.Stock("item1"); return err })
-	t.Logf("%d of %d orders counted, %d in the dead-letter topic", orders-stock, orders, s.DeadLetters())
-	if counted := orders - stock; counted+s.DeadLetters() != orders {
-		t.Errorf("of %d orders %d are counted and %d in the dead-letter topic", orders, counted, s.DeadLetters())
-	}
 }
 
-// Of two sidecars that make the tables of a database at the same moment, one may end: the
-// second replica is started when the first has made them.
+// Of two sidecars that make the tables of a database at the same moment, one may end. So the
+// second replica starts when the first has made them.
 func TestOneSidecarMakesTheDatabase(t *testing.T) {
 	t.Parallel()
 	harness.NeedsOwnRedis(t)
 	var file string
-	var there []bool // when each replica was about to be started
+	var there []bool // when each replica was about to start
 	harness.Start(t, harness.Options{
 		Backend:  stack.Backends[2],
 		Replicas: 3,

@@ -17,7 +17,7 @@ import (
 
 var componentsFolder = flag.String("components", "", "ask the promises of the component files in this folder, whose servers run")
 
-// notAsked are the promises that are not asked of servers which run already, and why.
+// notAsked are the promises that can't be asked of servers which run already, and why.
 var notAsked = map[string]string{
 	"Walkthrough":  "it is typed with this project's files",
 	"ItemRefused":  "it takes a rule in the state store",
@@ -26,36 +26,26 @@ var notAsked = map[string]string{
 	"BrokerKilled": "the broker would have to be stopped",
 }
 
-// TestGivenComponents asks the promises of somebody's component files, and prints the
-// table of what they keep.
+// TestGivenComponents asks the promises of a user's component files, and prints the table of
+// the promises that they keep.
 func TestGivenComponents(t *testing.T) {
 	if *componentsFolder == "" {
 		t.Skip("no component files were given: make test-backends COMPONENTS=folder")
 	}
-	table, kept := askComponents(t, *componentsFolder)
-	fmt.Print(table)
-	if !kept {
-		t.Errorf("with the files in %s not every promise is kept", *componentsFolder)
-	}
-}
-
-// askComponents returns the table of what component files keep, and whether that is all
-// that was asked.
-func askComponents(t *testing.T, folder string) (table string, kept bool) {
-	folder, err := filepath.Abs(folder)
+	folder, err := filepath.Abs(*componentsFolder)
 	harness.Must(t, err)
 	run := fmt.Sprintf("run%d-", time.Now().UnixMilli())
-	var b strings.Builder
-	fmt.Fprintf(&b, "| test | %s |\n| --- | --- |\n", filepath.Base(folder))
-	kept = true
+	table := fmt.Sprintf("| test | %s |\n| --- | --- |\n", filepath.Base(folder))
 	for _, p := range promises {
 		backend, err := stack.GivenBackend(folder, run)
 		harness.Must(t, err)
 		figures := ask(t, p, backend)
-		kept = kept && !strings.HasPrefix(figures, "NOT KEPT")
-		fmt.Fprintf(&b, "| %s | %s |\n", p.text, figures)
+		table += fmt.Sprintf("| %s | %s |\n", p.text, figures)
+		if strings.HasPrefix(figures, "NOT KEPT") {
+			t.Errorf("with the files in %s this promise is not kept: %s", folder, p.text)
+		}
 	}
-	return b.String(), kept
+	fmt.Print(table)
 }
 
 // ask asks one promise of a backend whose servers run.
@@ -66,7 +56,7 @@ func ask(t *testing.T, p promise, backend stack.Backend) (figures string) {
 	if p.name == "StateStoreAway" && !backend.Reachable { // whose network is broken
 		return "not run: no setting of the state store names a host and a port"
 	}
-	// In a process of its own, in which it may fail.
+	// The promise may fail the test that proves it, which so needs a process of its own.
 	command := stack.Command{
 		Name: p.name, Path: os.Args[0], Dir: filepath.Join(harness.Project.Root, "e2e"),
 		Args: []string{"-test.run", "^TestOnePromise$", "-test.timeout", "10m", "-components", backend.Folder, "-promise", p.name, "-run.name", backend.Given},
@@ -98,11 +88,10 @@ var failure = regexp.MustCompile(`^ +[a-z_]+\.go:[0-9]+: (.*)`)
 
 var (
 	onePromise = flag.String("promise", "", "the promise that is asked of -components")
-	runName    = flag.String("run.name", "", "what all begins with that is put into the servers of -components")
+	runName    = flag.String("run.name", "", "the beginning of each name in the servers of -components")
 )
 
-// TestOnePromise asks one promise of somebody's component files, and says what it has
-// seen.
+// TestOnePromise asks one promise of a user's component files, and prints what it has seen.
 func TestOnePromise(t *testing.T) {
 	if *onePromise == "" {
 		t.Skip("TestGivenComponents runs this test in a process of its own")
@@ -127,8 +116,8 @@ func TestOnePromise(t *testing.T) {
 	}
 }
 
-// What `dapr init` leaves loses orders, or sets them aside, when the state store is away:
-// the table must say so.
+// With the component files that `dapr init` leaves, orders go to the dead-letter topic while
+// the state store is away. The table must say so.
 func TestComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
 	harness.UnlessShort(t)
@@ -136,7 +125,7 @@ func TestComponentsOfDaprInit(t *testing.T) {
 	redis, err := stack.StartRedis(t.Context(), t.TempDir(), 0)
 	harness.Must(t, err)
 	t.Cleanup(func() { harness.Must(t, redis.Stop(20*time.Second)) })
-	harness.Must(t, redis.Client().Set(t.Context(), "somebody's", "own", 0).Err())
+	harness.Must(t, redis.Client().Set(t.Context(), "a user's", "own", 0).Err())
 	folder := filepath.Join(t.TempDir(), "components")
 	harness.Must(t, os.MkdirAll(folder, 0o755))
 	for _, name := range []string{"pubsub.yaml", "statestore.yaml"} {

@@ -24,8 +24,8 @@ import (
 // shortest is the page about the README's two programs, which use net/http alone.
 const shortest = "inventory/shortest.md"
 
-// TestShortestVersion runs the README's two programs as the page says. Then it shows what
-// they lose, on real sidecars, and that the services lose nothing there.
+// TestShortestVersion runs the README's two programs with the commands of the page. Then it shows
+// on real sidecars that they lose what the page says, and that the services do not.
 func TestShortestVersion(t *testing.T) {
 	t.Parallel()
 	programs := shortestPrograms(t)
@@ -45,7 +45,7 @@ func TestShortestVersion(t *testing.T) {
 	losses := []struct {
 		name string // in the page's table
 		lost func(s *killable) (applied, accepted int)
-		more bool // are applied by the shortest version than accepted; or else fewer
+		more bool // whether the shortest version applies more orders than were accepted, or fewer
 	}{
 		{"1000 orders for one item from 16 clients", (*killable).manyAtOnce, false},
 		{"one event delivered twice", (*killable).deliveredTwice, true},
@@ -63,7 +63,7 @@ func TestShortestVersion(t *testing.T) {
 			s.replaceBy(programs)
 			applied, accepted = loss.lost(s)
 			t.Logf("| %s | the shortest version | %d of %d |", loss.name, applied, accepted)
-			if applied == accepted || applied > accepted != loss.more {
+			if applied == accepted || (applied > accepted) != loss.more {
 				t.Errorf("the shortest version applied %d of %d orders: the page says otherwise", applied, accepted)
 			}
 			if !strings.Contains(harness.Document(t, shortest), "| "+loss.name+" |") {

@@ -17,7 +17,7 @@ import (
 )
 
 // TestTroubleshooting makes each mistake that components/troubleshooting.md explains, and looks
-// for what that says one sees.
+// for the message that the page shows.
 func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
 	const page = "components/troubleshooting.md"
@@ -26,48 +26,46 @@ func TestTroubleshooting(t *testing.T) {
 	placeOrder := func(s *harness.System, app *stack.App) string {
 		return s.Send("POST", app.URL("/order"), order, nil).Body
 	}
-	// refuses returns why the sidecar of an app does not start.
-	refuses := func(appID, resources string) string {
-		_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: appID, Daprd: harness.Project.Daprd, Resources: resources})
+	// refuses returns why a sidecar does not start.
+	refuses := func(o stack.AppOptions) string {
+		o.Daprd = harness.Project.Daprd
+		_, err := stack.StartApp(t.Context(), o)
 		return fmt.Sprint(err)
 	}
 	for _, mistake := range []struct {
-		see  string // what the README has
+		see  string // what the page has
 		make func(t *testing.T) (seen string)
 	}{
 		{"error connecting to redis at localhost:6379", func(t *testing.T) string {
 			port, err := stack.FreePort()
 			harness.Must(t, err)
-			nobody := stack.RedisAt("localhost:" + strconv.Itoa(port))
+			away := stack.RedisAt("localhost:" + strconv.Itoa(port))
 			resources := t.TempDir()
-			harness.Must(t, stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), resources, nobody, nobody))
-			return strings.ReplaceAll(refuses("order-service", resources), strconv.Itoa(port), "6379")
+			harness.Must(t, stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), resources, away, away))
+			return strings.ReplaceAll(refuses(stack.AppOptions{ID: "order-service", Resources: resources}), strconv.Itoa(port), "6379")
 		}},
 		{"failed to add target ../componentz: no such file or directory", func(t *testing.T) string {
-			return refuses("order-service", "../componentz")
+			return refuses(stack.AppOptions{ID: "order-service", Resources: "../componentz"})
 		}},
 		{"error loading configuration: stat ../components/confg.yaml: no such file or directory", func(t *testing.T) string {
-			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: harness.Project.Daprd, Resources: onlyFilter(t), Config: "../components/confg.yaml"})
-			return fmt.Sprint(err)
+			return refuses(stack.AppOptions{ID: "order-service", Resources: only(t, "redis", stack.FilterFile), Config: "../components/confg.yaml"})
 		}},
 		{"open ../components/answered.wasm: no such file or directory", func(t *testing.T) string {
-			_, err := stack.StartApp(t.Context(), stack.AppOptions{ID: "order-service", Daprd: harness.Project.Daprd, Resources: onlyFilter(t), Dir: t.TempDir()})
-			return fmt.Sprint(err)
+			return refuses(stack.AppOptions{ID: "order-service", Resources: only(t, "redis", stack.FilterFile), Dir: t.TempDir()})
 		}},
 		{"HTTP middleware middleware.http.wasm/v1 has not been registered", func(t *testing.T) string {
-			// Here the sidecar has the middleware. Of one that was built without, with the tag
-			// stablecomponents alone, this is what was seen: the same for a type that is misspelt.
-			resources := onlyFilter(t)
+			// This sidecar has the middleware. A sidecar that was built without it, with the tag
+			// stablecomponents alone, says what this one says about a misspelt type.
+			resources := only(t, "redis", stack.FilterFile)
 			harness.Edit(t, filepath.Join(resources, stack.FilterFile), "middleware.http.wasm", "middleware.http.wasn")
-			return strings.ReplaceAll(refuses("order-service", resources), "middleware.http.wasn", "middleware.http.wasm")
+			return strings.ReplaceAll(refuses(stack.AppOptions{ID: "order-service", Resources: resources}), "middleware.http.wasn", "middleware.http.wasm")
 		}},
 		{"listen tcp 127.0.0.1:5002: bind: address already in use (set PORT to another port, or stop the program that has this one)", func(t *testing.T) string {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			harness.Must(t, err)
 			defer ln.Close()
 			port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
-			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(harness.Project.Bin, "order"), Env: []string{"PORT=" + port}})
-			harness.Must(t, err)
+			p := startAlone(t, stack.Order, "PORT="+port)
 			<-p.Done()
 			return strings.ReplaceAll(p.Log(), port, "5002")
 		}},
@@ -83,7 +81,7 @@ func TestTroubleshooting(t *testing.T) {
 			port := strconv.Itoa(s.Inventory[0].Port)
 			seen, _ := exec.CommandContext(t.Context(), "curl", "-sS", "http://localhost:"+port+"/inventory/item1").CombinedOutput()
 			harness.Must(t, s.Inventory[0].StartService(t.Context()))
-			s.WaitForStock("item1", -10) // as the README promises
+			s.WaitForStock("item1", -10) // as the page promises
 			return strings.ReplaceAll(string(seen), port, "5001")
 		}},
 		{"pubsub pubsub is not found", func(t *testing.T) string {
@@ -121,7 +119,7 @@ func TestTroubleshooting(t *testing.T) {
 			defer db.Close()
 			_, err = db.ExecContext(t.Context(), "begin exclusive; create table mine (n int)")
 			harness.Must(t, err)
-			return refuses("inventory-service", onlyState(t, "components/sqlite", file))
+			return refuses(stack.AppOptions{ID: "inventory-service", Resources: only(t, "sqlite", "statestore.yaml", file)})
 		}},
 		{`type "dapr_metadata" already exists (SQLSTATE 42710)`, func(t *testing.T) string {
 			database, err := stack.StartPostgreSQL(t.Context())
@@ -129,7 +127,8 @@ func TestTroubleshooting(t *testing.T) {
 			defer database.Stop(20 * time.Second)
 			_, err = database.Query(t.Context(), "create type dapr_metadata as enum ('of another')")
 			harness.Must(t, err)
-			return strings.ReplaceAll(refuses("inventory-service", onlyState(t, "components/rabbitmq-postgres", database)), `\"`, `"`)
+			resources := only(t, "rabbitmq-postgres", "statestore.yaml", database)
+			return strings.ReplaceAll(refuses(stack.AppOptions{ID: "inventory-service", Resources: resources}), `\"`, `"`)
 		}},
 		{`{"error":"the header dapr-api-token must hold the token in APP_API_TOKEN"}`, func(t *testing.T) string {
 			s := harness.Start(t, harness.Options{Tokens: true})
@@ -150,10 +149,7 @@ func TestTroubleshooting(t *testing.T) {
 		{"invalid api token", func(t *testing.T) string {
 			s := harness.Start(t, harness.Options{Tokens: true})
 			s.Order.Service.Kill()
-			p, err := stack.Start(stack.Command{Name: "order", Path: filepath.Join(harness.Project.Bin, "order"), Env: []string{
-				"PORT=" + strconv.Itoa(s.Order.Port), "DAPR_HTTP_PORT=" + strconv.Itoa(s.Order.DaprPort), "DAPR_API_TOKEN=a wrong one"}})
-			harness.Must(t, err)
-			defer p.Kill()
+			startAlone(t, stack.Order, fmt.Sprint("PORT=", s.Order.Port), fmt.Sprint("DAPR_HTTP_PORT=", s.Order.DaprPort), "DAPR_API_TOKEN=a wrong one")
 			harness.WaitFor(t, time.Minute, func() error {
 				_, err := s.TrySend("GET", s.Order.URL("/healthz"), "", nil)
 				return err
@@ -172,20 +168,27 @@ func TestTroubleshooting(t *testing.T) {
 	}
 }
 
-// onlyFilter returns a folder that has the filter's component file alone, as users have it.
-func onlyFilter(t *testing.T) string {
-	text, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", "redis", stack.FilterFile))
+// startAlone starts a program of the project without a sidecar.
+func startAlone(t *testing.T, service stack.Service, env ...string) *stack.Process {
+	t.Helper()
+	program := stack.Command{Name: service.AppID, Path: harness.Project.App(service).Program, Dir: t.TempDir(), Env: env}
+	if service == stack.DeadLetters {
+		program.Args = []string{"serve", "a", "b"}
+	}
+	process, err := stack.Start(program)
 	harness.Must(t, err)
-	resources := t.TempDir()
-	harness.Must(t, os.WriteFile(filepath.Join(resources, stack.FilterFile), text, 0o644))
-	return resources
+	t.Cleanup(process.Kill)
+	return process
 }
 
-// onlyState returns a folder that has the state store's component file of another alone.
-func onlyState(t *testing.T, folder string, state stack.Named) string {
-	text, err := os.ReadFile(filepath.Join(harness.Project.Root, filepath.FromSlash(folder), "statestore.yaml"))
-	harness.Must(t, err)
-	resources := t.TempDir()
-	harness.Must(t, os.WriteFile(filepath.Join(resources, "statestore.yaml"), []byte(state.In(string(text))), 0o644))
+// only returns a folder that has one file of a backend, with the addresses of servers.
+func only(t *testing.T, backend, file string, servers ...stack.Named) (resources string) {
+	t.Helper()
+	text := harness.Document(t, "components/"+backend+"/"+file)
+	for _, server := range servers {
+		text = server.In(text)
+	}
+	resources = t.TempDir()
+	harness.Must(t, os.WriteFile(filepath.Join(resources, file), []byte(text), 0o644))
 	return resources
 }

@@ -70,18 +70,16 @@ func TestReadmeIsShort(t *testing.T) {
 // A figure in the README is the figure on the page that it is from.
 func TestReadmeHasTheFiguresOfOtherPages(t *testing.T) {
 	t.Parallel()
-	_, performance, _ := strings.Cut(harness.Document(t, "README.md"), "## Performance\n")
-	performance, _, _ = strings.Cut(performance, "\n## ")
 	measured := harness.Document(t, "e2e/README.md")
-	rows := regexp.MustCompile(`(?m)^\| ([^|]+) \| ([0-9][^|]+) \|$`).FindAllStringSubmatch(performance, -1)
-	for _, row := range rows {
-		there := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(row[1]) + `[^|]*\| ` + regexp.QuoteMeta(row[2]) + ` \|`)
+	figures := harness.TableOf(t, "README.md", "load")
+	for _, row := range figures {
+		there := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(row[0]) + `[^|]*\| ` + regexp.QuoteMeta(row[1]) + ` \|`)
 		if !there.MatchString(measured) {
-			t.Errorf("e2e/README.md does not have %q for: %s", row[2], row[1])
+			t.Errorf("e2e/README.md does not have %q for: %s", row[1], row[0])
 		}
 	}
-	if len(rows) != 3 {
-		t.Errorf("the README has %d figures of performance, want 3", len(rows))
+	if len(figures) != 3 {
+		t.Errorf("the README has %d figures of performance, want 3", len(figures))
 	}
 	lost := regexp.MustCompile(`applied ([0-9]+ to [0-9]+)`).FindStringSubmatch(harness.Document(t, "README.md"))
 	if lost == nil || !strings.Contains(harness.Document(t, shortest), "| "+lost[1]+" applied |") {

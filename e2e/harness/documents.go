@@ -42,13 +42,68 @@ func LinesOf(t *testing.T, name, language string) []string {
 	return strings.Split(strings.TrimSpace(text), "\n")
 }
 
+// A Table is a table of a document.
+type Table struct {
+	Heading string     // the nearest one above
+	Rows    [][]string // of cells; the first has the names of the columns
+}
+
+// Tables returns the tables of a document.
+func Tables(t *testing.T, name string) (all []Table) {
+	t.Helper()
+	heading, inTable := "", false
+	for line := range strings.Lines(Document(t, name)) {
+		line = strings.TrimSpace(line)
+		if text, ok := strings.CutPrefix(line, "#"); ok {
+			heading = strings.TrimLeft(text, "# ")
+		}
+		isRow := strings.HasPrefix(line, "|")
+		if isRow && !inTable {
+			all = append(all, Table{Heading: heading})
+		}
+		if isRow && !strings.HasPrefix(line, "| ---") {
+			cells := strings.Split(strings.ReplaceAll(strings.Trim(line, "|"), `\|`, "\x00"), "|")
+			for i := range cells {
+				cells[i] = strings.TrimSpace(strings.ReplaceAll(cells[i], "\x00", "|"))
+			}
+			last := &all[len(all)-1]
+			last.Rows = append(last.Rows, cells)
+			if want := len(last.Rows[0]); len(cells) != want {
+				t.Fatalf("%s: a row has %d cells, want %d: %s", name, len(cells), want, line)
+			}
+		}
+		inTable = isRow
+	}
+	return all
+}
+
+// TableOf returns the rows of the table of a document whose first column has a name.
+func TableOf(t *testing.T, name, column string) [][]string {
+	t.Helper()
+	for _, table := range Tables(t, name) {
+		if table.Rows[0][0] == column {
+			return table.Rows[1:]
+		}
+	}
+	t.Fatalf("%s has no table of each %s", name, column)
+	return nil
+}
+
+// Code returns what stands between back-ticks.
+func Code(text string) (all []string) {
+	for _, match := range regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(text, -1) {
+		all = append(all, match[1])
+	}
+	return all
+}
+
 // TypeAll runs commands of a page with the ports of this system, and compares the answers
 // with those shown, which are a line for each URL. It returns the number of commands.
 func (s *System) TypeAll(commands, answers []string, parse func(line string) *exec.Cmd) int {
 	t := s.T
 	t.Helper()
 	NeedsProgram(t, "curl", "apt-get install curl, or brew install curl")
-	var ports []string // nothing else in a command is changed
+	var ports []string // only these change in a command
 	for service, app := range map[stack.Service]*stack.App{stack.Order: s.Order, stack.Inventory: s.Inventory[0]} {
 		for readmes, ours := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {
 			ports = append(ports, fmt.Sprintf("localhost:%d/", readmes), fmt.Sprintf("localhost:%d/", ours))
@@ -93,7 +148,8 @@ type Guest struct {
 func Guests(t *testing.T, page string) map[string]Guest {
 	t.Helper()
 	found := make(map[string]Guest)
-	for _, match := range regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) --config \S+ --resources-path \S+ --log-level warn -- (.*)$`).FindAllStringSubmatch(Document(t, page), -1) {
+	command := regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) .* -- (.*)$`)
+	for _, match := range command.FindAllStringSubmatch(Document(t, page), -1) {
 		g := Guest{AppID: match[1], Command: strings.Fields(match[4])}
 		var err error
 		g.Port, err = stack.FreePort()
