@@ -161,7 +161,7 @@ func ExampleDeadLetters() {
 	d, err := sidecar.Deliver(context.Background(), daprtest.Message{
 		Topic: "orders", Event: []byte(`{"specversion":"1.0","id":"e1","source":"s","topic":"orders","data":1}`),
 	})
-	fmt.Print(d.Answers[0].Body)
+	fmt.Print(d.Body)
 	for _, m := range sidecar.Published() {
 		fmt.Println(m.Topic, string(m.Event), err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/matryer/is"
 )
 
-// What the sidecar answers, and how it delivers, is held against a real one in
-// e2e/daprtest_test.go. Here is what a real one doesn't have.
+// e2e/daprtest_test.go compares the answers and deliveries with those of a real sidecar. The
+// tests here are for what a real sidecar can't show.
 
 // call makes a call, and returns the status and the body of its answer.
 func call(ctx context.Context, c *http.Client, method, path, body string) (int, string, error) {
@@ -69,8 +69,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A connection breaks on a network too.
-func TestFaultsOverANetwork(t *testing.T) {
+func TestConnectionBreaksOverANetworkToo(t *testing.T) {
 	is := is.New(t)
 	s := &Sidecar{Fault: func(Request) Fault { return Fault{Unanswered: true} }}
 	server := httptest.NewServer(s)
@@ -116,69 +115,59 @@ func TestStateExpires(t *testing.T) {
 	})
 }
 
-// subscriber is a program that answers each delivery with what f returns.
-func subscriber(deadLetters string, f func(r *http.Request) string) http.Handler {
+// subscriber is a program that subscribes to topic "t". Its handler answers deliveries.
+func subscriber(handler http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /dapr/subscribe", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"t","route":"r","deadLetterTopic":"`+deadLetters+`"}]`)
+		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"t","route":"r","deadLetterTopic":"dead"}]`)
 	})
-	mux.HandleFunc("POST /r", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, f(r)) })
+	mux.HandleFunc("POST /r", handler)
 	return mux
 }
 
-func TestRedeliveries(t *testing.T) {
-	const success, retry = `{"status":"SUCCESS"}`, `{"status":"RETRY"}`
-	answers := func(n int) []Answer { // the last of n
-		all := make([]Answer, n)
-		for i := range all {
-			all[i] = Answer{200, retry}
-		}
-		return all
-	}
-	for _, tt := range []struct {
-		name         string
-		redeliveries int
-		deadLetters  string
-		failures     int
-		want         Delivery
-		wantErr      error
-		wantTime     time.Duration
+// After DROP, the message is in the dead-letter topic. After RETRY it is not: a sidecar
+// delivers it again.
+func TestOutcomeOfADelivery(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status int // of the answer; 0: the program breaks off
+		body   string
+		want   string
 	}{
-		{name: "none", want: Delivery{Status: "SUCCESS", Answers: []Answer{{200, success}}}},
-		{name: "none, and it fails", failures: 1, want: Delivery{Status: "RETRY", Answers: answers(1)}},
-		{name: "they run out", redeliveries: 2, failures: 3, deadLetters: "dead", want: Delivery{"RETRY", answers(3), "dead"}, wantTime: 2 * time.Second},
-		{name: "for ever", redeliveries: -1, failures: 99, want: Delivery{Status: "SUCCESS", Answers: append(answers(99), Answer{200, success})}, wantTime: 99 * time.Second},
-		{name: "until ctx is done", redeliveries: -1, failures: 1000, deadLetters: "dead", want: Delivery{Status: "RETRY", Answers: answers(120)}, wantErr: context.DeadlineExceeded, wantTime: 119500 * time.Millisecond},
+		"no body":             {201, "", "SUCCESS"},
+		"another JSON object": {200, `{}`, "SUCCESS"},
+		"SUCCESS":             {200, `{"status":"SUCCESS"}`, "SUCCESS"},
+		"RETRY":               {200, `{"status":"RETRY"}`, "RETRY"},
+		"an unknown status":   {200, `{"status":"?"}`, "RETRY"},
+		"a server error":      {500, "", "RETRY"},
+		"broken off":          {0, "", "RETRY"},
+		"DROP":                {200, `{"status":"DROP"}`, "DROP"},
+		"no such route":       {404, "", "DROP"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				left := tt.failures
-				s := &Sidecar{Redeliveries: tt.redeliveries, RedeliverAfter: time.Second, App: subscriber(tt.deadLetters, func(*http.Request) string {
-					if left--; left >= 0 {
-						return retry
-					}
-					return success
-				})}
-				ctx, cancel := context.WithTimeout(t.Context(), 119500*time.Millisecond)
-				defer cancel()
-				start := time.Now()
-				got, err := s.Deliver(ctx, Message{Topic: "t"})
-				if diff := cmp.Diff(tt.want, got); diff != "" || !errors.Is(err, tt.wantErr) || time.Since(start) != tt.wantTime {
-					t.Errorf("error %v, after %v (-want +got):\n%s", err, time.Since(start), diff)
-				}
-			})
-		})
+		s := &Sidecar{App: subscriber(func(w http.ResponseWriter, _ *http.Request) {
+			if tt.status == 0 {
+				panic(http.ErrAbortHandler)
+			}
+			w.WriteHeader(tt.status)
+			_, _ = io.WriteString(w, tt.body)
+		})}
+		want := Delivery{Status: tt.want, HTTPStatus: tt.status, Body: tt.body}
+		if tt.want == "DROP" {
+			want.DeadLetterTopic = "dead"
+		}
+		got, err := s.Deliver(t.Context(), Message{Topic: "t"})
+		if diff := cmp.Diff(want, got); diff != "" || err != nil || (len(s.Published()) == 1) != (tt.want == "DROP") {
+			t.Errorf("%s: error %v, published %v (-want +got):\n%s", name, err, s.Published(), diff)
+		}
 	}
 }
 
-// An event that is published without an ID keeps the one that the sidecar gave it.
+// A sidecar gives an ID to a message that was published without one. Each delivery has it.
 func TestPublishedEventIsTheSameInEachDelivery(t *testing.T) {
 	is := is.New(t)
 	var bodies []string
-	s := &Sidecar{App: subscriber("", func(r *http.Request) string {
+	s := &Sidecar{App: subscriber(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		bodies = append(bodies, string(body))
-		return ""
 	})}
 	_, _, err := call(t.Context(), s.Client(), "POST", "publish/pubsub/t", `{}`)
 	is.NoErr(err)
@@ -190,25 +179,38 @@ func TestPublishedEventIsTheSameInEachDelivery(t *testing.T) {
 	is.Equal(bodies[0], bodies[1])
 }
 
-// A CloudEvent in the binary format has its attributes in headers.
-func TestBinaryEventIsDeliveredWithItsHeaders(t *testing.T) {
+// The attributes of a CloudEvent in binary mode are in headers.
+func TestHeadersOfADelivery(t *testing.T) {
 	is := is.New(t)
-	var got *http.Request
-	s := &Sidecar{App: subscriber("", func(r *http.Request) string { got = r; return "" })}
+	var got http.Header
+	s := &Sidecar{
+		AppAPIToken: "secret", AppHeader: http.Header{"Dapr-Filter": {"answered"}},
+		App: subscriber(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
+	}
 	_, err := s.Deliver(t.Context(), Message{Topic: "t", Event: []byte("\x00"), Metadata: map[string]string{"content-type": "application/octet-stream", "ce_id": "1"}})
 	is.NoErr(err)
-	is.Equal(got.Header.Get("ce_id"), "1")
-	is.Equal(got.Header.Get("Content-Type"), eventType)
+	is.Equal(got, http.Header{
+		"Ce_id": {"1"}, "Content-Type": {eventType}, "Dapr-Api-Token": {"secret"}, "Dapr-Filter": {"answered"}, "Pubsubname": {"pubsub"},
+	})
 }
 
-func TestMessageThatNobodySubscribesToIsAnError(t *testing.T) {
+func TestMessageThatIsNotACloudEventIsDroppedWithoutADelivery(t *testing.T) {
+	is := is.New(t)
+	s := &Sidecar{App: subscriber(func(http.ResponseWriter, *http.Request) { t.Error("it is delivered") })}
+	d, err := s.Deliver(t.Context(), Message{Topic: "t", Event: []byte("x")})
+	is.NoErr(err)
+	is.Equal(d, Delivery{Status: "DROP", DeadLetterTopic: "dead"})
+	is.Equal(string(s.Published()[0].Event), "x")
+}
+
+func TestMessageWithoutASubscriberIsAnError(t *testing.T) {
 	for name, tt := range map[string]struct {
 		app     http.Handler
 		message Message
 	}{
 		"no App":           {nil, Message{Topic: "t"}},
-		"another topic":    {subscriber("", nil), Message{Topic: "u"}},
-		"another pub/sub":  {subscriber("", nil), Message{PubsubName: "p", Topic: "t"}},
+		"another topic":    {subscriber(func(http.ResponseWriter, *http.Request) {}), Message{Topic: "u"}},
+		"another pub/sub":  {subscriber(func(http.ResponseWriter, *http.Request) {}), Message{PubsubName: "p", Topic: "t"}},
 		"no subscriptions": {http.NotFoundHandler(), Message{Topic: "t"}},
 	} {
 		s := &Sidecar{App: tt.app}
