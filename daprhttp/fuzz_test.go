@@ -6,39 +6,33 @@ import (
 	"unicode/utf8"
 )
 
-// An event that is decoded, encoded and decoded again is the same event.
+// An event that is accepted has the attributes that encoding/json finds, and its moved copy
+// is the same event.
 func FuzzDecodeEvent(f *testing.F) {
 	for _, seed := range []string{
 		`{"specversion":"1.0","id":"e1","source":"s","type":"t","datacontenttype":"application/json","data":{"a":1}}`,
-		`{"specversion":"1.0","source":"s","id":"e1","datacontenttype":"text/plain","data":"text"}`,
+		`{"specversion":"1.0","source":"s","id":"e\u0031","datacontenttype":"text/plain","data":"text"}`,
 		`{"specversion":"1.0","source":"s","id":"e1","data_base64":"AAE="}`,
-		`{"specversion":"1.0","source":"s","id":"e1","data":"a","data_base64":""}`,
-		`{"specversion":"1.0","source":"s","id":"e1","datacontenttype":";","data":"\ud800"}`,
 		`{"specversion":"1.0","source":"s","id":"e1","ID":"e2","Data":{},"data":null}`,
-		`[]`, `null`, `"`, ``,
+		`{"specversion":"1.0","source":"s","id":"\ud800"}`, `[]`, ``,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		first, err := DecodeEvent(body)
+		e, err := DecodeEvent(body)
 		if err != nil {
 			return
 		}
-		if first.ID == "" || first.Source == "" {
-			t.Error("an event without id or source was accepted")
-		}
-		encoded, err := json.Marshal(map[string]any{
-			"specversion": "1.0", "id": first.ID, "source": first.Source, "type": first.Type, "topic": first.Topic, "data_base64": first.Data,
-		})
-		if err != nil {
+		var members map[string]any
+		if err := json.Unmarshal(body, &members); err != nil {
 			t.Fatal(err)
 		}
-		second, err := DecodeEvent(encoded)
-		if err != nil {
-			t.Fatalf("%s: %v", encoded, err)
+		if members["id"] != e.ID || members["source"] != e.Source || e.ID == "" || e.Source == "" {
+			t.Errorf("%q: decoded as %+v", body, e)
 		}
-		if second.ID != first.ID || second.Source != first.Source || second.Type != first.Type || second.Topic != first.Topic || string(second.Data) != string(first.Data) {
-			t.Errorf("%q: decoded as %+v, and after encoding as %+v", body, first, second)
+		copied, err := DecodeEvent(newDeadLetter(e, "app", nil).standIn(e.Data))
+		if err != nil || copied.ID != e.ID || copied.Source != e.Source || string(copied.Data) != string(e.Data) {
+			t.Errorf("%q: decoded as %+v, and its copy as %+v, %v", body, e, copied, err)
 		}
 	})
 }
