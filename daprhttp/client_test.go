@@ -31,17 +31,19 @@ func answering(status int, header http.Header, body string) (*Client, *daprtest.
 	return &Client{HTTPClient: s.Client()}, s
 }
 
-// requests returns the requests that a sidecar got: method, path and query, headers, body.
+// requests returns the requests that a sidecar got: method, path and query, headers and body.
 func requests(s *daprtest.Sidecar) (all []string) {
 	for _, r := range s.Requests() {
 		text := r.Method + " " + r.Path
 		if len(r.Query) > 0 {
 			text += "?" + r.Query.Encode()
 		}
+		if r.Header.Get("Accept-Encoding") != "identity" {
+			text += " [accepts a compressed answer]"
+		}
+		r.Header.Del("Accept-Encoding")
 		for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-			if value := r.Header.Get(name); name != "Accept-Encoding" || value != "identity" {
-				text += " [" + name + ": " + value + "]"
-			}
+			text += " [" + name + ": " + r.Header.Get(name) + "]"
 		}
 		all = append(all, strings.TrimSpace(text+" "+r.Body))
 	}
@@ -162,6 +164,20 @@ func TestEveryCallReturnsTheSidecarsError(t *testing.T) {
 	}
 }
 
+func TestPublishTwiceReturnsTheErrorOfEitherCall(t *testing.T) {
+	for failing, wantCalls := range map[int]int{0: 2, 1: 1, 2: 2} {
+		sidecar := new(daprtest.Sidecar)
+		sidecar.Fault = func(daprtest.Request) daprtest.Fault {
+			return daprtest.Fault{Unreached: len(sidecar.Requests()) == failing}
+		}
+		c := &Client{HTTPClient: sidecar.Client(), PublishTwice: true}
+		err := c.Publish(t.Context(), "pubsub", "topic", Message{})
+		if calls := len(sidecar.Requests()); (err == nil) != (failing == 0) || calls != wantCalls {
+			t.Errorf("call %d fails: got error %v after %d calls", failing, err, calls)
+		}
+	}
+}
+
 func TestCallsThatCannotBeSentOrUnderstoodAreErrors(t *testing.T) {
 	is := is.New(t)
 	c, s := answering(200, nil, "") // Dapr answers a bulk read so when a value is not JSON
@@ -184,20 +200,30 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// A stalledBody is a body that does not arrive.
+type stalledBody struct {
+	ctx    context.Context
+	closed bool
+}
+
+func (b *stalledBody) Read([]byte) (int, error) { <-b.ctx.Done(); return 0, b.ctx.Err() }
+func (b *stalledBody) Close() error             { b.closed = true; return nil }
+
 func TestZeroClientCallsTheDefaultPortAndBoundsTheTime(t *testing.T) {
 	for timeout, want := range map[time.Duration]time.Duration{0: 10 * time.Second, time.Minute: time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			is := is.New(t)
+			var body stalledBody
 			c := &Client{Timeout: timeout, HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 				is.Equal(r.URL.String(), "http://127.0.0.1:3500/v1.0/state/s/k")
-				body, sidecar := io.Pipe() // the header arrives, the body does not
-				context.AfterFunc(r.Context(), func() { sidecar.CloseWithError(r.Context().Err()) })
-				return &http.Response{StatusCode: 200, Body: body}, nil
+				body.ctx = r.Context()
+				return &http.Response{StatusCode: 200, Body: &body}, nil
 			})}}
 			start := time.Now()
 			_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
 			is.True(errors.Is(err, context.DeadlineExceeded))
 			is.Equal(time.Since(start), want)
+			is.True(body.closed)
 		})
 	}
 }

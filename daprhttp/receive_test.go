@@ -244,7 +244,10 @@ func TestSubscriptionsAreDeclared(t *testing.T) {
 		Subscription{PubsubName: "p", Topic: "t", Route: "r", Handler: h},
 		Subscription{PubsubName: "p", Topic: "u", Route: "/s", DeadLetterTopic: "d", Metadata: map[string]string{MetadataRawPayload: "true"}, Handler: h},
 	), `[{"pubsubname":"p","topic":"t","route":"r"},{"pubsubname":"p","topic":"u","route":"/s","deadLetterTopic":"d","metadata":{"rawPayload":"true"}}]`)
-	is.Equal(BrokerMetadata(map[string]string{MetadataRawPayload: "true", "queueType": "quorum"}), map[string]string{"queueType": "quorum"})
+
+	metadata := map[string]string{MetadataRawPayload: "true", "queueType": "quorum"}
+	is.Equal(BrokerMetadata(metadata), map[string]string{"queueType": "quorum"})
+	is.Equal(len(metadata), 2)
 }
 
 func TestIncompleteSubscriptionIsAnError(t *testing.T) {
