@@ -52,6 +52,7 @@ func TestBinaryEvents(t *testing.T) {
 		"a header called data":              {eventContentType, with(broker, "ce_data", "x"), "text", "e1 /pos text"},
 		"a header called data_base64":       {eventContentType, with(broker, "ce_data_base64", "eA=="), order, "e1 /pos " + order},
 		"attributes and a structured event": {eventContentType, broker, event("e9", "done"), `e9 s "done"`},
+		"beyond the limit as JSON":          {eventContentType, broker, strings.Repeat("x", 60<<10), ""},
 		"without an id":                     {eventContentType, with(broker, "ce_id", ""), order, ""},
 		"without a source":                  {byHand, with(hand, "ce-source", ""), order, ""},
 		"without specversion":               {byHand, with(hand, "ce-specversion", ""), order, ""},
@@ -74,6 +75,9 @@ func TestBinaryEvents(t *testing.T) {
 				if _, isNew := EventTime(e.ID); isNew && e.Source == "" {
 					e.ID = "new"
 				}
+				if strings.Contains(string(e.raw), `"datacontenttype":""`) {
+					t.Error("an attribute must not be empty")
+				}
 				parts := []string{e.ID, e.Source, e.DataContentType, string(e.Data)}
 				got = strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), " ")
 				return Success()
@@ -88,6 +92,11 @@ func TestBinaryEvents(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rawPayload returns a message as a sidecar delivers it to a subscription to raw payloads.
+func rawPayload(message string) string {
+	return fmt.Sprintf(`{"specversion":"1.0","id":"random","source":"Dapr","type":"t","data_base64":%q}`, base64.StdEncoding.EncodeToString([]byte(message)))
 }
 
 // A moved event keeps its attributes and its data. So does a dead letter that is sent again.
@@ -129,7 +138,7 @@ func TestMovedEventIsTheSameEvent(t *testing.T) {
 				deliver := func(raw bool, header http.Header, body string) {
 					s.Metadata = map[string]string{MetadataRawPayload: fmt.Sprint(raw)}
 					if raw {
-						body = fmt.Sprintf(`{"specversion":"1.0","id":"random","source":"Dapr","type":"t","data_base64":%q}`, base64.StdEncoding.EncodeToString([]byte(body)))
+						body = rawPayload(body)
 					}
 					r := delivery(t.Context(), eventContentType, strings.NewReader(body))
 					maps.Copy(r.Header, header)

@@ -34,7 +34,7 @@ type subscriber struct {
 func newSubscriber() *subscriber {
 	s := &subscriber{}
 	s.Subscription = Subscription{
-		PubsubName: "pubsub", Topic: "topic", Route: "events",
+		PubsubName: "pubsub", Topic: "topic", Route: "/events",
 		Handler: func(_ context.Context, e Event) Outcome {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -180,7 +180,23 @@ func TestLimitsOfASubscription(t *testing.T) {
 	s.MaxEventBytes = 10
 	status, _ = s.post(byHand, event("e", "done"))
 	is.Equal(status, 413)
+	status, _ = s.serve(httptest.NewRequest("GET", "/events", nil))
+	is.Equal(status, 405)
 	is.Equal(len(s.handled), 0)
+}
+
+func TestDeliveryOfARawPayload(t *testing.T) {
+	for body, want := range map[string]string{
+		rawPayload(event("e", "never")):                     `{"status":"DROP","error":"not ever"}`,
+		rawPayload(event("e", strings.Repeat("x", 60<<10))): `{"status":"DROP","error":"the event is too large: it must not be longer than 65536 bytes"}`,
+		rawPayload(event("e", "again"))[1:]:                 `{"status":"DROP","error":"not a CloudEvent: it is not a JSON object"}`,
+	} {
+		s := newSubscriber()
+		s.Metadata = map[string]string{MetadataRawPayload: "1"}
+		if _, got := s.post(eventContentType, body); got != want {
+			t.Errorf("%.100s: got %s, want %s", body, got, want)
+		}
+	}
 }
 
 func TestAnswerOfTheHandler(t *testing.T) {
@@ -200,10 +216,11 @@ func TestAnswerOfTheHandler(t *testing.T) {
 	is.True(len(got) < 2<<10)
 }
 
-func TestContextOfTheHandlerHasTheTraceAndEndsWithTheDelivery(t *testing.T) {
+func TestHandlerGetsTheTopicAndTheTraceAndTheEndOfTheDelivery(t *testing.T) {
 	is := is.New(t)
 	s := newSubscriber()
-	s.Handler = func(ctx context.Context, _ Event) Outcome {
+	s.Handler = func(ctx context.Context, e Event) Outcome {
+		is.Equal(e.PubsubName+"/"+e.Topic, "pubsub/topic")
 		is.Equal(ctx.Err(), context.Canceled)
 		return Retry(s.to("topic").publish(ctx, nil))
 	}

@@ -153,7 +153,8 @@ type Delivery struct {
 // Before the first delivery, Deliver asks App for its subscriptions with GET /dapr/subscribe.
 //
 // The error says that App is nil or does not list its subscriptions, that App has no
-// subscription for m, or that m can't be made an event. What App answers is no error.
+// subscription for m, or that m can't be made an event. What App answers is no error. Deliver
+// panics when App does, but not with [http.ErrAbortHandler].
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func (s *Sidecar) Deliver(ctx context.Context, m Message) (Delivery, error) {

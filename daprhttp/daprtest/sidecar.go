@@ -208,8 +208,8 @@ func (s *Sidecar) carryOut(r Request) answer {
 		return s.getBulkState(segments[1], r)
 	case is("POST", "state", "*", "transaction"):
 		return s.stateTransaction(segments[1], r)
-	case r.Method == "POST" && segments[0] == "publish" && len(segments) > 2:
-		return s.publish(segments[1], strings.Join(segments[2:], "/"), r)
+	case is("POST", "publish", "*", "*"):
+		return s.publish(segments[1], segments[2], r)
 	case is("GET", "metadata"):
 		return s.metadata()
 	case is("GET", "healthz"), is("GET", "healthz", "outbound"):

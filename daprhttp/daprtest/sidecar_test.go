@@ -2,6 +2,7 @@ package daprtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -90,7 +91,11 @@ func TestCallsThatAreCancelledOrUnknown(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(status, 501)
 	is.True(strings.Contains(body, "POST /v1.0/state-store/x"))
-	s.MaxConcurrency = 7
+	s.APIToken = "secret"
+	status, _, err = call(t.Context(), s.Client(), "GET", "metadata", "")
+	is.NoErr(err)
+	is.Equal(status, 401)
+	s.APIToken, s.MaxConcurrency = "", 7
 	_, body, err = call(t.Context(), s.Client(), "GET", "metadata", "")
 	is.NoErr(err)
 	is.True(strings.Contains(body, `"maxConcurrency":7`))
@@ -102,8 +107,10 @@ func TestStateExpires(t *testing.T) {
 		s := new(Sidecar)
 		_, _, err := call(t.Context(), s.Client(), "POST", "state/store", `[{"key":"k","value":1,"metadata":{"ttlInSeconds":"60"}}]`)
 		is.NoErr(err)
+		_, _, err = call(t.Context(), s.Client(), "POST", "state/store?metadata.ttlInSeconds=60", `[{"key":"l","value":2}]`)
+		is.NoErr(err)
 		time.Sleep(time.Minute - 1)
-		is.Equal(s.State("store"), map[string]string{"k": "1"})
+		is.Equal(s.State("store"), map[string]string{"k": "1", "l": "2"})
 		time.Sleep(time.Nanosecond)
 		is.Equal(s.State("store"), map[string]string{})
 		s.SetState("store", "k", `{"a":1}`)
@@ -122,6 +129,19 @@ func subscriber(handler http.HandlerFunc) http.Handler {
 	})
 	mux.HandleFunc("POST /r", handler)
 	return mux
+}
+
+func TestDeliverMakesAnEventOfData(t *testing.T) {
+	is := is.New(t)
+	var got map[string]any
+	s := &Sidecar{App: subscriber(func(_ http.ResponseWriter, r *http.Request) { is.NoErr(json.NewDecoder(r.Body).Decode(&got)) })}
+	_, err := s.Deliver(t.Context(), Message{Topic: "t", Data: []byte(`{"a":1}`), Metadata: map[string]string{"cloudevent.id": "1", "cloudevent.source": "s"}})
+	is.NoErr(err)
+	delete(got, "time")
+	is.Equal(got, map[string]any{
+		"specversion": "1.0", "id": "1", "source": "s", "type": "com.dapr.event.sent", "datacontenttype": "application/json", "data": map[string]any{"a": 1.0},
+		"pubsubname": "pubsub", "topic": "t", "traceid": "", "traceparent": "", "tracestate": "",
+	})
 }
 
 // The attributes of a CloudEvent in binary mode are in headers.
@@ -157,19 +177,31 @@ func TestEventThatBrokeOffIsNotADeadLetter(t *testing.T) {
 	is.Equal(len(s.Published()), 0)
 }
 
+func TestDeliverPanicsWithTheProgram(t *testing.T) {
+	s := &Sidecar{App: subscriber(func(http.ResponseWriter, *http.Request) { panic("mistake") })}
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	_, _ = s.Deliver(t.Context(), Message{Topic: "t"})
+}
+
 func TestMessageWithoutASubscriberIsAnError(t *testing.T) {
-	for name, tt := range map[string]struct {
+	program := subscriber(func(http.ResponseWriter, *http.Request) { t.Error("it is delivered") })
+	for _, tt := range []struct {
 		app     http.Handler
 		message Message
+		want    string
 	}{
-		"no App":           {nil, Message{Topic: "t"}},
-		"another topic":    {subscriber(func(http.ResponseWriter, *http.Request) {}), Message{Topic: "u"}},
-		"another pub/sub":  {subscriber(func(http.ResponseWriter, *http.Request) {}), Message{PubsubName: "p", Topic: "t"}},
-		"no subscriptions": {http.NotFoundHandler(), Message{Topic: "t"}},
+		{nil, Message{Topic: "t"}, "the sidecar has no App"},
+		{program, Message{Topic: "u"}, `no subscription for topic "u" of "pubsub"`},
+		{program, Message{PubsubName: "p", Topic: "t"}, `no subscription for topic "t" of "p"`},
+		{http.NotFoundHandler(), Message{Topic: "t"}, "does not answer GET /dapr/subscribe with 200"},
 	} {
 		s := &Sidecar{App: tt.app}
-		if d, err := s.Deliver(t.Context(), tt.message); err == nil {
-			t.Errorf("%s: got %+v", name, d)
+		if d, err := s.Deliver(t.Context(), tt.message); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: got %+v, %v, want %s", tt.message, d, err, tt.want)
 		}
 	}
 }
