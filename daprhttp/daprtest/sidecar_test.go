@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -67,16 +66,6 @@ func TestFaults(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestConnectionBreaksOverANetworkToo(t *testing.T) {
-	is := is.New(t)
-	s := &Sidecar{Fault: func(Request) Fault { return Fault{Unanswered: true} }}
-	server := httptest.NewServer(s)
-	defer server.Close()
-	_, err := http.Post(server.URL+"/v1.0/state/store", "", strings.NewReader(`[{"key":"k","value":1}]`))
-	is.True(err != nil)
-	is.Equal(s.State("store")["k"], "1")
 }
 
 func TestCallsThatAreCancelledOrUnknown(t *testing.T) {
