@@ -102,9 +102,9 @@ func TestStateExpires(t *testing.T) {
 		is.Equal(s.State("store"), map[string]string{"k": "1", "l": "2"})
 		time.Sleep(time.Nanosecond)
 		is.Equal(s.State("store"), map[string]string{})
-		s.SetState("store", "k", `{"a":1}`)
+		s.SetState("store", "a b", `{"a":1}`)
 		time.Sleep(time.Hour)
-		_, body, err := call(t.Context(), s.Client(), "GET", "state/store/k", "")
+		_, body, err := call(t.Context(), s.Client(), "GET", "state/store/a+b", "") // a sidecar takes "+" for a space
 		is.NoErr(err)
 		is.Equal(body, `{"a":1}`)
 	})
