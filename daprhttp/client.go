@@ -36,7 +36,7 @@ type Client struct {
 	// See https://docs.dapr.io/operations/security/api-token/.
 	APIToken string
 
-	// Timeout bounds a call from the first byte sent to the last byte read.
+	// Timeout bounds a call, from the connection to the last byte of the answer.
 	// Zero means 10 seconds. An earlier deadline of the call's context wins.
 	Timeout time.Duration
 
@@ -182,7 +182,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	case int64(len(body)) > most:
 		return answer{}, fmt.Errorf("daprhttp: %s %s: the answer is longer than %d bytes", r.method, r.path, most)
 	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+	if resp.StatusCode/100 != 2 {
 		return answer{}, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, newError(resp.StatusCode, body))
 	}
 	return answer{resp.StatusCode, resp.Header, body}, nil

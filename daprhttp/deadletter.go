@@ -40,7 +40,8 @@ const (
 //
 // When the topic can't be reached, the outcome is StatusRetry. When the sidecar refuses to
 // publish to the topic, the outcome stays StatusDrop. The sidecar then moves the event to
-// the DeadLetterTopic of the [Subscription] itself, if the app may publish to that topic. Events that a person sent are not moved.
+// the DeadLetterTopic of the [Subscription] itself, if the app may publish to that topic.
+// An event that a person sent is not moved.
 //
 // The error says that a field of the Topic is missing.
 func DeadLetters(to Topic, appID string) (func(Handler) Handler, error) {
@@ -81,7 +82,7 @@ func (t Topic) bury(ctx context.Context, l DeadLetter) error {
 			body = l.standIn(l.Body)
 		}
 		err := t.publish(ctx, body)
-		if answered := new(*Error); err == nil || !errors.As(err, answered) || len(body) <= short && !isRefused(err) {
+		if err == nil || !errors.As(err, new(*Error)) || len(body) <= short && !isRefused(err) {
 			return err
 		}
 	}

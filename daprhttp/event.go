@@ -38,13 +38,14 @@ type Event struct {
 	TraceState  string
 
 	// Data is the payload in its own format: JSON unchanged, text without the quotes
-	// of JSON, bytes decoded from base64.
+	// of JSON, bytes decoded from base64. It is empty, and may be nil, if the event has
+	// no data. The JSON value null is the text "null".
 	Data []byte
 
 	deliveredBy [2]string // the pub/sub component and the topic
 
 	raw     []byte // the event in the JSON format, or its beginning
-	payload []byte // the message, if a subscription to raw payloads got one that is not an event
+	payload []byte // the message, if it is a raw payload and not an event
 	size    int    // the length of the whole body in bytes
 	byHand  bool   // the request did not come from a sidecar
 	refused error  // why the program's handler does not get the event

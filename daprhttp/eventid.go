@@ -30,6 +30,6 @@ func EventTime(id string) (time.Time, bool) {
 	if len(id) < length || id[8] != '-' || id[13] != '-' || id[14] != '7' || len(id) > length && id[length] != '.' {
 		return time.Time{}, false
 	}
-	ms, err := strconv.ParseUint(id[:8]+id[9:13], 16, 64)
-	return time.UnixMilli(int64(ms)), err == nil && ms > 0
+	ms, _ := strconv.ParseUint(id[:8]+id[9:13], 16, 64) // 0 after an error
+	return time.UnixMilli(int64(ms)), ms > 0
 }

@@ -1,51 +1,17 @@
 package daprhttp
 
 import (
-	"encoding/json"
+	"bytes"
 	"testing"
 	"unicode/utf8"
 )
 
-// An event that is decoded, encoded and decoded again is the same event.
-func FuzzDecodeEvent(f *testing.F) {
-	for _, seed := range []string{
-		`{"specversion":"1.0","id":"e1","source":"s","type":"t","datacontenttype":"application/json","data":{"a":1}}`,
-		`{"specversion":"1.0","source":"s","id":"e1","datacontenttype":"text/plain","data":"text"}`,
-		`{"specversion":"1.0","source":"s","id":"e1","data_base64":"AAE="}`,
-		`{"specversion":"1.0","source":"s","id":"e1","data":"a","data_base64":""}`,
-		`{"specversion":"1.0","source":"s","id":"e1","datacontenttype":";","data":"\ud800"}`,
-		`{"specversion":"1.0","source":"s","id":"e1","ID":"e2","Data":{},"data":null}`,
-		`[]`, `null`, `"`, ``,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		first, err := DecodeEvent(body)
-		if err != nil {
-			return
-		}
-		if first.ID == "" || first.Source == "" {
-			t.Error("an event without id or source was accepted")
-		}
-		encoded, err := json.Marshal(map[string]any{
-			"specversion": "1.0", "id": first.ID, "source": first.Source, "type": first.Type, "topic": first.Topic, "data_base64": first.Data,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		second, err := DecodeEvent(encoded)
-		if err != nil {
-			t.Fatalf("%s: %v", encoded, err)
-		}
-		if second.ID != first.ID || second.Source != first.Source || second.Type != first.Type || second.Topic != first.Topic || string(second.Data) != string(first.Data) {
-			t.Errorf("%q: decoded as %+v, and after encoding as %+v", body, first, second)
-		}
-	})
-}
-
-// A dead letter has the whole event that was dropped, whatever its body.
+// A dead letter has the whole event that was dropped, whatever its body. The letter of a
+// CloudEvent is the same event.
 func FuzzDeadLetter(f *testing.F) {
 	f.Add([]byte(`{"specversion":"1.0","id":"e1","source":"s","data":{"a":1}}`), "why", "topic")
+	f.Add([]byte(`{"specversion":"1.0","source":"s","id":"e\u0031","ID":"e2","datacontenttype":"text/plain","data":"text"}`), "why", "topic")
+	f.Add([]byte(`{"specversion":"1.0","source":"s","id":"\ud800","data_base64":"AAE="}`), "why", "topic")
 	f.Add([]byte(`{"id":"e1","deadletterreason":"x","deadlettersize":7}`), "", "")
 	f.Add([]byte(`{"data":1}`), "\u2028", "a\"b")
 	f.Add([]byte("\x00\xff"), "why", "topic")
@@ -65,7 +31,13 @@ func FuzzDeadLetter(f *testing.F) {
 		if read.Reason != letter.Reason || read.From != topic || read.AppID != "app" {
 			t.Errorf("%q became %q, with %q, %q, %q", body, written, read.Reason, read.From, read.AppID)
 		}
-		if !ok && string(read.Body) != string(body) {
+		if ok && (read.ID != e.ID || read.Source != e.Source || string(read.Data) != string(e.Data)) {
+			t.Errorf("%q became %q: %+v became %+v", body, written, e, read.Event)
+		}
+		if ok {
+			body = bytes.TrimSpace(body)
+		}
+		if string(read.Body) != string(body) {
 			t.Errorf("%q became %q, whose body is %q", body, written, read.Body)
 		}
 	})

@@ -17,3 +17,10 @@ func TestCheckKey(t *testing.T) {
 		}
 	}
 }
+
+func TestMaxIntegerIsTheLastThatAFloat64TellsFromTheNext(t *testing.T) {
+	n := int64(MaxInteger)
+	if float64(n) == float64(n+1) || float64(n+1) != float64(n+2) {
+		t.Error(MaxInteger)
+	}
+}

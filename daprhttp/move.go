@@ -60,11 +60,13 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // An event that the retry topic delivered returns to its end until it is handled. It is
 // published once each time, even with [Client.PublishTwice].
 //
-// The wrapped handler is called again while it returns StatusRetry, with growing pauses of
-// up to a second. Its context ends after tryFor. It goes on when the sidecar breaks the
-// delivery off, because another replica would get the event much later. When the event can't be moved,
-// the outcome is the handler's, so that the sidecar delivers the event again. Events that a
-// person sent are tried and not moved.
+// The handler calls the wrapped handler again while that returns StatusRetry, with growing
+// pauses of up to a second. The context of these calls ends after tryFor. It does not end
+// when the sidecar breaks off the delivery: a redelivery would come much later. After a panic
+// there is no other try: see [Handler].
+//
+// If the event can't be moved, the outcome is that of the wrapped handler, and the sidecar
+// delivers the event again. An event that a person sent is tried and not moved.
 //
 // The retry topic should have a component of its own: some components bound the events in
 // flight over all their topics.

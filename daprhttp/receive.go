@@ -13,9 +13,12 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// A Handler handles one event and returns the outcome. It may be called by many
-// goroutines at once: a sidecar delivers many events at the same time. Its context carries
-// the trace of the delivery, and is done when the sidecar breaks the delivery off.
+// A Handler handles one event and returns the outcome. Many goroutines may call it at the
+// same time, because a sidecar delivers many events at the same time. The context carries
+// the trace of the delivery, and is done when the sidecar breaks off the delivery.
+//
+// After a panic of the handler, net/http breaks off the answer, and the sidecar delivers the
+// event again.
 type Handler func(ctx context.Context, e Event) Outcome
 
 // An Outcome is the result of handling an event. The zero value is Retry(nil).
@@ -26,8 +29,8 @@ type Outcome struct {
 	// Err says why the event was not handled, or why it is a dead letter.
 	Err error
 
-	// Answer, unless it is nil, is sent as the JSON of the answer. Its field "status"
-	// must be the Status. Its JSON must stay below 2 KiB: Dapr (1.18.2) takes an
+	// Answer, unless it is nil, is the answer to the sidecar, as JSON. Its field "status"
+	// must be the Status. Its JSON must be shorter than 2 KiB: Dapr (1.18.2) takes an
 	// incomplete answer for success.
 	Answer any
 
@@ -89,7 +92,7 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 		rest, err = io.ReadAll(io.LimitReader(r.Body, int64(maxLongEvent-len(body))))
 		body = append(body, rest...)
 	}
-	if err != nil { // the next delivery may be whole
+	if err != nil { // the next delivery may have the whole body
 		reply(w, byHand, Retry(fmt.Errorf("the body could not be read: %w", err)))
 		return
 	}

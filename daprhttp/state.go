@@ -131,7 +131,7 @@ func (c *Client) GetBulkState(ctx context.Context, storeName string, keys []stri
 	read := request{method: http.MethodPost, path: statePath(storeName) + "/bulk", query: metadataQuery(o.Metadata)}
 	a, err := c.doJSON(ctx, read, struct {
 		Keys        []string `json:"keys"`
-		Parallelism int      `json:"parallelism,omitempty"`
+		Parallelism int      `json:"parallelism"`
 	}{keys, o.Parallelism})
 	if err != nil {
 		return nil, err

@@ -51,11 +51,12 @@ type Subscription struct {
 // and is answered with plain HTTP statuses. Events come in the JSON format or in binary
 // mode.
 //
-// With the default limit, an event takes at most about 512 KiB of memory. A longer event
-// takes about 32 MiB; two of them are in memory at a time.
+// With the default limit, an event takes at most about 512 KiB of memory. An event beyond
+// the limit takes up to about 32 MiB, until it is dropped. At most two such events are in
+// memory at the same time.
 //
 // The error names a subscription without a required field. Subscribe panics, as mux does,
-// when two routes are the same or when it is called twice for one mux.
+// if mux has one of the routes already. It may therefore be called once for each mux.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func Subscribe(mux *http.ServeMux, subscriptions ...Subscription) error {

@@ -37,9 +37,6 @@ func ContextWithTrace(ctx context.Context, h http.Header) context.Context {
 		t.parent = parents[0]
 		t.state = list(h.Values("Tracestate"), maxTraceState, 32, func(string) bool { return true })
 	}
-	if t == (trace{}) {
-		return ctx
-	}
 	return context.WithValue(ctx, traceKey{}, t)
 }
 

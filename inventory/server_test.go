@@ -108,7 +108,7 @@ func (s *serviceTest) deliver(m daprtest.Message) (status, answer string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return d.Status, strings.TrimSpace(d.Answers[0].Body)
+	return d.Status, strings.TrimSpace(d.Body)
 }
 
 func TestEventLowersTheStock(t *testing.T) {

@@ -9,14 +9,14 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// A program that greets whoever it hears of: the test delivers an event to it, and looks
-// at what it has saved and published.
+// The sidecar delivers events to a program that saves the last name. The test looks at the
+// answers, the state and the published messages, and then lets the store fail.
 func Example() {
 	sidecar := new(daprtest.Sidecar)
 	client := &daprhttp.Client{HTTPClient: sidecar.Client()}
 	program := http.NewServeMux()
 	err := daprhttp.Subscribe(program, daprhttp.Subscription{
-		PubsubName: "pubsub", Topic: "names", Route: "names", DeadLetterTopic: "nobody",
+		PubsubName: "pubsub", Topic: "names", Route: "names", DeadLetterTopic: "unnamed",
 		Handler: func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 			if string(e.Data) == `""` {
 				return daprhttp.Drop(nil)
@@ -31,32 +31,25 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-
 	sidecar.App = program
-	ctx := context.Background()
-	for _, name := range []string{`"Ada"`, `""`} {
-		delivery, err := sidecar.Deliver(ctx, daprtest.Message{Topic: "names", Data: []byte(name)})
-		fmt.Println(delivery.Status, delivery.Answers, err)
-	}
-	fmt.Println(sidecar.State("statestore"))
-	for _, m := range sidecar.Published() {
-		fmt.Println("published to", m.Topic)
+	deliver := func(name string) {
+		d, err := sidecar.Deliver(context.Background(), daprtest.Message{Topic: "names", Data: []byte(name)})
+		fmt.Println(d.Status, d.HTTPStatus, err)
 	}
 
-	sidecar.Fault = func(r daprtest.Request) daprtest.Fault {
-		if r.Method == "POST" {
-			return daprtest.Refusal(500, "ERR_STATE_SAVE", "the store is away")
-		}
-		return daprtest.Fault{}
+	deliver(`"Ada"`)
+	fmt.Println(sidecar.State("statestore"))
+	deliver(`""`)
+	fmt.Println("published to", sidecar.Published()[0].Topic)
+
+	sidecar.Fault = func(daprtest.Request) daprtest.Fault {
+		return daprtest.Refusal(500, "ERR_STATE_SAVE", "the store is away")
 	}
-	delivery, err := sidecar.Deliver(ctx, daprtest.Message{Topic: "names", Data: []byte(`"Bob"`)})
-	fmt.Println(delivery.Status, delivery.DeadLetterTopic, err)
+	deliver(`"Bob"`)
 	// Output:
-	// SUCCESS [{200 {"status":"SUCCESS"}
-	// }] <nil>
-	// DROP [{200 {"status":"DROP"}
-	// }] <nil>
+	// SUCCESS 200 <nil>
 	// map[last:"\"Ada\""]
-	// published to nobody
-	// RETRY nobody <nil>
+	// DROP 200 <nil>
+	// published to unnamed
+	// RETRY 500 <nil>
 }

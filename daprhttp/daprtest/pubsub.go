@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"time"
@@ -57,16 +58,17 @@ func (s *Sidecar) publish(pubsubName, topic string, r Request) answer {
 	return noContent
 }
 
-// event returns what the broker gets of a message that was published with these headers.
-// The sidecar adds what a CloudEvent lacks.
+// event returns the message as the broker gets it: as a CloudEvent. The sidecar adds
+// attributes that are missing. The trace comes from the headers of the call.
 func (s *Sidecar) event(m Message, h http.Header) ([]byte, error) {
 	if m.Metadata["rawPayload"] == "true" {
 		return m.Data, nil
 	}
 	event := make(map[string]any)
-	if isType(m.ContentType, eventType) {
+	isEvent := isType(m.ContentType, eventType)
+	if isEvent {
 		if err := decodePrecisely(m.Data, &event); err != nil || event == nil {
-			return nil, errors.New("the data is no CloudEvent")
+			return nil, errors.New("the data is not a CloudEvent")
 		}
 	} else {
 		event["id"] = cmp.Or(m.Metadata["cloudevent.id"], newID())
@@ -94,7 +96,7 @@ func (s *Sidecar) event(m Message, h http.Header) ([]byte, error) {
 		"time": time.Now().Format(time.RFC3339), "tracestate": h.Get("tracestate"),
 	}
 	if event["traceid"] == nil {
-		if event["traceparent"] == nil || isType(m.ContentType, eventType) { // whose own traceparent the sidecar replaces
+		if event["traceparent"] == nil || isEvent { // a sidecar replaces the traceparent of a CloudEvent
 			event["traceparent"] = h.Get("traceparent")
 		}
 		lacks["traceid"] = event["traceparent"]
@@ -131,35 +133,28 @@ func newID() string {
 
 // A Delivery is the result of [Sidecar.Deliver].
 type Delivery struct {
-	// Status is "SUCCESS", "DROP" or "RETRY", as a sidecar understands the last answer.
-	// After "RETRY", a broker still has the message, unless DeadLetterTopic is set.
+	// Status is "SUCCESS", "DROP" or "RETRY", as a sidecar understands the answer. After
+	// "RETRY", a sidecar delivers the message again. To do so, call Deliver again.
 	Status string
 
-	// Answers are the answers of App, one for each delivery. Status 0 means that App broke
-	// off without an answer.
-	Answers []Answer
+	HTTPStatus int    // of App's answer; zero means that App broke off without an answer
+	Body       string // of App's answer
 
-	// DeadLetterTopic is the topic to which Deliver moved the message. Empty means that it
-	// moved it nowhere.
+	// DeadLetterTopic is the topic to which Deliver moved the message after "DROP". Empty
+	// means that it moved it nowhere.
 	DeadLetterTopic string
 }
 
-// An Answer is the answer of App to one delivery.
-type Answer struct {
-	Status int // HTTP status
-	Body   string
-}
-
-// Deliver delivers m to the route to which App has subscribed for its topic, as a sidecar
-// does: as a CloudEvent, with the metadata of m as headers. After an answer that means RETRY
-// it delivers m again, as often as Redeliveries says. A message that ends with DROP or RETRY
-// goes to the subscription's dead-letter topic, when there is one.
+// Deliver delivers m once to the route to which App has subscribed for its topic. As a
+// sidecar does, it delivers m as a CloudEvent, with the metadata of m as headers, and moves
+// it to the subscription's dead-letter topic after DROP. A message that is not a CloudEvent
+// is moved there without a delivery, unless the subscription has the metadata rawPayload.
 //
 // Before the first delivery, Deliver asks App for its subscriptions with GET /dapr/subscribe.
 //
 // The error says that App is nil or does not list its subscriptions, that App has no
-// subscription for m, that m can't be made an event, or that ctx is done. After the last
-// one, the Delivery has the answers so far.
+// subscription for m, or that m can't be made an event. What App answers is no error. Deliver
+// panics when App does, but not with [http.ErrAbortHandler].
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func (s *Sidecar) Deliver(ctx context.Context, m Message) (Delivery, error) {
@@ -172,23 +167,11 @@ func (s *Sidecar) Deliver(ctx context.Context, m Message) (Delivery, error) {
 	if err != nil {
 		return Delivery{}, fmt.Errorf("daprtest: %w", err)
 	}
-	body, err := sub.body(m)
-	d := Delivery{Status: "RETRY"}
-	for err == nil {
-		d.Answers = append(d.Answers, s.deliverOnce(ctx, sub.Route, m, body))
-		d.Status = d.Answers[len(d.Answers)-1].meaning()
-		if d.Status != "RETRY" || s.Redeliveries >= 0 && len(d.Answers) > s.Redeliveries {
-			break
-		}
-		select {
-		case <-time.After(s.RedeliverAfter):
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			return d, ctx.Err()
-		}
+	d := Delivery{Status: "DROP"}
+	if body, err := sub.body(m); err == nil {
+		d = s.deliver(ctx, sub.Route, m, body)
 	}
-	if d.Status != "SUCCESS" && sub.DeadLetterTopic != "" {
+	if d.Status == "DROP" && sub.DeadLetterTopic != "" {
 		d.DeadLetterTopic = sub.DeadLetterTopic
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -211,15 +194,15 @@ type subscription struct {
 // subscription returns the subscription of App for a message.
 func (s *Sidecar) subscription(ctx context.Context, m Message) (subscription, error) {
 	s.mu.Lock()
-	all, asked := s.subscriptions, s.subscribed
+	subscriptions := s.subscriptions
 	s.mu.Unlock()
-	if !asked {
+	if subscriptions == nil {
 		var err error
-		if all, err = s.subscribe(ctx); err != nil {
+		if subscriptions, err = s.subscribe(ctx); err != nil {
 			return subscription{}, err
 		}
 	}
-	for _, sub := range all {
+	for _, sub := range subscriptions {
 		if sub.PubsubName == m.PubsubName && sub.Topic == m.Topic {
 			return sub, nil
 		}
@@ -228,23 +211,23 @@ func (s *Sidecar) subscription(ctx context.Context, m Message) (subscription, er
 }
 
 // subscribe asks App for its subscriptions.
-func (s *Sidecar) subscribe(ctx context.Context) (all []subscription, err error) {
+func (s *Sidecar) subscribe(ctx context.Context) (subscriptions []subscription, err error) {
 	if s.App == nil {
 		return nil, errors.New("the sidecar has no App")
 	}
-	w, answered := serve(s.App, s.request(ctx, "GET", "dapr/subscribe", nil, http.Header{
+	w, answered := s.callApp(ctx, "GET", "dapr/subscribe", nil, http.Header{
 		"Content-Type": {"application/json"}, "Dapr-App-Id": {s.appID()},
-	}))
+	})
 	if !answered || w.Code != http.StatusOK {
 		return nil, errors.New("the app does not answer GET /dapr/subscribe with 200")
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil {
+	if err := json.Unmarshal(w.Body.Bytes(), &subscriptions); err != nil {
 		return nil, fmt.Errorf("GET /dapr/subscribe: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.subscriptions, s.subscribed = all, true
-	return all, nil
+	s.subscriptions = subscriptions
+	return subscriptions, nil
 }
 
 // body returns the body of a delivery. The error says that the sidecar can't make one.
@@ -256,72 +239,60 @@ func (sub subscription) body(m Message) ([]byte, error) {
 			"topic": m.Topic, "pubsubname": m.PubsubName, "data_base64": base64.StdEncoding.EncodeToString(m.Event),
 		})
 	case isType(m.Metadata["content-type"], "application/octet-stream"):
-		return m.Event, nil // a CloudEvent in the binary format, whose attributes are metadata
+		return m.Event, nil // a CloudEvent in binary mode: its attributes are metadata
 	}
 	var event map[string]any
 	return m.Event, json.Unmarshal(m.Event, &event)
 }
 
-// deliverOnce delivers a message one time.
-func (s *Sidecar) deliverOnce(ctx context.Context, route string, m Message, body []byte) Answer {
+// deliver delivers a message to a route of App.
+func (s *Sidecar) deliver(ctx context.Context, route string, m Message, body []byte) Delivery {
 	header := make(http.Header)
-	metadata := maps.Clone(m.Metadata)
-	if metadata == nil {
-		metadata = make(map[string]string)
-	}
-	metadata["pubsubName"] = m.PubsubName
-	for name, value := range metadata {
+	for name, value := range m.Metadata {
 		switch strings.ToLower(name) {
 		case "content-length", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade":
 		default:
 			header.Set(name, value)
 		}
 	}
+	header.Set("pubsubName", m.PubsubName)
 	header.Set("Content-Type", eventType)
 	var event struct{ TraceParent string }
 	if json.Unmarshal(body, &event) == nil && event.TraceParent != "" {
 		header.Set("traceparent", event.TraceParent)
 	}
-	w, answered := serve(s.App, s.request(ctx, "POST", route, body, header))
+	w, answered := s.callApp(ctx, "POST", route, body, header)
 	if !answered {
-		return Answer{}
+		return Delivery{Status: "RETRY"}
 	}
-	return Answer{w.Code, w.Body.String()}
+	return Delivery{Status: meaning(w.Code, w.Body.Bytes()), HTTPStatus: w.Code, Body: w.Body.String()}
 }
 
-// request returns a request of the sidecar's to App.
-func (s *Sidecar) request(ctx context.Context, method, path string, body []byte, header http.Header) *http.Request {
-	r, err := http.NewRequestWithContext(ctx, method, "http://127.0.0.1/"+strings.TrimPrefix(path, "/"), bytes.NewReader(body))
-	if err != nil {
-		panic(err) // of a route that is none
-	}
-	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), "127.0.0.1:1"
+// callApp sends a request to App. It returns false if App breaks off without an answer.
+func (s *Sidecar) callApp(ctx context.Context, method, path string, body []byte, header http.Header) (*httptest.ResponseRecorder, bool) {
+	r := httptest.NewRequestWithContext(ctx, method, "http://127.0.0.1/"+strings.TrimPrefix(path, "/"), bytes.NewReader(body))
+	r.Header = header
 	maps.Copy(r.Header, s.AppHeader)
 	if s.AppAPIToken != "" {
 		r.Header.Set(tokenHeader, s.AppAPIToken)
 	}
-	return r
+	return serve(s.App, r)
 }
 
-// meaning returns what a sidecar takes an answer for.
+// meaning returns how a sidecar understands an answer to a delivery.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#expected-http-response.
-func (a Answer) meaning() string {
-	switch {
-	case a.Status == http.StatusNotFound:
-		return "DROP"
-	case a.Status < 200 || a.Status > 299:
-		return "RETRY"
-	}
+func meaning(status int, body []byte) string {
 	var answer struct{ Status string }
-	if json.NewDecoder(strings.NewReader(a.Body)).Decode(&answer) != nil {
-		return "SUCCESS"
-	}
-	switch answer.Status {
-	case "", "SUCCESS":
-		return "SUCCESS"
-	case "DROP":
+	switch {
+	case status == http.StatusNotFound:
 		return "DROP"
+	case status < 200 || status > 299:
+		return "RETRY"
+	case json.NewDecoder(bytes.NewReader(body)).Decode(&answer) != nil || answer.Status == "":
+		return "SUCCESS"
+	case answer.Status == "SUCCESS" || answer.Status == "DROP":
+		return answer.Status
 	}
 	return "RETRY"
 }

@@ -11,9 +11,8 @@
 // The sidecar keeps state and what is published. [Sidecar.Deliver] delivers an event to
 // the program as a sidecar does. [Sidecar.Fault] lets calls fail, or take long.
 //
-// It starts no goroutines and reads no clock but package time's, so that it works in a
-// bubble of package testing/synctest: values expire, and deliveries are repeated, without
-// waiting.
+// It starts no goroutines and reads the time from package time alone. In a bubble of package
+// testing/synctest, values expire and delayed calls return without waiting.
 //
 // It has the endpoints for state (without queries), publishing (without bulk), metadata
 // and health of https://docs.dapr.io/reference/api/. An end-to-end test of this project
@@ -28,6 +27,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -62,12 +62,6 @@ type Sidecar struct {
 	// GET /v1.0/metadata. Zero means no limit. Deliver ignores it.
 	MaxConcurrency int
 
-	// Redeliveries is how often Deliver delivers a message again after an answer that
-	// means RETRY, with a pause of RedeliverAfter, like maxRetries and duration of a Dapr
-	// resiliency policy. Zero means never, -1 means without end.
-	Redeliveries   int
-	RedeliverAfter time.Duration
-
 	// Fault returns the fault of a call of the API. Many goroutines may call it at the
 	// same time. A nil function, or a zero Fault, lets the call succeed.
 	Fault func(Request) Fault
@@ -75,10 +69,9 @@ type Sidecar struct {
 	mu            sync.Mutex
 	requests      []Request
 	published     []Message
-	stores        map[string]map[string]stateValue
-	writes        int // of state, so far: the last ETag
-	subscriptions []subscription
-	subscribed    bool // App was asked for them
+	state         map[stateKey]stateValue
+	writes        int            // of state, so far: the last ETag
+	subscriptions []subscription // nil: App has not listed them
 }
 
 // A Request is a call of the sidecar's API.
@@ -110,11 +103,8 @@ type Fault struct {
 //
 // See https://docs.dapr.io/reference/api/error_codes/.
 func Refusal(status int, errorCode, message string) Fault {
-	return Fault{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: errorBody(errorCode, message)}
-}
-
-func errorBody(errorCode, message string) string {
-	return string(encode(map[string]string{"errorCode": errorCode, "message": message}))
+	a := refuse(status, errorCode, message)
+	return Fault{Status: a.status, Header: a.header, Body: string(a.body)}
 }
 
 // Client returns an HTTP client that sends every request to s, without a network and
@@ -153,11 +143,13 @@ func (s *Sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	a := answer{status: fault.Status, header: fault.Header, body: []byte(fault.Body)}
-	switch {
-	case fault.Unreached:
+	if fault.Unreached {
 		panic(http.ErrAbortHandler)
+	}
+	var a answer
+	switch {
 	case fault.Status != 0:
+		a = answer{fault.Status, fault.Header, []byte(fault.Body)}
 	case s.APIToken != "" && r.Header.Get(tokenHeader) != s.APIToken:
 		a = answer{status: http.StatusUnauthorized, body: []byte("invalid api token\n")}
 	default:
@@ -166,9 +158,7 @@ func (s *Sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault.Unanswered {
 		panic(http.ErrAbortHandler)
 	}
-	for name, values := range a.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body)
 }
@@ -189,7 +179,7 @@ func jsonAnswer(status int, body []byte) answer {
 }
 
 func refuse(status int, errorCode, message string) answer {
-	return jsonAnswer(status, []byte(errorBody(errorCode, message)))
+	return jsonAnswer(status, encode(map[string]string{"errorCode": errorCode, "message": message}))
 }
 
 // carryOut does what a call asks for. Like a sidecar, it takes a "+" in the path for a
@@ -200,6 +190,9 @@ func (s *Sidecar) carryOut(r Request) answer {
 		if text, err := url.QueryUnescape(segment); err == nil {
 			segments[i] = text
 		}
+	}
+	if segments[0] == "state" && len(segments) > 1 && !s.has(segments[1]) {
+		return refuse(http.StatusBadRequest, "ERR_STATE_STORE_NOT_FOUND", "state store "+segments[1]+" is not found")
 	}
 	is := func(method string, path ...string) bool {
 		return r.Method == method && slices.EqualFunc(path, segments, func(want, got string) bool { return want == "*" || want == got })
@@ -215,8 +208,8 @@ func (s *Sidecar) carryOut(r Request) answer {
 		return s.getBulkState(segments[1], r)
 	case is("POST", "state", "*", "transaction"):
 		return s.stateTransaction(segments[1], r)
-	case r.Method == "POST" && segments[0] == "publish" && len(segments) > 2:
-		return s.publish(segments[1], strings.Join(segments[2:], "/"), r)
+	case is("POST", "publish", "*", "*"):
+		return s.publish(segments[1], segments[2], r)
 	case is("GET", "metadata"):
 		return s.metadata()
 	case is("GET", "healthz"), is("GET", "healthz", "outbound"):
@@ -280,7 +273,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if !answered {
-		return nil, io.ErrUnexpectedEOF // as when a connection breaks
+		return nil, io.ErrUnexpectedEOF // as net/http returns when a connection breaks
 	}
 	resp := w.Result()
 	resp.Request = r

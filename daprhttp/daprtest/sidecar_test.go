@@ -2,21 +2,20 @@ package daprtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
 )
 
-// What the sidecar answers, and how it delivers, is held against a real one in
-// e2e/daprtest_test.go. Here is what a real one doesn't have.
+// e2e/daprtest_test.go compares the answers and deliveries with those of a real sidecar. The
+// tests here are for what a real sidecar can't show.
 
 // call makes a call, and returns the status and the body of its answer.
 func call(ctx context.Context, c *http.Client, method, path, body string) (int, string, error) {
@@ -69,17 +68,6 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A connection breaks on a network too.
-func TestFaultsOverANetwork(t *testing.T) {
-	is := is.New(t)
-	s := &Sidecar{Fault: func(Request) Fault { return Fault{Unanswered: true} }}
-	server := httptest.NewServer(s)
-	defer server.Close()
-	_, err := http.Post(server.URL+"/v1.0/state/store", "", strings.NewReader(`[{"key":"k","value":1}]`))
-	is.True(err != nil)
-	is.Equal(s.State("store")["k"], "1")
-}
-
 func TestCallsThatAreCancelledOrUnknown(t *testing.T) {
 	is := is.New(t)
 	s := new(Sidecar)
@@ -92,7 +80,11 @@ func TestCallsThatAreCancelledOrUnknown(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(status, 501)
 	is.True(strings.Contains(body, "POST /v1.0/state-store/x"))
-	s.MaxConcurrency = 7
+	s.APIToken = "secret"
+	status, _, err = call(t.Context(), s.Client(), "GET", "metadata", "")
+	is.NoErr(err)
+	is.Equal(status, 401)
+	s.APIToken, s.MaxConcurrency = "", 7
 	_, body, err = call(t.Context(), s.Client(), "GET", "metadata", "")
 	is.NoErr(err)
 	is.True(strings.Contains(body, `"maxConcurrency":7`))
@@ -104,116 +96,101 @@ func TestStateExpires(t *testing.T) {
 		s := new(Sidecar)
 		_, _, err := call(t.Context(), s.Client(), "POST", "state/store", `[{"key":"k","value":1,"metadata":{"ttlInSeconds":"60"}}]`)
 		is.NoErr(err)
+		_, _, err = call(t.Context(), s.Client(), "POST", "state/store?metadata.ttlInSeconds=60", `[{"key":"l","value":2}]`)
+		is.NoErr(err)
 		time.Sleep(time.Minute - 1)
-		is.Equal(s.State("store"), map[string]string{"k": "1"})
+		is.Equal(s.State("store"), map[string]string{"k": "1", "l": "2"})
 		time.Sleep(time.Nanosecond)
 		is.Equal(s.State("store"), map[string]string{})
-		s.SetState("store", "k", `{"a":1}`)
+		s.SetState("store", "a b", `{"a":1}`)
 		time.Sleep(time.Hour)
-		_, body, err := call(t.Context(), s.Client(), "GET", "state/store/k", "")
+		_, body, err := call(t.Context(), s.Client(), "GET", "state/store/a+b", "") // a sidecar takes "+" for a space
 		is.NoErr(err)
 		is.Equal(body, `{"a":1}`)
 	})
 }
 
-// subscriber is a program that answers each delivery with what f returns.
-func subscriber(deadLetters string, f func(r *http.Request) string) http.Handler {
+// subscriber is a program that subscribes to topic "t". Its handler answers deliveries.
+func subscriber(handler http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /dapr/subscribe", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"t","route":"r","deadLetterTopic":"`+deadLetters+`"}]`)
+		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"t","route":"r","deadLetterTopic":"dead"}]`)
 	})
-	mux.HandleFunc("POST /r", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, f(r)) })
+	mux.HandleFunc("POST /r", handler)
 	return mux
 }
 
-func TestRedeliveries(t *testing.T) {
-	const success, retry = `{"status":"SUCCESS"}`, `{"status":"RETRY"}`
-	answers := func(n int) []Answer { // the last of n
-		all := make([]Answer, n)
-		for i := range all {
-			all[i] = Answer{200, retry}
-		}
-		return all
-	}
-	for _, tt := range []struct {
-		name         string
-		redeliveries int
-		deadLetters  string
-		failures     int
-		want         Delivery
-		wantErr      error
-		wantTime     time.Duration
-	}{
-		{name: "none", want: Delivery{Status: "SUCCESS", Answers: []Answer{{200, success}}}},
-		{name: "none, and it fails", failures: 1, want: Delivery{Status: "RETRY", Answers: answers(1)}},
-		{name: "they run out", redeliveries: 2, failures: 3, deadLetters: "dead", want: Delivery{"RETRY", answers(3), "dead"}, wantTime: 2 * time.Second},
-		{name: "for ever", redeliveries: -1, failures: 99, want: Delivery{Status: "SUCCESS", Answers: append(answers(99), Answer{200, success})}, wantTime: 99 * time.Second},
-		{name: "until ctx is done", redeliveries: -1, failures: 1000, deadLetters: "dead", want: Delivery{Status: "RETRY", Answers: answers(120)}, wantErr: context.DeadlineExceeded, wantTime: 119500 * time.Millisecond},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				left := tt.failures
-				s := &Sidecar{Redeliveries: tt.redeliveries, RedeliverAfter: time.Second, App: subscriber(tt.deadLetters, func(*http.Request) string {
-					if left--; left >= 0 {
-						return retry
-					}
-					return success
-				})}
-				ctx, cancel := context.WithTimeout(t.Context(), 119500*time.Millisecond)
-				defer cancel()
-				start := time.Now()
-				got, err := s.Deliver(ctx, Message{Topic: "t"})
-				if diff := cmp.Diff(tt.want, got); diff != "" || !errors.Is(err, tt.wantErr) || time.Since(start) != tt.wantTime {
-					t.Errorf("error %v, after %v (-want +got):\n%s", err, time.Since(start), diff)
-				}
-			})
-		})
-	}
-}
-
-// An event that is published without an ID keeps the one that the sidecar gave it.
-func TestPublishedEventIsTheSameInEachDelivery(t *testing.T) {
+func TestDeliverMakesAnEventOfData(t *testing.T) {
 	is := is.New(t)
-	var bodies []string
-	s := &Sidecar{App: subscriber("", func(r *http.Request) string {
-		body, _ := io.ReadAll(r.Body)
-		bodies = append(bodies, string(body))
-		return ""
-	})}
-	_, _, err := call(t.Context(), s.Client(), "POST", "publish/pubsub/t", `{}`)
+	var got map[string]any
+	s := &Sidecar{App: subscriber(func(_ http.ResponseWriter, r *http.Request) { is.NoErr(json.NewDecoder(r.Body).Decode(&got)) })}
+	_, err := s.Deliver(t.Context(), Message{Topic: "t", Data: []byte(`{"a":1}`), Metadata: map[string]string{"cloudevent.id": "1", "cloudevent.source": "s"}})
 	is.NoErr(err)
-	for range 2 {
-		_, err = s.Deliver(t.Context(), s.Published()[0])
-		is.NoErr(err)
-	}
-	is.Equal(len(bodies), 2)
-	is.Equal(bodies[0], bodies[1])
+	delete(got, "time")
+	is.Equal(got, map[string]any{
+		"specversion": "1.0", "id": "1", "source": "s", "type": "com.dapr.event.sent", "datacontenttype": "application/json", "data": map[string]any{"a": 1.0},
+		"pubsubname": "pubsub", "topic": "t", "traceid": "", "traceparent": "", "tracestate": "",
+	})
 }
 
-// A CloudEvent in the binary format has its attributes in headers.
-func TestBinaryEventIsDeliveredWithItsHeaders(t *testing.T) {
+// The attributes of a CloudEvent in binary mode are in headers.
+func TestHeadersOfADelivery(t *testing.T) {
 	is := is.New(t)
-	var got *http.Request
-	s := &Sidecar{App: subscriber("", func(r *http.Request) string { got = r; return "" })}
+	var got http.Header
+	s := &Sidecar{
+		AppAPIToken: "secret", AppHeader: http.Header{"Dapr-Filter": {"answered"}},
+		App: subscriber(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
+	}
 	_, err := s.Deliver(t.Context(), Message{Topic: "t", Event: []byte("\x00"), Metadata: map[string]string{"content-type": "application/octet-stream", "ce_id": "1"}})
 	is.NoErr(err)
-	is.Equal(got.Header.Get("ce_id"), "1")
-	is.Equal(got.Header.Get("Content-Type"), eventType)
+	is.Equal(got, http.Header{
+		"Ce_id": {"1"}, "Content-Type": {eventType}, "Dapr-Api-Token": {"secret"}, "Dapr-Filter": {"answered"}, "Pubsubname": {"pubsub"},
+	})
 }
 
-func TestMessageThatNobodySubscribesToIsAnError(t *testing.T) {
-	for name, tt := range map[string]struct {
+func TestMessageThatIsNotACloudEventIsDroppedWithoutADelivery(t *testing.T) {
+	is := is.New(t)
+	s := &Sidecar{App: subscriber(func(http.ResponseWriter, *http.Request) { t.Error("it is delivered") })}
+	d, err := s.Deliver(t.Context(), Message{Topic: "t", Event: []byte("x")})
+	is.NoErr(err)
+	is.Equal(d, Delivery{Status: "DROP", DeadLetterTopic: "dead"})
+}
+
+// A sidecar delivers an event again after RETRY.
+func TestEventThatBrokeOffIsNotADeadLetter(t *testing.T) {
+	is := is.New(t)
+	s := &Sidecar{App: subscriber(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })}
+	d, err := s.Deliver(t.Context(), Message{Topic: "t"})
+	is.NoErr(err)
+	is.Equal(d, Delivery{Status: "RETRY"})
+	is.Equal(len(s.Published()), 0)
+}
+
+func TestDeliverPanicsWithTheProgram(t *testing.T) {
+	s := &Sidecar{App: subscriber(func(http.ResponseWriter, *http.Request) { panic("mistake") })}
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	_, _ = s.Deliver(t.Context(), Message{Topic: "t"})
+}
+
+func TestMessageWithoutASubscriberIsAnError(t *testing.T) {
+	program := subscriber(func(http.ResponseWriter, *http.Request) { t.Error("it is delivered") })
+	for _, tt := range []struct {
 		app     http.Handler
 		message Message
+		want    string
 	}{
-		"no App":           {nil, Message{Topic: "t"}},
-		"another topic":    {subscriber("", nil), Message{Topic: "u"}},
-		"another pub/sub":  {subscriber("", nil), Message{PubsubName: "p", Topic: "t"}},
-		"no subscriptions": {http.NotFoundHandler(), Message{Topic: "t"}},
+		{nil, Message{Topic: "t"}, "the sidecar has no App"},
+		{program, Message{Topic: "u"}, `no subscription for topic "u" of "pubsub"`},
+		{program, Message{PubsubName: "p", Topic: "t"}, `no subscription for topic "t" of "p"`},
+		{http.NotFoundHandler(), Message{Topic: "t"}, "does not answer GET /dapr/subscribe with 200"},
 	} {
 		s := &Sidecar{App: tt.app}
-		if d, err := s.Deliver(t.Context(), tt.message); err == nil {
-			t.Errorf("%s: got %+v", name, d)
+		if d, err := s.Deliver(t.Context(), tt.message); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: got %+v, %v, want %s", tt.message, d, err, tt.want)
 		}
 	}
 }

@@ -1,9 +1,8 @@
 package daprtest
 
 import (
+	"cmp"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,9 +15,9 @@ func (s *Sidecar) State(storeName string) map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	values := make(map[string]string)
-	for key := range s.stores[storeName] {
-		if v, ok := s.value(storeName, key); ok {
-			values[key] = string(v.json)
+	for k := range s.state {
+		if v := s.value(k); k.store == storeName && v.etag != "" {
+			values[k.key] = string(v.json)
 		}
 	}
 	return values
@@ -29,132 +28,117 @@ func (s *Sidecar) State(storeName string) map[string]string {
 func (s *Sidecar) SetState(storeName, key, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.set(storeName, key, stateValue{json: []byte(value)})
+	s.set(stateKey{storeName, key}, stateValue{json: []byte(value)})
 }
 
-// A stateValue is what a state store has under a key.
+type stateKey struct{ store, key string }
+
+// A stateValue is a stored value.
 type stateValue struct {
 	json    []byte
-	etag    string
+	etag    string    // empty: the store does not have the key
 	expires time.Time // zero: never
 }
 
-// value returns what is stored under a key and has not expired.
-func (s *Sidecar) value(storeName, key string) (stateValue, bool) {
-	v, ok := s.stores[storeName][key]
-	if !ok || !v.expires.IsZero() && !time.Now().Before(v.expires) {
-		return stateValue{}, false
+// value returns the value of a key, unless it has expired.
+func (s *Sidecar) value(k stateKey) stateValue {
+	v := s.state[k]
+	if !v.expires.IsZero() && !time.Now().Before(v.expires) {
+		return stateValue{}
 	}
-	return v, true
+	return v
 }
 
 // set stores a value under the next ETag.
-func (s *Sidecar) set(storeName, key string, v stateValue) {
-	if s.stores == nil {
-		s.stores = make(map[string]map[string]stateValue)
-	}
-	if s.stores[storeName] == nil {
-		s.stores[storeName] = make(map[string]stateValue)
+func (s *Sidecar) set(k stateKey, v stateValue) {
+	if s.state == nil {
+		s.state = make(map[stateKey]stateValue)
 	}
 	s.writes++
 	v.etag = strconv.Itoa(s.writes)
-	s.stores[storeName][key] = v
+	s.state[k] = v
 }
 
-// A stateItem is a key to save or to delete.
+// An operation changes one key of a store.
+type operation struct {
+	Operation string    `json:"operation"` // "upsert" or "delete"
+	Request   stateItem `json:"request"`
+}
+
 type stateItem struct {
-	Key      string            `json:"key"`
-	Value    any               `json:"value"` // in which numbers become float64, as in a sidecar
-	ETag     string            `json:"etag"`
-	Metadata map[string]string `json:"metadata"`
-	Options  struct {
+	Key      string `json:"key"`
+	Value    any    `json:"value"` // its numbers become float64, as in a sidecar
+	ETag     string `json:"etag"`
+	Metadata struct {
+		TTLInSeconds string `json:"ttlInSeconds"`
+	} `json:"metadata"`
+	Options struct {
 		Concurrency string `json:"concurrency"`
 	} `json:"options"`
 }
 
-// A conflict is the error of a write that the store refuses.
-type conflict struct {
-	key    string
-	status int
-}
-
-func (c conflict) Error() string {
-	if c.status == http.StatusConflict {
-		return "possible etag mismatch. error from state store: failed to set key " + c.key
-	}
-	return "failed to set key " + c.key
-}
-
-// check returns nil if an item may be written. The sidecar's own message and status are
-// those that it has for Redis: an ETag that does not match is 409, a key that exists 500.
-func (s *Sidecar) check(storeName string, item stateItem) error {
-	current, exists := s.value(storeName, item.Key)
-	switch {
-	case item.Options.Concurrency == "last-write":
-	case item.ETag != "" && item.ETag != current.etag:
-		return conflict{item.Key, http.StatusConflict}
-	case item.ETag == "" && item.Options.Concurrency == "first-write" && exists:
-		return conflict{item.Key, http.StatusInternalServerError}
-	}
-	return nil
-}
-
-// save writes an item, if it may be written.
-func (s *Sidecar) save(storeName string, item stateItem) error {
-	if err := s.check(storeName, item); err != nil {
-		return err
-	}
-	v := stateValue{json: encode(item.Value)}
-	if text := item.Metadata["ttlInSeconds"]; text != "" {
-		seconds, err := strconv.Atoi(text)
-		if err != nil {
-			return fmt.Errorf("failed to parse ttl from metadata: %w", err)
+// write carries out operations in their order. Like Redis, it goes on after an operation
+// that fails. errorCode and message begin the answer to a call with such an operation.
+func (s *Sidecar) write(storeName, errorCode, message string, operations ...operation) answer {
+	for _, o := range operations {
+		if strings.Contains(o.Request.Key, "||") {
+			return refuseKey(o.Request.Key)
 		}
-		if seconds > 0 { // otherwise the value does not expire
-			v.expires = time.Now().Add(time.Duration(seconds) * time.Second)
-		}
-	}
-	s.set(storeName, item.Key, v)
-	return nil
-}
-
-// remove deletes the key of an item, if it may be written.
-func (s *Sidecar) remove(storeName string, item stateItem) error {
-	item.Options.Concurrency = "" // to delete a key that exists is no conflict
-	if err := s.check(storeName, item); err != nil {
-		return err
-	}
-	delete(s.stores[storeName], item.Key)
-	return nil
-}
-
-// refuseState returns the answer to a call for a store or keys that can't be, or nil.
-func (s *Sidecar) refuseState(storeName string, keys ...string) *answer {
-	if !s.has(storeName) {
-		a := refuse(http.StatusBadRequest, "ERR_STATE_STORE_NOT_FOUND", fmt.Sprintf("state store %s is not found", storeName))
-		return &a
-	}
-	for _, key := range keys {
-		if strings.Contains(key, "||") {
-			a := refuse(http.StatusBadRequest, "ERR_MALFORMED_REQUEST", "input key/keyPrefix '"+key+"' can't contain '||'")
-			return &a
-		}
-	}
-	return nil
-}
-
-func malformed(err error) answer {
-	return refuse(http.StatusBadRequest, "ERR_MALFORMED_REQUEST", err.Error())
-}
-
-func (s *Sidecar) getState(storeName, key string) answer {
-	if a := s.refuseState(storeName, key); a != nil {
-		return *a
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v, ok := s.value(storeName, key)
-	if !ok {
+	a := noContent
+	for _, o := range operations {
+		if status, problem := s.apply(stateKey{storeName, o.Request.Key}, o); problem != "" {
+			a = refuse(status, errorCode, message+": "+problem)
+		}
+	}
+	return a
+}
+
+// apply carries out one operation. If it can't, it returns the status and the problem that a
+// sidecar with Redis names.
+func (s *Sidecar) apply(k stateKey, o operation) (status int, problem string) {
+	item, stored, upsert := o.Request, s.value(k), o.Operation == "upsert"
+	switch {
+	case upsert && item.Options.Concurrency == "last-write":
+	case item.ETag != "" && item.ETag != stored.etag:
+		return http.StatusConflict, "possible etag mismatch. error from state store: failed to set key " + k.key
+	case upsert && item.Options.Concurrency == "first-write" && item.ETag == "" && stored.etag != "":
+		return http.StatusInternalServerError, "failed to set key " + k.key
+	}
+	if !upsert {
+		delete(s.state, k)
+		return 0, ""
+	}
+	v := stateValue{json: encode(item.Value)}
+	seconds, err := strconv.Atoi(cmp.Or(item.Metadata.TTLInSeconds, "0"))
+	if err != nil {
+		return http.StatusInternalServerError, "failed to parse ttl from metadata: " + err.Error()
+	}
+	if seconds > 0 { // otherwise the value does not expire
+		v.expires = time.Now().Add(time.Duration(seconds) * time.Second)
+	}
+	s.set(k, v)
+	return 0, ""
+}
+
+func malformed(problem string) answer {
+	return refuse(http.StatusBadRequest, "ERR_MALFORMED_REQUEST", problem)
+}
+
+func refuseKey(key string) answer {
+	return malformed("input key/keyPrefix '" + key + "' can't contain '||'")
+}
+
+func (s *Sidecar) getState(storeName, key string) answer {
+	if strings.Contains(key, "||") {
+		return refuseKey(key)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.value(stateKey{storeName, key})
+	if v.etag == "" {
 		return noContent
 	}
 	a := jsonAnswer(http.StatusOK, v.json)
@@ -164,14 +148,8 @@ func (s *Sidecar) getState(storeName, key string) answer {
 
 func (s *Sidecar) getBulkState(storeName string, r Request) answer {
 	var request struct{ Keys []string }
-	if a := s.refuseState(storeName); a != nil {
-		return *a
-	}
 	if err := json.Unmarshal([]byte(r.Body), &request); err != nil {
-		return malformed(err)
-	}
-	if a := s.refuseState(storeName, request.Keys...); a != nil {
-		return *a
+		return malformed(err.Error())
 	}
 	type value struct {
 		Key  string          `json:"key"`
@@ -182,103 +160,49 @@ func (s *Sidecar) getBulkState(storeName string, r Request) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range request.Keys {
-		v, _ := s.value(storeName, key)
+		if strings.Contains(key, "||") {
+			return refuseKey(key)
+		}
+		v := s.value(stateKey{storeName, key})
 		values = append(values, value{key, v.json, v.etag})
 	}
 	return jsonAnswer(http.StatusOK, encode(values))
 }
 
-// saveState saves the items of a call. Like a sidecar, it saves those that it can.
 func (s *Sidecar) saveState(storeName string, r Request) answer {
 	var items []stateItem
-	if a := s.refuseState(storeName); a != nil {
-		return *a
+	if err := json.Unmarshal([]byte(r.Body), &items); err != nil {
+		return malformed(err.Error())
 	}
-	if err := json.NewDecoder(strings.NewReader(r.Body)).Decode(&items); err != nil {
-		return malformed(err)
-	}
-	for i, item := range items {
-		if item.Key == "" {
-			return malformed(fmt.Errorf(`"key" is a required field`))
-		}
-		if a := s.refuseState(storeName, item.Key); a != nil {
-			return *a
-		}
-		if item.Metadata == nil {
-			items[i].Metadata = make(map[string]string)
-		}
-		maps.Copy(items[i].Metadata, metadataOf(r))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var failed error
+	var operations []operation
 	for _, item := range items {
-		if err := s.save(storeName, item); err != nil {
-			failed = err
+		if item.Key == "" {
+			return malformed(`"key" is a required field`)
 		}
+		item.Metadata.TTLInSeconds = cmp.Or(r.Query.Get("metadata.ttlInSeconds"), item.Metadata.TTLInSeconds)
+		operations = append(operations, operation{"upsert", item})
 	}
-	return stateAnswer(failed, "ERR_STATE_SAVE", "failed saving state in state store "+storeName)
+	return s.write(storeName, "ERR_STATE_SAVE", "failed saving state in state store "+storeName, operations...)
 }
 
 func (s *Sidecar) deleteState(storeName, key string, r Request) answer {
-	if a := s.refuseState(storeName, key); a != nil {
-		return *a
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.remove(storeName, stateItem{Key: key, ETag: r.Header.Get("If-Match")})
-	return stateAnswer(err, "ERR_STATE_DELETE", "failed deleting state with key "+key)
+	item := stateItem{Key: key, ETag: r.Header.Get("If-Match")}
+	return s.write(storeName, "ERR_STATE_DELETE", "failed deleting state with key "+key, operation{"delete", item})
 }
 
-// stateAnswer returns the answer to a write that failed with err, which may be nil.
-func stateAnswer(err error, errorCode, message string) answer {
-	if err == nil {
-		return noContent
-	}
-	status := http.StatusInternalServerError
-	if c, ok := err.(conflict); ok {
-		status = c.status
-	}
-	return refuse(status, errorCode, message+": "+err.Error())
-}
-
-// stateTransaction carries out operations in their order. As on Redis, those beside one
-// that fails stay done.
 func (s *Sidecar) stateTransaction(storeName string, r Request) answer {
-	var request struct {
-		Operations []struct {
-			Operation string    `json:"operation"`
-			Request   stateItem `json:"request"`
-		} `json:"operations"`
-	}
-	if a := s.refuseState(storeName); a != nil {
-		return *a
-	}
-	if err := json.NewDecoder(strings.NewReader(r.Body)).Decode(&request); err != nil {
-		return malformed(err)
+	var request struct{ Operations []operation }
+	if err := json.Unmarshal([]byte(r.Body), &request); err != nil {
+		return malformed(err.Error())
 	}
 	for _, o := range request.Operations {
 		if o.Operation != "upsert" && o.Operation != "delete" {
 			return refuse(http.StatusBadRequest, "ERR_NOT_SUPPORTED_STATE_OPERATION", "operation type "+o.Operation+" not supported")
 		}
-		if a := s.refuseState(storeName, o.Request.Key); a != nil {
-			return *a
-		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var failed error
-	for _, o := range request.Operations {
-		write := s.save
-		if o.Operation == "delete" {
-			write = s.remove
-		}
-		if err := write(storeName, o.Request); err != nil {
-			failed = err
-		}
+	a := s.write(storeName, "ERR_STATE_TRANSACTION", "error while executing state transaction", request.Operations...)
+	if a.status == http.StatusConflict { // a sidecar does not pass this status on
+		a.status = http.StatusInternalServerError
 	}
-	if failed != nil {
-		return refuse(http.StatusInternalServerError, "ERR_STATE_TRANSACTION", "error while executing state transaction: "+failed.Error())
-	}
-	return noContent
+	return a
 }

@@ -75,7 +75,7 @@ func (f *fixture) deliver(t *testing.T, letter string) {
 	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{Topic: "orders-dead", Event: []byte(letter)})
 	must(t, err)
 	if d.Status != "SUCCESS" {
-		t.Fatalf("delivery was answered %v", d.Answers)
+		t.Fatalf("the delivery was answered %s", d.Body)
 	}
 }
 
