@@ -93,8 +93,8 @@ func TestAnswerIsVisible(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	is := is.New(t)
 	var m Metrics
-	counted := m.Counter("events_total", `outcome="counted"`, "Events.")
-	m.Counter("events_total", `outcome="dead"`, "Events.").Add(1)
+	counted := m.Counter(`events_total{outcome="counted"}`, "Events.")
+	m.Counter(`events_total{outcome="dead"}`, "Events.").Add(1)
 	m.GaugeFunc("oldest_seconds", "Age.", func() float64 { return 0.25 })
 	m.CounterFunc("commits_total", "Commits.", func() float64 { return 1e6 })
 	counted.Add(2)

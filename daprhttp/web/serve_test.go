@@ -1,0 +1,298 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/matryer/is"
+)
+
+// A memory is a listener whose connections are in memory, so that a server works in a
+// bubble of package synctest.
+type memory struct{ conns, closed chan net.Conn }
+
+func newMemory() memory { return memory{make(chan net.Conn), make(chan net.Conn)} }
+
+func (m memory) Accept() (net.Conn, error) {
+	select {
+	case conn := <-m.conns:
+		return conn, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (m memory) Close() error   { close(m.closed); return nil }
+func (m memory) Addr() net.Addr { return new(net.TCPAddr) }
+
+// dial returns a connection when the server has accepted it.
+func (m memory) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case m.conns <- server:
+		return client, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// client returns a client that makes a new connection for each request.
+func (m memory) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: m.dial, DisableKeepAlives: true}}
+}
+
+// serveInMemory calls test with a server in a bubble, and stops the server after it.
+func serveInMemory(t *testing.T, h http.HandlerFunc, test func(t *testing.T, m memory)) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Serve(ctx, m, h, time.Minute) }()
+		defer func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
+		test(t, m)
+	})
+}
+
+const (
+	get        = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	halfHeader = "POST / HTTP/1.1\r\nHost: x\r\nA-Header-That-Never-"
+	halfBody   = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na body that never"
+	halfChunk  = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+)
+
+// echo answers a request with its body.
+func echo(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
+
+func TestConnectionsOfSlowClientsAreClosed(t *testing.T) {
+	serveInMemory(t, echo, func(t *testing.T, m memory) {
+		for _, tt := range []struct {
+			name, sent string
+			want       time.Duration
+		}{
+			{"never a byte", "", 5 * time.Second},
+			{"half a header", halfHeader, 5 * time.Second},
+			{"half a body", halfBody, 15 * time.Second},
+			{"no second request", get, 30 * time.Second},
+			{"the answer is not read", get + strings.Repeat("x", 1<<20), 60 * time.Second}, // the client writes instead
+		} {
+			conn, err := m.dial(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if _, err := io.WriteString(conn, tt.sent); err == nil {
+				_, _ = io.Copy(io.Discard, conn)
+			}
+			if got := time.Since(start); got != tt.want {
+				t.Errorf("%s: the server closed the connection after %v, want %v", tt.name, got, tt.want)
+			}
+		}
+	})
+}
+
+// Strangers that hold every connection open, and replace each one that the server closes,
+// block neither deliveries nor the health check.
+func TestStrangersDoNotBlockDeliveries(t *testing.T) {
+	var finish chan struct{}
+	h := func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil && r.URL.Path == "/slow" {
+			<-finish
+		}
+		_, _ = w.Write(body)
+	}
+	serveInMemory(t, h, func(t *testing.T, m memory) {
+		is := is.New(t)
+		finish = make(chan struct{}) // in the bubble
+		deliver := func(path string) error {
+			resp, err := m.client().Post("http://x"+path, "application/cloudevents+json", strings.NewReader("an event"))
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if body, err := io.ReadAll(resp.Body); string(body) != "an event" {
+				return errors.Join(errors.New("the answer is incomplete"), err)
+			}
+			return nil
+		}
+		slow := make(chan error, 1)
+		go func() { slow <- deliver("/slow") }()
+		synctest.Wait()
+		flood, end := context.WithCancel(t.Context())
+		for i := range maxConnections + 50 {
+			go func() {
+				for flood.Err() == nil {
+					conn, err := m.dial(flood, "", "")
+					if err != nil {
+						return
+					}
+					stop := context.AfterFunc(flood, func() { conn.Close() })
+					_, _ = io.WriteString(conn, []string{"", halfHeader, halfBody, halfChunk, get}[i%5])
+					_, _ = io.Copy(io.Discard, conn)
+					stop()
+				}
+			}()
+		}
+		synctest.Wait()
+		start := time.Now()
+		for range 20 {
+			is.NoErr(deliver("/"))
+			resp, err := m.client().Get("http://x/healthz")
+			is.NoErr(err)
+			is.NoErr(resp.Body.Close())
+			is.Equal(resp.StatusCode, 200)
+		}
+		is.True(time.Since(start) < 5*time.Second) // before a timeout closes the strangers' connections
+		close(finish)                              // a complete delivery is not cut off
+		is.NoErr(<-slow)
+		end()
+	})
+}
+
+// A complete request keeps its connection. A new connection waits.
+func TestConnectionsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		m, finish := newMemory(), make(chan struct{})
+		var atWork atomic.Int64
+		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			atWork.Add(1)
+			<-finish
+			atWork.Add(-1)
+		})}
+		go func() { _ = server.Serve(limit(server, m, 3)) }()
+		defer server.Close()
+		for range 10 {
+			go func() {
+				if resp, err := m.client().Get("http://x"); err != nil {
+					t.Error(err)
+				} else {
+					resp.Body.Close()
+				}
+			}()
+		}
+		for left := 10; left > 0; left-- {
+			time.Sleep(time.Hour)
+			is.Equal(atWork.Load(), int64(min(left, 3)))
+			finish <- struct{}{}
+		}
+		synctest.Wait() // until the last one is answered
+	})
+}
+
+// A client has 100 ms to send its request. After that, the connection that the server has
+// waited for longest makes room.
+func TestLongestWaitMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		m := newMemory()
+		server := &http.Server{Handler: http.HandlerFunc(echo)}
+		go func() { _ = server.Serve(limit(server, m, 3)) }()
+		defer server.Close()
+		start := time.Now()
+		closed := make(chan int)
+		dial := func(name int) net.Conn {
+			conn, err := m.dial(t.Context(), "", "")
+			is.NoErr(err)
+			go func() { _, _ = io.Copy(io.Discard, conn); closed <- name }()
+			time.Sleep(10 * time.Millisecond)
+			return conn
+		}
+		first := dial(1)
+		dial(2)
+		dial(3)
+		_, err := io.WriteString(first, get) // at 30 ms; its answer begins another wait
+		is.NoErr(err)
+		for _, want := range []struct {
+			name int
+			at   time.Duration
+		}{{2, 110}, {3, 120}, {1, 130}} {
+			_, err := m.dial(t.Context(), "", "")
+			is.NoErr(err)
+			is.Equal(<-closed, want.name)
+			is.Equal(time.Since(start), want.at*time.Millisecond)
+		}
+	})
+}
+
+// Serve waits for the requests under way, and then reports and ends them.
+func TestServeReportsUnfinishedRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		m := newMemory()
+		ctx, stop := context.WithCancel(t.Context())
+		broken := make(chan error, 1)
+		go func() { _, err := m.client().Get("http://x"); broken <- err }()
+		start := time.Now()
+		err := Serve(ctx, m, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { stop(); <-r.Context().Done() }), time.Minute)
+		is.True(errors.Is(err, context.DeadlineExceeded))
+		is.True(strings.Contains(err.Error(), "still under way"))
+		is.Equal(time.Since(start), time.Minute)
+		is.True(<-broken != nil)
+	})
+}
+
+func TestServeReportsAFailedListener(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	if err := Serve(t.Context(), ln, http.NotFoundHandler(), time.Second); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The metadata of a message becomes headers of its delivery.
+func TestServeTakesHeadersAsLongAsAMessage(t *testing.T) {
+	serveInMemory(t, echo, func(t *testing.T, m memory) {
+		is := is.New(t)
+		for bytes, want := range map[int]int{4 << 20: http.StatusOK, 6 << 20: http.StatusRequestHeaderFieldsTooLarge} {
+			req, err := http.NewRequest("GET", "http://x", nil)
+			is.NoErr(err)
+			req.Header.Set("X", strings.Repeat("x", bytes))
+			resp, err := m.client().Do(req)
+			is.NoErr(err)
+			is.NoErr(resp.Body.Close())
+			is.Equal(resp.StatusCode, want)
+		}
+	})
+}
+
+// Dapr takes an incomplete answer for success, so that an answer must leave the program in
+// one write.
+func TestAnswerLeavesInOneWrite(t *testing.T) {
+	answer := func(w http.ResponseWriter, _ *http.Request) {
+		WriteJSON(w, 200, map[string]string{"a": strings.Repeat("x", 1900)})
+	}
+	serveInMemory(t, answer, func(t *testing.T, m memory) {
+		is := is.New(t)
+		conn, err := m.dial(t.Context(), "", "")
+		is.NoErr(err)
+		_, err = io.WriteString(conn, get)
+		is.NoErr(err)
+		written := make([]byte, 4<<10)
+		n, err := conn.Read(written) // what the server writes at once
+		is.NoErr(err)
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(written[:n])), nil)
+		is.NoErr(err)
+		body, err := io.ReadAll(resp.Body)
+		is.NoErr(err)
+		is.Equal(resp.ContentLength, int64(len(body)))
+	})
+}
