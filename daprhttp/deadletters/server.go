@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -168,11 +169,10 @@ func (s *service) each(do func(context.Context, string) error) http.HandlerFunc 
 func (s *service) send(ctx context.Context, id string) error {
 	return s.kept.take(id, func(body []byte) error {
 		l := readLetter(body)
-		m, err := l.message()
-		if err != nil {
-			return err
+		if len(l.Body) < l.Size {
+			return fmt.Errorf("only the beginning of its %d bytes is kept: its publisher must send it again", l.Size)
 		}
-		err = s.sidecar.Publish(ctx, s.pubsubName, s.topic, m)
+		err := s.sidecar.Publish(ctx, s.pubsubName, s.topic, daprhttp.Message{Data: l.Body, Raw: true})
 		if err == nil {
 			s.log.Info("Sent a dead letter again.", web.LogEventID, l.ID, "id", id, "topic", s.topic)
 		}
@@ -181,9 +181,8 @@ func (s *service) send(ctx context.Context, id string) error {
 }
 
 func (s *service) drop(_ context.Context, id string) error {
-	err := s.kept.drop(id)
-	if err == nil {
+	return s.kept.take(id, func([]byte) error {
 		s.log.Info("Dropped a dead letter.", "id", id)
-	}
-	return err
+		return nil
+	})
 }
