@@ -115,42 +115,25 @@ commits_total 1e+06
 `)
 }
 
-// A publisher can give a delivery any header, as metadata of its message.
-func TestCloudEventPassesWithAnyHeaders(t *testing.T) {
-	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
-	for contentType, want := range map[string]int{
-		"application/cloudevents+json": 204, "application/cloudevents+json; charset=utf-8": 204,
-		"text/plain": 403, "application/json": 403, "text/plain, application/cloudevents+json": 403, "": 403,
-	} {
-		r := httptest.NewRequest("POST", "http://example.com/", nil)
-		r.Header.Set("Content-Type", contentType)
-		r.Header.Set("Origin", "pos-7")
-		r.Header.Set("Sec-Fetch-Site", "cross-site")
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if w.Code != want {
-			t.Errorf("%q: got %d, want %d", contentType, w.Code, want)
-		}
-	}
-}
-
+// A publisher can give a delivery any header, as metadata of its message. Which other
+// requests pass is up to net/http.
 func TestOtherSitesAreRefused(t *testing.T) {
 	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
 	for _, tt := range []struct {
-		method, site, origin string
-		want                 int
+		method, contentType, site, origin string
+		want                              int
 	}{
-		{"POST", "", "", 204}, // curl, a sidecar
-		{"POST", "cross-site", "https://example.com", 403},
-		{"POST", "same-site", "http://example.com:8080", 403},
-		{"POST", "same-origin", "http://example.com", 204},
-		{"POST", "", "https://example.org", 403},
-		{"POST", "", "null", 403},
-		{"DELETE", "cross-site", "", 403},
-		{"GET", "cross-site", "", 204},
+		{"POST", "application/json", "", "", 204}, // curl, a sidecar
+		{"POST", "application/json", "cross-site", "", 403},
+		{"POST", "application/json", "", "https://example.org", 403},
+		{"POST", "", "cross-site", "pos-7", 403},
+		{"GET", "", "cross-site", "", 204},
+		{"POST", "application/cloudevents+json", "cross-site", "pos-7", 204},
+		{"POST", "application/cloudevents+json; charset=utf-8", "cross-site", "pos-7", 204},
+		{"POST", "text/plain, application/cloudevents+json", "cross-site", "pos-7", 403},
 	} {
 		r := httptest.NewRequest(tt.method, "http://example.com/", nil)
-		for name, value := range map[string]string{"Sec-Fetch-Site": tt.site, "Origin": tt.origin} {
+		for name, value := range map[string]string{"Content-Type": tt.contentType, "Sec-Fetch-Site": tt.site, "Origin": tt.origin} {
 			if value != "" {
 				r.Header.Set(name, value)
 			}

@@ -105,127 +105,59 @@ func TestConnectionsOfSlowClientsAreClosed(t *testing.T) {
 	})
 }
 
-// Strangers that hold every connection open, and replace each one that the server closes,
-// block neither deliveries nor the health check.
-func TestStrangersDoNotBlockDeliveries(t *testing.T) {
+// A server has 512 connections. One more client takes the place of the one that the server
+// has waited for longest, 100 ms at least. A complete request keeps its connection. When
+// every connection has one, a new connection waits.
+func TestConnectionsAreLimited(t *testing.T) {
+	var atWork atomic.Int64
 	var finish chan struct{}
 	h := func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err == nil && r.URL.Path == "/slow" {
+		echo(w, r)
+		if r.URL.Path == "/slow" {
+			atWork.Add(1)
 			<-finish
 		}
-		_, _ = w.Write(body)
 	}
 	serveInMemory(t, h, func(t *testing.T, m memory) {
 		is := is.New(t)
 		finish = make(chan struct{}) // in the bubble
-		deliver := func(path string) error {
-			resp, err := m.client().Post("http://x"+path, "application/cloudevents+json", strings.NewReader("an event"))
-			if err != nil {
-				return err
+		answered := make(chan error, maxConnections+1)
+		post := func() {
+			resp, err := m.client().Post("http://x/slow", "text/plain", strings.NewReader("an order"))
+			if err == nil {
+				err = resp.Body.Close()
 			}
-			defer resp.Body.Close()
-			if body, err := io.ReadAll(resp.Body); string(body) != "an event" {
-				return errors.Join(errors.New("the answer is incomplete"), err)
-			}
-			return nil
+			answered <- err
 		}
-		slow := make(chan error, 1)
-		go func() { slow <- deliver("/slow") }()
-		synctest.Wait()
-		flood, end := context.WithCancel(t.Context())
-		for i := range maxConnections + 50 {
-			go func() {
-				for flood.Err() == nil {
-					conn, err := m.dial(flood, "", "")
-					if err != nil {
-						return
-					}
-					stop := context.AfterFunc(flood, func() { conn.Close() })
-					_, _ = io.WriteString(conn, []string{"", halfHeader, halfBody, halfChunk, get}[i%5])
-					_, _ = io.Copy(io.Discard, conn)
-					stop()
-				}
-			}()
+		for range maxConnections - 4 {
+			go post()
 		}
 		synctest.Wait()
 		start := time.Now()
-		for range 20 {
-			is.NoErr(deliver("/"))
-			resp, err := m.client().Get("http://x/healthz")
-			is.NoErr(err)
-			is.NoErr(resp.Body.Close())
-			is.Equal(resp.StatusCode, 200)
-		}
-		is.True(time.Since(start) < 5*time.Second) // before a timeout closes the strangers' connections
-		close(finish)                              // a complete delivery is not cut off
-		is.NoErr(<-slow)
-		end()
-	})
-}
-
-// A complete request keeps its connection. A new connection waits.
-func TestConnectionsAreLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		is := is.New(t)
-		m, finish := newMemory(), make(chan struct{})
-		var atWork atomic.Int64
-		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			atWork.Add(1)
-			<-finish
-			atWork.Add(-1)
-		})}
-		go func() { _ = server.Serve(limit(server, m, 3)) }()
-		defer server.Close()
-		for range 10 {
-			go func() {
-				if resp, err := m.client().Get("http://x"); err != nil {
-					t.Error(err)
-				} else {
-					resp.Body.Close()
-				}
-			}()
-		}
-		for left := 10; left > 0; left-- {
-			time.Sleep(time.Hour)
-			is.Equal(atWork.Load(), int64(min(left, 3)))
-			finish <- struct{}{}
-		}
-		synctest.Wait() // until the last one is answered
-	})
-}
-
-// A client has 100 ms to send its request. After that, the connection that the server has
-// waited for longest makes room.
-func TestLongestWaitMakesRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		is := is.New(t)
-		m := newMemory()
-		server := &http.Server{Handler: http.HandlerFunc(echo)}
-		go func() { _ = server.Serve(limit(server, m, 3)) }()
-		defer server.Close()
-		start := time.Now()
-		closed := make(chan int)
-		dial := func(name int) net.Conn {
+		closed := make(chan string)
+		var conns []net.Conn
+		for _, sent := range []string{"", halfHeader, halfBody, halfChunk} {
 			conn, err := m.dial(t.Context(), "", "")
 			is.NoErr(err)
-			go func() { _, _ = io.Copy(io.Discard, conn); closed <- name }()
-			time.Sleep(10 * time.Millisecond)
-			return conn
-		}
-		first := dial(1)
-		dial(2)
-		dial(3)
-		_, err := io.WriteString(first, get) // at 30 ms; its answer begins another wait
-		is.NoErr(err)
-		for _, want := range []struct {
-			name int
-			at   time.Duration
-		}{{2, 110}, {3, 120}, {1, 130}} {
-			_, err := m.dial(t.Context(), "", "")
+			_, err = io.WriteString(conn, sent)
 			is.NoErr(err)
-			is.Equal(<-closed, want.name)
-			is.Equal(time.Since(start), want.at*time.Millisecond)
+			conns = append(conns, conn)
+			go func() { _, _ = io.Copy(io.Discard, conn); closed <- sent }()
+			time.Sleep(10 * time.Millisecond)
+		}
+		_, err := io.WriteString(conns[0], get) // after its answer it waits anew
+		is.NoErr(err)
+		for i, want := range []string{halfHeader, halfBody, halfChunk, ""} {
+			go post()
+			is.Equal(<-closed, want)
+			is.Equal(time.Since(start), time.Duration(110+10*i)*time.Millisecond)
+		}
+		go post()
+		time.Sleep(time.Second)
+		is.Equal(atWork.Load(), int64(maxConnections))
+		close(finish)
+		for range maxConnections + 1 {
+			is.NoErr(<-answered)
 		}
 	})
 }
