@@ -167,13 +167,11 @@ func TestFailingStore(t *testing.T) {
 // The retry topic's subscription must not have rawPayload: a moved event has its envelope.
 func TestSubscriptionIsDeclared(t *testing.T) {
 	is := is.New(t)
-	s := newServiceTest(t)
-	status, body := s.do("GET", "/dapr/subscribe", "", "")
+	status, body := newServiceTest(t).do("GET", "/dapr/subscribe", "", "")
 	is.Equal(status, 200)
 	is.Equal(body, `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"},`+
 		`{"pubsubname":"pubsub-retry","topic":"OrderPlaced-retry","route":"orders/retry"}]`)
-	s.subscription = map[string]string{"rawPayload": "true", "queueType": "quorum"}
-	_, body = s.do("GET", "/dapr/subscribe", "", "")
+	_, body = newServiceTest(t, "SUBSCRIPTION_METADATA", "rawPayload=true,queueType=quorum").do("GET", "/dapr/subscribe", "", "")
 	is.True(strings.Contains(body, `"deadLetterTopic":"OrderPlaced-dead-letter","metadata":{"queueType":"quorum","rawPayload":"true"}}`))
 	is.True(strings.Contains(body, `"route":"orders/retry","metadata":{"queueType":"quorum"}}`))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,10 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
 
-	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/daprtest"
-	"example.com/dapr-orders/daprhttp/once"
-	"example.com/dapr-orders/daprhttp/web"
 )
 
 const (
@@ -28,19 +26,26 @@ const (
 
 // A serviceTest is the inventory service beside a sidecar in memory.
 type serviceTest struct {
-	t *testing.T
 	*service
+	t     *testing.T
 	daprd *daprtest.Sidecar
 	logs  bytes.Buffer
 }
 
-func newServiceTest(t *testing.T) *serviceTest {
-	s := &serviceTest{t: t, daprd: &daprtest.Sidecar{AppID: "inventory-service", AppHeader: http.Header{"Dapr-Filter": {"answered"}}}}
-	sidecar := &daprhttp.Client{HTTPClient: s.daprd.Client()}
-	stocks := once.New[stock](sidecar, "statestore", once.Options{})
-	s.service = &service{
-		stocks: stocks, sidecar: sidecar, appID: "inventory-service", log: web.NewLogger(&s.logs, "text"), metrics: newMetrics(stocks),
+// newServiceTest returns the service with settings: names of environment variables and
+// their values.
+func newServiceTest(t *testing.T, settings ...string) *serviceTest {
+	t.Helper()
+	env := make(map[string]string)
+	for i := 0; i < len(settings); i += 2 {
+		env[settings[i]] = settings[i+1]
 	}
+	s := &serviceTest{t: t, daprd: &daprtest.Sidecar{APIToken: env["DAPR_API_TOKEN"], AppHeader: http.Header{"Dapr-Filter": {"answered"}}}}
+	var err error
+	if s.service, _, err = newService(func(name string) string { return env[name] }, &s.logs); err != nil {
+		t.Fatal(err)
+	}
+	s.sidecar.HTTPClient = s.daprd.Client()
 	return s
 }
 
@@ -200,8 +205,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		"a page":                {[]string{"dapr-api-token", "secret", "sec-fetch-site", "cross-site"}, []int{200, 200, 403, 403, 200, 200, 200, 200}},
 		"another app's request": {[]string{"dapr-api-token", "secret", "dapr-caller-app-id", "stranger"}, []int{200, 200, 200, 200, 200, 200, 200, 200}},
 	} {
-		s := newServiceTest(t)
-		s.appToken = "secret"
+		s := newServiceTest(t, "APP_API_TOKEN", "secret")
 		var got []int
 		for _, r := range requests {
 			status, _ := s.do(r.method, r.path, r.contentType, r.body, tt.headers...)
@@ -214,4 +218,37 @@ func TestWhoMayDoWhat(t *testing.T) {
 			t.Errorf("%s: stored %v, logged:\n%s", name, s.daprd.State("statestore"), s.lines())
 		}
 	}
+}
+
+func TestSettings(t *testing.T) {
+	is := is.New(t)
+	s := newServiceTest(t, "DAPR_API_TOKEN", "sidecar's", "APP_ID", "stock-keeper", "STATE_CONSISTENCY", "default", "PUBLISH_TWICE", "true", "LOG_FORMAT", "json")
+	s.do("GET", "/inventory/item1", "", "")
+	is.Equal(s.daprd.Requests()[0].Query.Get("consistency"), "")
+	s.do("POST", "/orders", eventType, `{"specversion":"1.0","id":"e1","source":"s","traceparent":"`+trace+`","data":{"itemId":"item1","quantity":-1}}`)
+	is.Equal(len(s.published()), 2) // PUBLISH_TWICE
+	is.True(strings.Contains(s.published()[0], `"deadletterapp":"stock-keeper"`))
+	is.True(strings.Contains(s.lines(), `"msg":"Refused OrderPlaced event.","eventId":"e1","traceId":"0af7651916cd43dd8448eb211c80319c"`))
+}
+
+// The error names every wrong variable, and shows no token. The rules are tested in packages
+// web and daprhttp.
+func TestWrongSettingsAreReported(t *testing.T) {
+	is := is.New(t)
+	env := map[string]string{
+		"PORT": "http", "APP_HOST": "[::1]", "DAPR_HTTP_ENDPOINT": "localhost", "DAPR_API_TOKEN": "secret\n", "APP_API_TOKEN": "secret ",
+		"APP_ID": "a b", "MARKER_TTL": "0s", "STATE_CONSISTENCY": "weak", "PUBLISH_TWICE": "1", "SUBSCRIPTION_METADATA": "quorum", "LOG_FORMAT": "xml",
+	}
+	err := run(t.Context(), func(name string) string { return env[name] }, io.Discard)
+	is.True(err != nil)
+	is.Equal(strings.Count(err.Error(), "\n"), len(env)-1)
+	for name := range env {
+		is.True(strings.Contains(err.Error(), name+" "))
+	}
+	is.True(!strings.Contains(err.Error(), "secret"))
+
+	env = map[string]string{"APP_HOST": "192.0.2.1"} // no address of this machine
+	err = run(t.Context(), func(name string) string { return env[name] }, io.Discard)
+	is.True(err != nil)
+	is.True(strings.Contains(err.Error(), "192.0.2.1:5001")) // the default port
 }

@@ -17,13 +17,23 @@ import (
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/daprtest"
-	"example.com/dapr-orders/daprhttp/web"
 )
 
-// newService returns the service beside a sidecar in memory.
-func newService(logs io.Writer) (*service, *daprtest.Sidecar) {
-	sidecar := &daprtest.Sidecar{AppID: "order-service"}
-	return &service{sidecar: &daprhttp.Client{HTTPClient: sidecar.Client()}, log: web.NewLogger(logs, "text"), metrics: newMetrics()}, sidecar
+// start returns the service beside a sidecar in memory. Settings are names of environment
+// variables and their values.
+func start(t *testing.T, logs io.Writer, settings ...string) (http.Handler, *daprtest.Sidecar) {
+	t.Helper()
+	env := make(map[string]string)
+	for i := 0; i < len(settings); i += 2 {
+		env[settings[i]] = settings[i+1]
+	}
+	s, _, err := newService(func(name string) string { return env[name] }, logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar := &daprtest.Sidecar{AppID: "order-service", APIToken: env["DAPR_API_TOKEN"]}
+	s.sidecar.HTTPClient = sidecar.Client()
+	return s.handler(), sidecar
 }
 
 // eventIDs returns the IDs of the events that were published.
@@ -38,7 +48,10 @@ func eventIDs(t *testing.T, sidecar *daprtest.Sidecar) (ids []string) {
 	return ids
 }
 
-const good = `{"orderId":"o","itemId":"i","quantity":1}`
+const (
+	good  = `{"orderId":"o","itemId":"i","quantity":1}`
+	trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+)
 
 func send(h http.Handler, method, path, body string, header http.Header) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
@@ -57,10 +70,10 @@ func post(h http.Handler, body string, header http.Header) *httptest.ResponseRec
 func TestOrderIsPublished(t *testing.T) {
 	is := is.New(t)
 	var logs bytes.Buffer
-	s, sidecar := newService(&logs)
-	w := post(s.handler(), ` {"orderId":"order-1001","itemId":"item1","quantity":10,"note":"ignored"} `, http.Header{
+	h, sidecar := start(t, &logs)
+	w := post(h, ` {"orderId":"order-1001","itemId":"item1","quantity":10,"note":"ignored"} `, http.Header{
 		"Idempotency-Key": {"key 1"},
-		"Traceparent":     {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+		"Traceparent":     {trace},
 	})
 	is.Equal(w.Code, 200)
 	is.Equal(w.Body.String(), `{"message":"OrderPlaced event published","event":{"orderId":"order-1001","itemId":"item1","quantity":10}}`+"\n")
@@ -71,7 +84,7 @@ func TestOrderIsPublished(t *testing.T) {
 	is.NoErr(err)
 	want := daprhttp.Event{
 		ID: "key 1.kr3YGV44j8rRObPR", Source: "order-service", SpecVersion: "1.0", Type: "OrderPlaced", DataContentType: "application/json",
-		PubsubName: "pubsub", Topic: "OrderPlaced", TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		PubsubName: "pubsub", Topic: "OrderPlaced", TraceParent: trace,
 		Data: []byte(`{"itemId":"item1","orderId":"order-1001","quantity":10}`),
 	}
 	if diff := cmp.Diff(want, event, cmpopts.IgnoreFields(want, "Time"), cmpopts.IgnoreUnexported(want)); diff != "" {
@@ -84,10 +97,10 @@ func TestOrderIsPublished(t *testing.T) {
 // makes another event.
 func TestKeyAndOrderMakeTheEvent(t *testing.T) {
 	is := is.New(t)
-	s, sidecar := newService(io.Discard)
+	h, sidecar := start(t, io.Discard)
 	id := func(body string, keys ...string) string {
 		t.Helper()
-		is.Equal(post(s.handler(), body, http.Header{"Idempotency-Key": keys}).Code, 200)
+		is.Equal(post(h, body, http.Header{"Idempotency-Key": keys}).Code, 200)
 		ids := eventIDs(t, sidecar)
 		return ids[len(ids)-1]
 	}
@@ -111,12 +124,12 @@ func TestKeyAndOrderMakeTheEvent(t *testing.T) {
 
 // A key from the future would raise a subscriber's watermark.
 func TestKeyFromTheFutureIsRefused(t *testing.T) {
-	s, _ := newService(io.Discard)
+	h, _ := start(t, io.Discard)
 	for ahead, want := range map[time.Duration]int{-24 * time.Hour: 200, 0: 200, 4 * time.Minute: 200, 6 * time.Minute: 400, 365 * 24 * time.Hour: 400} {
 		is := is.New(t)
 		ms := time.Now().Add(ahead).UnixMilli()
 		key := fmt.Sprintf("%08x-%04x-7cc3-98c4-dc0c0c07398f", ms>>16, ms&0xffff)
-		w := post(s.handler(), good, http.Header{"Idempotency-Key": {key}})
+		w := post(h, good, http.Header{"Idempotency-Key": {key}})
 		is.Equal(w.Code, want)
 		is.Equal(strings.Contains(w.Body.String(), "Idempotency-Key is a UUID of version 7 whose time is more than 5 minutes ahead"), want == 400)
 	}
@@ -127,9 +140,9 @@ func TestLegalOrdersArePublishedUnchanged(t *testing.T) {
 		is := is.New(t)
 		body, err := json.Marshal(o)
 		is.NoErr(err)
-		s, sidecar := newService(io.Discard)
+		h, sidecar := start(t, io.Discard)
 		var answer struct{ Event order }
-		is.NoErr(json.Unmarshal(post(s.handler(), string(body), nil).Body.Bytes(), &answer))
+		is.NoErr(json.Unmarshal(post(h, string(body), nil).Body.Bytes(), &answer))
 		is.Equal(answer.Event, o)
 		var published order
 		is.NoErr(json.Unmarshal(sidecar.Published()[0].Data, &published))
@@ -140,7 +153,7 @@ func TestLegalOrdersArePublishedUnchanged(t *testing.T) {
 // The rules for JSON, keys and integers are tested in packages web and daprhttp.
 func TestBadOrdersAreRefused(t *testing.T) {
 	const incomplete = "orderId, itemId, and quantity are required"
-	s, sidecar := newService(io.Discard)
+	h, sidecar := start(t, io.Discard)
 	for _, tt := range []struct {
 		body string
 		keys []string
@@ -162,7 +175,7 @@ func TestBadOrdersAreRefused(t *testing.T) {
 		{good, []string{"a\tb"}, 400, "the header Idempotency-Key must not contain control characters"},
 		{good, []string{"a", "b"}, 400, "the header Idempotency-Key must be given once"},
 	} {
-		w := post(s.handler(), tt.body, http.Header{"Idempotency-Key": tt.keys})
+		w := post(h, tt.body, http.Header{"Idempotency-Key": tt.keys})
 		var answer struct{ Error string }
 		err := json.Unmarshal(w.Body.Bytes(), &answer)
 		if err != nil || w.Code != tt.want || !strings.HasPrefix(answer.Error, tt.text) {
@@ -177,11 +190,11 @@ func TestBadOrdersAreRefused(t *testing.T) {
 func TestRefusedPublishIsReported(t *testing.T) {
 	is := is.New(t)
 	var logs bytes.Buffer
-	s, sidecar := newService(&logs)
+	h, sidecar := start(t, &logs)
 	sidecar.Fault = func(daprtest.Request) daprtest.Fault {
 		return daprtest.Refusal(403, "ERR_PUBSUB_FORBIDDEN", "topic OrderPlaced is not allowed")
 	}
-	w := post(s.handler(), `{"orderId":"order-1001","itemId":"item1","quantity":10}`, nil)
+	w := post(h, `{"orderId":"order-1001","itemId":"item1","quantity":10}`, nil)
 	is.Equal(w.Code, 500)
 	var answer struct{ Error, Details string }
 	is.NoErr(json.Unmarshal(w.Body.Bytes(), &answer))
@@ -193,20 +206,52 @@ func TestRefusedPublishIsReported(t *testing.T) {
 // The health check and the metrics need no token.
 func TestTokenIsRequiredAndOtherSitesAreRefused(t *testing.T) {
 	is := is.New(t)
-	s, sidecar := newService(io.Discard)
-	s.appToken = "secret"
+	h, sidecar := start(t, io.Discard, "APP_API_TOKEN", "secret")
 	token := http.Header{"Dapr-Api-Token": {"secret"}}
-	is.Equal(post(s.handler(), good, nil).Code, 401)
-	is.Equal(post(s.handler(), good, http.Header{"Dapr-Api-Token": {"secret"}, "Sec-Fetch-Site": {"cross-site"}}).Code, 403)
+	is.Equal(post(h, good, nil).Code, 401)
+	is.Equal(post(h, good, http.Header{"Dapr-Api-Token": {"secret"}, "Sec-Fetch-Site": {"cross-site"}}).Code, 403)
 	is.Equal(len(sidecar.Published()), 0)
-	is.Equal(post(s.handler(), good, token).Code, 200)
-	is.Equal(post(s.handler(), good, token).Code, 200)
-	is.Equal(post(s.handler(), `{}`, token).Code, 400)
+	is.Equal(post(h, good, token).Code, 200)
+	is.Equal(post(h, good, token).Code, 200)
+	is.Equal(post(h, `{}`, token).Code, 400)
 	sidecar.Fault = func(daprtest.Request) daprtest.Fault { return daprtest.Fault{Unreached: true} }
-	is.Equal(post(s.handler(), good, token).Code, 500)
-	is.Equal(send(s.handler(), "GET", "/healthz", "", nil).Code, 200)
-	metrics := send(s.handler(), "GET", "/metrics", "", nil).Body.String()
+	is.Equal(post(h, good, token).Code, 500)
+	is.Equal(send(h, "GET", "/healthz", "", nil).Code, 200)
+	metrics := send(h, "GET", "/metrics", "", nil).Body.String()
 	for _, want := range []string{`{outcome="published"} 2`, `{outcome="refused"} 1`, `{outcome="failed"} 1`} {
 		is.True(strings.Contains(metrics, "order_requests_total"+want+"\n"))
 	}
+}
+
+func TestSettings(t *testing.T) {
+	is := is.New(t)
+	var logs bytes.Buffer
+	h, sidecar := start(t, &logs, "DAPR_API_TOKEN", "sidecar's", "PUBLISH_TWICE", "true", "LOG_FORMAT", "json")
+	is.Equal(post(h, good, http.Header{"Traceparent": {trace}}).Code, 200)
+	ids := eventIDs(t, sidecar)
+	is.Equal(len(ids), 2) // PUBLISH_TWICE
+	is.Equal(ids[0], ids[1])
+	is.True(strings.Contains(logs.String(), `"msg":"Published OrderPlaced event.","eventId":"`+ids[0]+`","traceId":"0af7651916cd43dd8448eb211c80319c"`))
+}
+
+// The error names every wrong variable, and shows no token. The rules are tested in packages
+// web and daprhttp.
+func TestWrongSettingsAreReported(t *testing.T) {
+	is := is.New(t)
+	env := map[string]string{
+		"PORT": "http", "APP_HOST": "127.0.0.1:5002", "DAPR_HTTP_ENDPOINT": "localhost", "DAPR_API_TOKEN": "secret\n", "APP_API_TOKEN": "secret ",
+		"PUBLISH_TWICE": "yes", "LOG_FORMAT": "JSON",
+	}
+	err := run(t.Context(), func(name string) string { return env[name] }, io.Discard)
+	is.True(err != nil)
+	is.Equal(strings.Count(err.Error(), "\n"), len(env)-1)
+	for name := range env {
+		is.True(strings.Contains(err.Error(), name+" "))
+	}
+	is.True(!strings.Contains(err.Error(), "secret"))
+
+	env = map[string]string{"APP_HOST": "192.0.2.1"} // no address of this machine
+	err = run(t.Context(), func(name string) string { return env[name] }, io.Discard)
+	is.True(err != nil)
+	is.True(strings.Contains(err.Error(), "192.0.2.1:5002")) // the default port
 }

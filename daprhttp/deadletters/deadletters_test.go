@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,42 +25,27 @@ type fixture struct {
 	is    *is.I
 	daprd *daprtest.Sidecar
 	env   map[string]string
-	stop  func() (log string) // stops the program
+	log   bytes.Buffer
 }
 
-// serveLetters starts the program with more settings.
-func serveLetters(t *testing.T, settings map[string]string) *fixture {
-	f := &fixture{is: is.New(t), daprd: &daprtest.Sidecar{AppAPIToken: "secret"}}
-	sidecar := httptest.NewServer(f.daprd)
-	t.Cleanup(sidecar.Close)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	f.is.NoErr(err)
-	addr := ln.Addr().String() // a free port
-	ln.Close()
-	f.env = map[string]string{
-		"PORT": addr[len("127.0.0.1:"):], "DAPR_HTTP_ENDPOINT": sidecar.URL, "APP_API_TOKEN": "secret", "DEAD_LETTERS_DIR": t.TempDir(),
+// start starts the program with settings: names of environment variables and their values.
+func start(t *testing.T, settings ...string) *fixture {
+	t.Helper()
+	f := &fixture{
+		is: is.New(t), daprd: &daprtest.Sidecar{AppAPIToken: "secret"},
+		env: map[string]string{"APP_API_TOKEN": "secret", "DEAD_LETTERS_DIR": t.TempDir()},
 	}
-	maps.Copy(f.env, settings)
-	f.daprd.App = httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
-	logs, stdout := io.Pipe()
-	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		stdout.CloseWithError(run(ctx, []string{"serve", "orders-dead", "orders"}, f.getenv, stdout))
-	}()
-	lines := bufio.NewReader(logs)
-	first, err := lines.ReadString('\n')
+	for i := 0; i < len(settings); i += 2 {
+		f.env[settings[i]] = settings[i+1]
+	}
+	s, _, err := newService("orders-dead", "orders", f.getenv, &f.log)
 	f.is.NoErr(err)
-	f.is.True(strings.Contains(first, "dead-letters listens on http://"+addr+" and keeps what comes to orders-dead in "+f.env["DEAD_LETTERS_DIR"]))
-	rest := make(chan string, 1)
-	go func() {
-		text, err := io.ReadAll(lines)
-		if err != nil {
-			t.Error(err)
-		}
-		rest <- string(text)
-	}()
-	f.stop = func() string { stop(); return <-rest }
-	t.Cleanup(stop)
+	s.sidecar.HTTPClient = f.daprd.Client()
+	f.daprd.App, err = s.handler()
+	f.is.NoErr(err)
+	server := httptest.NewServer(f.daprd.App)
+	t.Cleanup(server.Close)
+	f.env["PORT"] = server.URL[len("http://127.0.0.1:"):]
 	return f
 }
 
@@ -129,7 +110,7 @@ const (
 )
 
 func TestLetterIsSentAgainUnchanged(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	is := f.is
 	f.deliver(event) // moved by the sidecar
 	f.deliver(strings.TrimSuffix(event, "}") + reason)
@@ -153,15 +134,14 @@ func TestLetterIsSentAgainUnchanged(t *testing.T) {
 	is.Equal(out, "no dead letters\n")
 	_, err = f.command("send", id)
 	is.Equal(err.Error(), id+": there is no such letter")
-	log := f.stop()
+	log := f.log.String()
 	is.Equal(strings.Count(log, `eventId="e1" Kept a dead letter. id=`+id+"\n"), 1)
 	is.True(strings.Contains(log, `eventId="e1" Sent a dead letter again. id=`+id+", topic=orders\n"))
-	is.True(strings.HasSuffix(log, "dead-letters has stopped\n"))
 }
 
 // When a sidecar moves an event in binary mode, the attributes are in the headers.
 func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
-	f := serveLetters(t, map[string]string{"PUBLISH_TWICE": "true", "PUBSUB_NAME": "broker"})
+	f := start(t, "PUBLISH_TWICE", "true", "PUBSUB_NAME", "broker")
 	is := f.is
 	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{PubsubName: "broker", Topic: "orders-dead", Event: []byte(`{"n":1}`), Metadata: map[string]string{
 		"ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawPayload": "true",
@@ -175,7 +155,7 @@ func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
 }
 
 func TestMessageThatIsNotAnEventIsSentUnchanged(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	f.deliver("\x00 not an event")
 	out, err := f.command("list")
 	f.is.NoErr(err)
@@ -188,20 +168,18 @@ func TestMessageThatIsNotAnEventIsSentUnchanged(t *testing.T) {
 
 // A letter that can't be kept is delivered again, and logged.
 func TestLetterThatCannotBeKeptIsDeliveredAgain(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	long := `{"specversion":"1.0","id":"big","source":"s","data":"` + strings.Repeat("x", maxLetterBytes) + `"}`
-	for contentType, want := range map[string]int{"application/cloudevents+json": 500, "application/json": 413} {
-		resp, _ := f.do("POST", "/letters/deliver", long, http.Header{"Content-Type": {contentType}, "Dapr-Api-Token": {"secret"}})
-		f.is.Equal(resp.StatusCode, want)
-	}
+	resp, _ := f.do("POST", "/letters/deliver", long, http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {"secret"}})
+	f.is.Equal(resp.StatusCode, 500)
 	f.is.Equal(len(f.list()), 0)
 	f.is.NoErr(os.RemoveAll(f.env["DEAD_LETTERS_DIR"]))
 	f.is.Equal(f.deliver(event), "RETRY")
-	f.is.Equal(strings.Count(f.stop(), "Failed to keep a dead letter."), 3)
+	f.is.Equal(strings.Count(f.log.String(), "Failed to keep a dead letter."), 2)
 }
 
 func TestAllLettersAreDropped(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	f.deliver(event)
 	f.deliver(strings.Replace(event, `,`, `, `, 1)) // the same
 	f.deliver(strings.Replace(event, `"e1"`, `"e2"`, 1))
@@ -214,11 +192,11 @@ func TestAllLettersAreDropped(t *testing.T) {
 	f.is.Equal(strings.Count(out, "dropped\n"), 5)
 	f.is.Equal(len(f.list()), 0)
 	f.is.Equal(len(f.published()), 0)
-	f.is.Equal(strings.Count(f.stop(), "Dropped a dead letter. id="), 5)
+	f.is.Equal(strings.Count(f.log.String(), "Dropped a dead letter. id="), 5)
 }
 
 func TestLetterThatIsNotSentIsKept(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	is := f.is
 	f.deliver(event)
 	f.answer(500, func() {})
@@ -237,7 +215,7 @@ func TestLetterThatIsNotSentIsKept(t *testing.T) {
 // An event that fails again may come back while it is being sent, even twice.
 func TestLetterThatComesBackAtOnceIsKept(t *testing.T) {
 	for _, status := range []int{0, 500} {
-		f := serveLetters(t, nil)
+		f := start(t)
 		f.deliver(event)
 		id := f.list()[0]["id"].(string)
 		f.answer(status, func() {
@@ -253,12 +231,12 @@ func TestLetterThatComesBackAtOnceIsKept(t *testing.T) {
 		_, err = f.command("send", "all")
 		f.is.NoErr(err)
 		f.is.Equal(len(f.list()), 0)
-		f.is.Equal(strings.Count(f.stop(), "Kept a dead letter."), 2)
+		f.is.Equal(strings.Count(f.log.String(), "Kept a dead letter."), 2)
 	}
 }
 
 // A program that was killed may leave a letter half written.
-func TestFolderIsRepairedAndChecked(t *testing.T) {
+func TestFolderIsRepaired(t *testing.T) {
 	is := is.New(t)
 	dir := filepath.Join(t.TempDir(), "made")
 	f, err := openFolder(dir)
@@ -279,18 +257,31 @@ func TestFolderIsRepairedAndChecked(t *testing.T) {
 	is.Equal(len(entries), 2)
 	_, err = f.read("d")
 	is.True(errors.Is(err, errNoLetter))
+}
 
-	file := filepath.Join(dir, "b.letter")
-	for _, dir := range []string{file, filepath.Join(file, "below")} {
-		getenv := func(name string) string { return map[string]string{"DEAD_LETTERS_DIR": dir}[name] }
-		err := run(t.Context(), []string{"serve", "a", "b"}, getenv, io.Discard)
-		is.True(err != nil)
-		is.True(strings.HasPrefix(err.Error(), "DEAD_LETTERS_DIR must be a folder"))
+func TestWrongSettingsAreReported(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := start(t)
+	for _, tt := range []struct{ name, value, want string }{
+		{"DEAD_LETTERS_DIR", file, "DEAD_LETTERS_DIR must be a folder in which files can be written: "},
+		{"DEAD_LETTERS_DIR", filepath.Join(file, "below"), "DEAD_LETTERS_DIR must be a folder in which files can be written: "},
+		{"APP_HOST", "192.0.2.1", "listen tcp 192.0.2.1:5004: "}, // no address of this machine; the default port
+		{"DAPR_HTTP_PORT", "x", `DAPR_HTTP_PORT is "x": it must be `},
+		{"PUBSUB_NAME", "a b", `PUBSUB_NAME is "a b": it must be `},
+	} {
+		f.env = map[string]string{"DEAD_LETTERS_DIR": t.TempDir(), tt.name: tt.value}
+		_, err := f.command("serve", "a", "b")
+		if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, tt.want)
+		}
 	}
 }
 
 func TestStrangersAreRefused(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	f.deliver(event)
 	for _, request := range []string{"DELETE /letters/all", "POST /letters/all/send", "POST /letters/deliver"} {
 		method, path, _ := strings.Cut(request, " ")
@@ -308,13 +299,11 @@ func TestStrangersAreRefused(t *testing.T) {
 	f.env["APP_API_TOKEN"] = "wrong "
 	_, err = f.command("list")
 	f.is.True(strings.HasPrefix(err.Error(), "APP_API_TOKEN must be"))
-	f.is.True(strings.Contains(f.stop(), "Refused a delivery. path=/letters/deliver, status=401\n"))
-	_, err = f.command("list")
-	f.is.True(err != nil)
+	f.is.True(strings.Contains(f.log.String(), "Refused a delivery. path=/letters/deliver, status=401\n"))
 }
 
 func TestListDescribesLetters(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	is := f.is
 	long := strings.Replace(event, "broken", "bro\u2028\u200bken"+strings.Repeat("é", 200), 1)
 	f.deliver(strings.Replace(long, "e1", "e\u202e1", 1))
@@ -343,7 +332,7 @@ func TestListDescribesLetters(t *testing.T) {
 
 // GET /metrics needs no token, and must be fast with a million letters too.
 func TestMetricsDoNotReadTheFolder(t *testing.T) {
-	f := serveLetters(t, nil)
+	f := start(t)
 	counted := func(want string) {
 		t.Helper()
 		_, metrics := f.do("GET", "/metrics", "", nil)

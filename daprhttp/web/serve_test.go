@@ -162,21 +162,37 @@ func TestConnectionsAreLimited(t *testing.T) {
 	})
 }
 
-// Serve waits for the requests under way, and then reports and ends them.
-func TestServeReportsUnfinishedRequests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		is := is.New(t)
-		m := newMemory()
-		ctx, stop := context.WithCancel(t.Context())
-		broken := make(chan error, 1)
-		go func() { _, err := m.client().Get("http://x"); broken <- err }()
-		start := time.Now()
-		err := Serve(ctx, m, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { stop(); <-r.Context().Done() }), time.Minute)
-		is.True(errors.Is(err, context.DeadlineExceeded))
-		is.True(strings.Contains(err.Error(), "still under way"))
-		is.Equal(time.Since(start), time.Minute)
-		is.True(<-broken != nil)
-	})
+// When it stops, Serve accepts no connection, and waits a minute for the requests under way.
+// Then it breaks them off and reports it.
+func TestServeFinishesRequestsWhenItStops(t *testing.T) {
+	for work, finishes := range map[time.Duration]bool{59 * time.Second: true, 61 * time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			is := is.New(t)
+			m := newMemory()
+			ctx, stop := context.WithCancel(t.Context())
+			answered := make(chan error, 1)
+			go func() {
+				_, err := m.client().Get("http://x")
+				answered <- err
+			}()
+			err := Serve(ctx, m, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				stop()
+				synctest.Wait()
+				_, err := m.dial(t.Context(), "", "")
+				is.Equal(err, net.ErrClosed)
+				select {
+				case <-time.After(work):
+				case <-r.Context().Done():
+				}
+			}), time.Minute)
+			is.Equal(err == nil, finishes)
+			is.Equal(<-answered == nil, finishes)
+			if !finishes {
+				is.True(errors.Is(err, context.DeadlineExceeded))
+				is.True(strings.Contains(err.Error(), "still under way after 1m0s"))
+			}
+		})
+	}
 }
 
 func TestServeReportsAFailedListener(t *testing.T) {
