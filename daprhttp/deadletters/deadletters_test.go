@@ -172,10 +172,13 @@ func TestLetterThatCannotBeKeptIsDeliveredAgain(t *testing.T) {
 	long := `{"specversion":"1.0","id":"big","source":"s","data":"` + strings.Repeat("x", maxLetterBytes) + `"}`
 	resp, _ := f.do("POST", "/letters/deliver", long, http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {"secret"}})
 	f.is.Equal(resp.StatusCode, 500)
+	resp, _ = f.do("POST", "/letters/deliver", "{}", token) // by hand
+	f.is.Equal(resp.StatusCode, 400)
 	f.is.Equal(len(f.list()), 0)
+	f.is.Equal(f.deliver(long[:len(long)/100]+`"}`), "SUCCESS")
 	f.is.NoErr(os.RemoveAll(f.env["DEAD_LETTERS_DIR"]))
 	f.is.Equal(f.deliver(event), "RETRY")
-	f.is.Equal(strings.Count(f.log.String(), "Failed to keep a dead letter."), 2)
+	f.is.Equal(strings.Count(f.log.String(), "Failed to keep a dead letter."), 3)
 }
 
 func TestAllLettersAreDropped(t *testing.T) {
@@ -203,6 +206,10 @@ func TestLetterThatIsNotSentIsKept(t *testing.T) {
 	_, err := f.command("send", "all")
 	is.True(strings.Contains(err.Error(), "sidecar answered 500"))
 	is.Equal(len(f.list()), 1)
+	for path, want := range map[string]int{"/letters/all/send": 500, "/letters/aaaaaaaaaaaaaaaa/send": 404} {
+		resp, _ := f.do("POST", path, "", token)
+		is.Equal(resp.StatusCode, want)
+	}
 	// The second letter has only the beginning of its event.
 	f.deliver(`{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
 	f.answer(0, func() {})
@@ -316,6 +323,8 @@ func TestListDescribesLetters(t *testing.T) {
 	resp, body := f.do("GET", "/letters/"+got["id"].(string), "", token)
 	is.Equal(body, strings.Replace(long, "e1", "e\u202e1", 1))
 	is.Equal(resp.Header.Get("Content-Type"), "application/octet-stream")
+	is.NoErr(os.Mkdir(filepath.Join(f.env["DEAD_LETTERS_DIR"], "unreadable.letter"), 0o700))
+	is.Equal(len(f.list()), 1)
 	for _, id := range []string{"aaaaaaaaaaaaaaaa", "..%2F" + filepath.Base(f.env["DEAD_LETTERS_DIR"]) + "%2F" + got["id"].(string)} {
 		resp, _ = f.do("GET", "/letters/"+id, "", token)
 		is.Equal(resp.StatusCode, 404)

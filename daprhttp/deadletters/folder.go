@@ -63,10 +63,10 @@ func openFolder(dir string) (*folder, error) {
 
 func (f *folder) path(id string) string { return filepath.Join(f.dir, id+letterSuffix) }
 
-// keep keeps a letter, and reports whether the letter is new. A copy with a reason replaces
-// one without. A copy of a letter that is being sent is a new letter: its event has failed
+// keep keeps a letter, and reports whether the letter is new. A copy replaces one without a
+// reason. A copy of a letter that is being sent is a new letter: its event has failed
 // again.
-func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err error) {
+func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
 	part, err := os.CreateTemp(f.dir, id+".*"+partSuffix)
 	if err != nil {
 		return false, err
@@ -84,7 +84,7 @@ func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err erro
 	before, err := os.ReadFile(f.path(id))
 	back, taken := f.taken[id]
 	again := taken && !back
-	if err == nil && !again && (!reason || readLetter(before).Reason != "") {
+	if err == nil && !again && readLetter(before).Reason != "" {
 		return false, nil
 	}
 	if err := os.Rename(part.Name(), f.path(id)); err != nil {

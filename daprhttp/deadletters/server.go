@@ -73,7 +73,7 @@ func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 func (s *service) keep(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
 	l := readLetter(e.Message())
 	id := l.id()
-	isNew, err := s.kept.keep(id, e.Message(), l.Reason != "")
+	isNew, err := s.kept.keep(id, e.Message())
 	if err != nil {
 		s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.ID, "id", id, web.LogError, err)
 		return daprhttp.Retry(err)
@@ -135,7 +135,7 @@ type result struct {
 }
 
 // each returns a handler that calls do for the letter in the path, or for all letters. It
-// answers with the status of the first failure, and a result for each letter.
+// answers with the status of the last failure, and a result for each letter.
 func (s *service) each(do func(context.Context, string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ids := []string{letterID(r)}
@@ -155,9 +155,7 @@ func (s *service) each(do func(context.Context, string) error) http.HandlerFunc 
 			results[i].ID = id
 			if err := do(r.Context(), id); err != nil {
 				results[i].Error = err.Error()
-				if status == http.StatusOK {
-					status = statusOf(err)
-				}
+				status = statusOf(err)
 			}
 		}
 		web.WriteJSON(w, status, results)

@@ -3,9 +3,11 @@ package web
 import (
 	"errors"
 	"io"
+	"math"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/matryer/is"
 )
@@ -26,31 +28,29 @@ func TestReadObject(t *testing.T) {
 	is.Equal(status(err), 413)
 	is.Equal(rest.Len(), 0) // read to its end, so that the sender sees the answer
 
-	_, err = ReadObject(httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("1"), broken{})), 5)
+	_, err = ReadObject(httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("1"), iotest.ErrReader(io.ErrUnexpectedEOF))), 5)
 	is.Equal(status(err), 400)
 	_, err = ReadObject(httptest.NewRequest("POST", "/", strings.NewReader("[]")), 5)
 	is.Equal(status(err), 400)
 }
 
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
 func TestObject(t *testing.T) {
 	is := is.New(t)
-	o, err := DecodeObject([]byte(`{"key":"a\\ud800 \ud83d\ude00","n":5,"none":null,"empty":"","Key":"b","escape":"\\\\u\\ud83d"}`))
+	o, err := DecodeObject([]byte(`{"key":"a\\ud800 \ud83d\ude00","n":5,"long":9223372036854775808,"none":null,"empty":"","Key":"b","escape":"\\\\u\\ud83d"}`))
 	is.NoErr(err)
 	is.True(o.Has("key"))
 	is.True(!o.Has("KEY"))
 	is.True(!o.Has("none"))
 	for field, want := range map[string]string{"key": `a\ud800 😀`, "none": "", "missing": "", "empty": "", "escape": `\\u\ud83d`} {
-		got, err := o.Text(field, anyText)
+		got, err := o.Text(field, notEmpty)
 		is.NoErr(err)
 		is.Equal(got, want)
 	}
-	n, err := o.Integer("n", 100)
+	n, err := o.Integer("n", 5)
 	is.NoErr(err)
 	is.Equal(n, int64(5))
+	_, err = o.Integer("long", math.MaxInt64)
+	is.True(err != nil)
 	for _, field := range []string{"none", "missing"} {
 		n, err := o.Integer(field, 100)
 		is.NoErr(err)
@@ -58,7 +58,12 @@ func TestObject(t *testing.T) {
 	}
 }
 
-func anyText(string) error { return nil }
+func notEmpty(text string) error {
+	if text == "" {
+		return errors.New("must not be empty")
+	}
+	return nil
+}
 
 // The error names the field and the rule.
 func TestObjectRefusesValuesThatBreakARule(t *testing.T) {
@@ -74,7 +79,7 @@ func TestObjectRefusesValuesThatBreakARule(t *testing.T) {
 		{"%s", "the body must be a JSON object", []string{`null`, `[]`, `[{"text":"a"}]`, `"text"`, `10`, `true`}},
 		{text, "the body is not valid UTF-8", []string{"\"\xff\"", "\"\xed\xa0\x80\""}},
 		{text, "text must be a string", []string{`1`, `["a"]`, `{"a":"b"}`, `false`}},
-		{text, "text must be valid Unicode", []string{`"\ud800"`, `"\udc00\ud800"`, `"\\\ud83d!"`}},
+		{text, "text must be valid Unicode", []string{`"\ud800"`, `"\udc00"`, `"\ud800\ud800"`, `"\\\ud83d!"`}},
 		{text, "text must not be checked", []string{`"checked"`, `"\u0063hecked"`}},
 		{number, "number must be a number", []string{`"10"`, `true`, `[1]`, `{}`}},
 		{number, "number must not be negative", []string{`-1`, `-9223372036854775809`}},

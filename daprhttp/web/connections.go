@@ -30,7 +30,6 @@ type limiter struct {
 
 	mu      sync.Mutex
 	open    map[net.Conn]time.Time // since when the server waits for a request; zero: it has a complete one
-	closed  bool
 	changed sync.Cond
 }
 
@@ -71,7 +70,7 @@ func (l *limiter) Accept() (net.Conn, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.open) >= l.most && !l.closed {
+	for len(l.open) >= l.most {
 		longest, since := l.longest()
 		if longest == nil {
 			l.changed.Wait()
@@ -88,10 +87,6 @@ func (l *limiter) Accept() (net.Conn, error) {
 			delete(l.open, longest)
 		}
 	}
-	if l.closed {
-		_ = conn.Close()
-		return nil, net.ErrClosed
-	}
 	l.open[conn] = time.Now()
 	return conn, nil
 }
@@ -105,14 +100,6 @@ func (l *limiter) longest() (longest net.Conn, since time.Time) {
 		}
 	}
 	return longest, since
-}
-
-func (l *limiter) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	l.changed.Signal()
-	return l.Listener.Close()
 }
 
 // waits notes since when the server waits for a request on an open connection. The zero

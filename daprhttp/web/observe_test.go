@@ -8,8 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/matryer/is"
@@ -18,7 +21,7 @@ import (
 func logAll(l *slog.Logger) {
 	l.Info("Counted.", LogTraceID, "4bf9", LogEventID, "e\n1", "orderId", "order-1", "ordered", int64(10))
 	l.Info("Failed.", "itemId", "item1", LogError, errors.New("out of reach"))
-	l.Info("Started")
+	l.Info("Started\u202e")
 }
 
 func TestLogForPeople(t *testing.T) {
@@ -26,7 +29,7 @@ func TestLogForPeople(t *testing.T) {
 	var b bytes.Buffer
 	logAll(NewLogger(&b, "text"))
 	at := regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
-	is.Equal(at.ReplaceAllString(b.String(), ""), `eventId="e\n1" Counted. orderId=order-1, ordered=10`+"\n"+"Failed. itemId=item1: out of reach\nStarted\n")
+	is.Equal(at.ReplaceAllString(b.String(), ""), `eventId="e\n1" Counted. orderId=order-1, ordered=10`+"\n"+"Failed. itemId=item1: out of reach\nStarted\\u202e\n")
 	is.Equal(len(at.FindAllString(b.String(), -1)), 3)
 }
 
@@ -36,7 +39,37 @@ func TestLogInJSON(t *testing.T) {
 	logAll(NewLogger(&b, "json"))
 	got := regexp.MustCompile(`"time":"[^"]+",`).ReplaceAllString(b.String(), "")
 	is.Equal(got, `{"level":"INFO","msg":"Counted.","traceId":"4bf9","eventId":"e\n1","orderId":"order-1","ordered":10}`+"\n"+
-		`{"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}`+"\n"+`{"level":"INFO","msg":"Started"}`+"\n")
+		`{"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}`+"\n"+`{"level":"INFO","msg":"Started\u202e"}`+"\n")
+}
+
+// oneAtATime fails the test when two goroutines write at the same time.
+type oneAtATime struct {
+	t       *testing.T
+	writing atomic.Bool
+	lines   atomic.Int64
+}
+
+func (w *oneAtATime) Write(line []byte) (int, error) {
+	if w.writing.Swap(true) {
+		w.t.Error("two lines were written at the same time")
+	}
+	runtime.Gosched()
+	w.lines.Add(1)
+	w.writing.Store(false)
+	return len(line), nil
+}
+
+func TestLinesAreWrittenOneAtATime(t *testing.T) {
+	w := &oneAtATime{t: t}
+	l := NewLogger(w, "text")
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() { l.Info("Counted.") })
+	}
+	all.Wait()
+	if w.lines.Load() != 100 {
+		t.Errorf("%d lines were written", w.lines.Load())
+	}
 }
 
 // invisible has one character of each kind that is invisible or moves other characters.
@@ -84,6 +117,7 @@ func TestAnswerIsVisible(t *testing.T) {
 	w := httptest.NewRecorder()
 	WriteJSON(w, 200, map[string]string{"itemId": invisible + "日本<"})
 	is.Equal(w.Body.String(), `{"itemId":"a\u202eb\u2028c\u2029d\u200be\u00adf\u00a0g\udb40\udc41h\ufeffi日本<"}`+"\n")
+	is.Equal(w.Header().Get("Content-Type"), "application/json")
 	is.Equal(w.Header().Get("Content-Length"), strconv.Itoa(w.Body.Len()))
 	var got map[string]string
 	is.NoErr(json.Unmarshal(w.Body.Bytes(), &got))
@@ -96,7 +130,7 @@ func TestMetrics(t *testing.T) {
 	counted := m.Counter(`events_total{outcome="counted"}`, "Events.")
 	m.Counter(`events_total{outcome="dead"}`, "Events.").Add(1)
 	m.GaugeFunc("oldest_seconds", "Age.", func() float64 { return 0.25 })
-	m.CounterFunc("commits_total", "Commits.", func() float64 { return 1e6 })
+	m.CounterFunc("commits_total", "Commits.", func() float64 { return 1234567 })
 	counted.Add(2)
 	counted.Add(3)
 	w := httptest.NewRecorder()
@@ -111,7 +145,7 @@ events_total{outcome="dead"} 1
 oldest_seconds 0.25
 # HELP commits_total Commits.
 # TYPE commits_total counter
-commits_total 1e+06
+commits_total 1.234567e+06
 `)
 }
 
