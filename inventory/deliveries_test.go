@@ -117,7 +117,8 @@ func TestOrderThatCanNeverBeAppliedIsDropped(t *testing.T) {
 	result, answer := s.deliver(daprtest.Message{Data: []byte(data)})
 	is.Equal(result, "SUCCESS")
 	is.True(strings.HasPrefix(answer, `{"status":"SUCCESS","error":`))
-	is.Equal(len(s.published()), 1) // the dead letter
+	is.Equal(len(s.published()), 1)
+	is.True(strings.HasPrefix(s.published()[0], "pubsub OrderPlaced-dead-letter "))
 	status, body := s.do("POST", "/orders", "", data)
 	is.Equal(status, 500)
 	is.True(strings.Contains(body, "the stored stock must be an integer"))
@@ -159,7 +160,7 @@ func TestFailingStore(t *testing.T) {
 		result, _ = s.deliver(daprtest.Message{Event: []byte(event)})
 		is.Equal(result, "RETRY")
 		is.True(!strings.Contains(s.lines(), "Failed to move")) // this sidecar has no retry topic
-		s.checkMetrics(`events_total{outcome="retried"} 1`, `events_total{outcome="dead"} 0`)
+		s.checkMetrics(`events_total{outcome="failed"} 3`, `events_total{outcome="retried"} 1`, `events_total{outcome="dead"} 0`)
 		time.Sleep(time.Hour) // until no worker retries
 	})
 }
