@@ -26,18 +26,18 @@ const (
 // complete request, a new connection waits.
 type limiter struct {
 	net.Listener
-	most int
 
 	mu      sync.Mutex
 	open    map[net.Conn]time.Time // since when the server waits for a request; zero: it has a complete one
+	closed  bool
 	changed sync.Cond
 }
 
 // limit returns a limiter around the listener of a server. The server tells the limiter
 // when a request is complete, when its answer is sent, and when a connection is closed.
-func limit(server *http.Server, ln net.Listener, most int) *limiter {
+func limit(server *http.Server, ln net.Listener) *limiter {
 	type key struct{}
-	l := &limiter{Listener: ln, most: most, open: make(map[net.Conn]time.Time)}
+	l := &limiter{Listener: ln, open: make(map[net.Conn]time.Time)}
 	l.changed.L = &l.mu
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, key{}, conn)
@@ -70,7 +70,7 @@ func (l *limiter) Accept() (net.Conn, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.open) >= l.most {
+	for len(l.open) >= maxConnections && !l.closed {
 		longest, since := l.longest()
 		if longest == nil {
 			l.changed.Wait()
@@ -87,8 +87,21 @@ func (l *limiter) Accept() (net.Conn, error) {
 			delete(l.open, longest)
 		}
 	}
+	if l.closed {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
 	l.open[conn] = time.Now()
 	return conn, nil
+}
+
+// Close ends Accept too. The server's Shutdown waits for that without a limit of time.
+func (l *limiter) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.changed.Signal()
+	return l.Listener.Close()
 }
 
 // longest returns the connection that has been without a complete request for the longest

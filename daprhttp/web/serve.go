@@ -57,7 +57,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Dura
 		MaxHeaderBytes:    maxHeaderBytes,
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(limit(server, ln, maxConnections)) }()
+	go func() { failed <- server.Serve(limit(server, ln)) }()
 	select {
 	case err := <-failed:
 		return err

@@ -173,29 +173,45 @@ func TestConnectionsAreLimited(t *testing.T) {
 // When it stops, Serve accepts no connection, and waits a minute for the requests under way.
 // Then it breaks them off and reports it.
 func TestServeFinishesRequestsWhenItStops(t *testing.T) {
-	for work, finishes := range map[time.Duration]bool{59 * time.Second: true, 61 * time.Second: false} {
+	for work, want := range map[time.Duration]int{59 * time.Second: maxConnections, 61 * time.Second: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			is := is.New(t)
 			m := newMemory()
 			ctx, stop := context.WithCancel(t.Context())
-			answered := make(chan error, 1)
+			answers := make(chan error)
+			for range maxConnections + 1 { // the last one waits for a connection
+				go func() {
+					_, err := m.client().Get("http://x")
+					answers <- err
+				}()
+			}
+			var atWork atomic.Int64
+			ended := make(chan error, 1)
 			go func() {
-				_, err := m.client().Get("http://x")
-				answered <- err
+				ended <- Serve(ctx, m, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					atWork.Add(1)
+					select {
+					case <-time.After(work):
+					case <-r.Context().Done():
+					}
+				}), time.Minute)
 			}()
-			err := Serve(ctx, m, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				stop()
-				synctest.Wait()
-				_, err := m.dial(t.Context(), "", "")
-				is.Equal(err, net.ErrClosed)
-				select {
-				case <-time.After(work):
-				case <-r.Context().Done():
+			synctest.Wait()
+			is.Equal(atWork.Load(), int64(maxConnections))
+			stop()
+			is.True(<-answers != nil) // of the last one
+			_, err := m.dial(ctx, "", "")
+			is.Equal(err, net.ErrClosed)
+			answered := 0
+			for range maxConnections {
+				if <-answers == nil {
+					answered++
 				}
-			}), time.Minute)
-			is.Equal(err == nil, finishes)
-			is.Equal(<-answered == nil, finishes)
-			if !finishes {
+			}
+			is.Equal(answered, want)
+			err = <-ended
+			is.Equal(err == nil, want > 0)
+			if err != nil {
 				is.True(errors.Is(err, context.DeadlineExceeded))
 				is.True(strings.Contains(err.Error(), "still under way after 1m0s"))
 			}
