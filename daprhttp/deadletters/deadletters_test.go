@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -58,17 +57,12 @@ func (f *fixture) command(args ...string) (string, error) {
 	return out.String(), err
 }
 
-// do makes a request with headers, and returns the answer.
-func (f *fixture) do(method, path, body string, header http.Header) (*http.Response, string) {
-	r, err := http.NewRequest(method, "http://127.0.0.1:"+f.env["PORT"]+path, strings.NewReader(body))
-	f.is.NoErr(err)
+// do makes a request with headers.
+func (f *fixture) do(method, path, body string, header http.Header) *httptest.ResponseRecorder {
+	r, w := httptest.NewRequest(method, path, strings.NewReader(body)), httptest.NewRecorder()
 	maps.Copy(r.Header, header)
-	resp, err := http.DefaultClient.Do(r)
-	f.is.NoErr(err)
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	f.is.NoErr(err)
-	return resp, string(answer)
+	f.daprd.App.ServeHTTP(w, r)
+	return w
 }
 
 var token = http.Header{"Dapr-Api-Token": {"secret"}}
@@ -82,8 +76,7 @@ func (f *fixture) deliver(letter string) (status string) {
 
 // list returns the letters that are kept.
 func (f *fixture) list() (letters []map[string]any) {
-	_, body := f.do("GET", "/letters", "", token)
-	f.is.NoErr(json.Unmarshal([]byte(body), &letters))
+	f.is.NoErr(json.Unmarshal(f.do("GET", "/letters", "", token).Body.Bytes(), &letters))
 	return letters
 }
 
@@ -170,10 +163,8 @@ func TestMessageThatIsNotAnEventIsSentUnchanged(t *testing.T) {
 func TestLetterThatCannotBeKeptIsDeliveredAgain(t *testing.T) {
 	f := start(t)
 	long := `{"specversion":"1.0","id":"big","source":"s","data":"` + strings.Repeat("x", maxLetterBytes) + `"}`
-	resp, _ := f.do("POST", "/letters/deliver", long, http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {"secret"}})
-	f.is.Equal(resp.StatusCode, 500)
-	resp, _ = f.do("POST", "/letters/deliver", "{}", token) // by hand
-	f.is.Equal(resp.StatusCode, 400)
+	f.is.Equal(f.do("POST", "/letters/deliver", long, http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {"secret"}}).Code, 500)
+	f.is.Equal(f.do("POST", "/letters/deliver", "{}", token).Code, 400) // by hand
 	f.is.Equal(len(f.list()), 0)
 	f.is.Equal(f.deliver(long[:len(long)/100]+`"}`), "SUCCESS")
 	f.is.NoErr(os.RemoveAll(f.env["DEAD_LETTERS_DIR"]))
@@ -207,8 +198,7 @@ func TestLetterThatIsNotSentIsKept(t *testing.T) {
 	is.True(strings.Contains(err.Error(), "sidecar answered 500"))
 	is.Equal(len(f.list()), 1)
 	for path, want := range map[string]int{"/letters/all/send": 500, "/letters/aaaaaaaaaaaaaaaa/send": 404} {
-		resp, _ := f.do("POST", path, "", token)
-		is.Equal(resp.StatusCode, want)
+		is.Equal(f.do("POST", path, "", token).Code, want)
 	}
 	// The second letter has only the beginning of its event.
 	f.deliver(`{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
@@ -292,10 +282,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	f.deliver(event)
 	for _, request := range []string{"DELETE /letters/all", "POST /letters/all/send", "POST /letters/deliver"} {
 		method, path, _ := strings.Cut(request, " ")
-		resp, _ := f.do(method, path, "", nil)
-		f.is.Equal(resp.StatusCode, 401)
-		resp, _ = f.do(method, path, "", http.Header{"Dapr-Api-Token": {"secret"}, "Sec-Fetch-Site": {"cross-site"}})
-		f.is.Equal(resp.StatusCode, 403)
+		f.is.Equal(f.do(method, path, "", nil).Code, 401)
+		f.is.Equal(f.do(method, path, "", http.Header{"Dapr-Api-Token": {"secret"}, "Sec-Fetch-Site": {"cross-site"}}).Code, 403)
 	}
 	f.is.Equal(len(f.list()), 1)
 	f.is.Equal(len(f.published()), 0)
@@ -320,14 +308,13 @@ func TestListDescribesLetters(t *testing.T) {
 	is.Equal(got["reason"], "unknown: a sidecar moved it; see the log of the subscriber")
 	is.True(strings.HasPrefix(got["data"].(string), "{\"itemId\":\"bro\u2028\u200bkené"))
 	is.Equal(len(got["data"].(string)), 199+len("\uFFFD")) // 200 bytes, the last of them half a character
-	resp, body := f.do("GET", "/letters/"+got["id"].(string), "", token)
-	is.Equal(body, strings.Replace(long, "e1", "e\u202e1", 1))
-	is.Equal(resp.Header.Get("Content-Type"), "application/octet-stream")
+	shown := f.do("GET", "/letters/"+got["id"].(string), "", token)
+	is.Equal(shown.Body.String(), strings.Replace(long, "e1", "e\u202e1", 1))
+	is.Equal(shown.Header().Get("Content-Type"), "application/octet-stream")
 	is.NoErr(os.Mkdir(filepath.Join(f.env["DEAD_LETTERS_DIR"], "unreadable.letter"), 0o700))
 	is.Equal(len(f.list()), 1)
 	for _, id := range []string{"aaaaaaaaaaaaaaaa", "..%2F" + filepath.Base(f.env["DEAD_LETTERS_DIR"]) + "%2F" + got["id"].(string)} {
-		resp, _ = f.do("GET", "/letters/"+id, "", token)
-		is.Equal(resp.StatusCode, 404)
+		is.Equal(f.do("GET", "/letters/"+id, "", token).Code, 404)
 	}
 
 	f.deliver(strings.Replace(strings.TrimSuffix(long, "}")+reason, "damaged", "dam\u202eaged", 1))
@@ -344,8 +331,7 @@ func TestMetricsDoNotReadTheFolder(t *testing.T) {
 	f := start(t)
 	counted := func(want string) {
 		t.Helper()
-		_, metrics := f.do("GET", "/metrics", "", nil)
-		_, figure, _ := strings.Cut(metrics, "\ndead_letters ")
+		_, figure, _ := strings.Cut(f.do("GET", "/metrics", "", nil).Body.String(), "\ndead_letters ")
 		f.is.Equal(strings.TrimSpace(figure), want)
 	}
 	other := strings.Replace(event, `"e1"`, `"e2"`, 1)
@@ -367,8 +353,7 @@ func TestMetricsDoNotReadTheFolder(t *testing.T) {
 	counted("1")
 	f.is.NoErr(os.RemoveAll(f.env["DEAD_LETTERS_DIR"]))
 	counted("1")
-	resp, _ := f.do("GET", "/healthz", "", nil)
-	f.is.Equal(resp.StatusCode, 200)
+	f.is.Equal(f.do("GET", "/healthz", "", nil).Code, 200)
 }
 
 func TestUsage(t *testing.T) {
