@@ -90,7 +90,8 @@ func TestOrderIsPublished(t *testing.T) {
 	if diff := cmp.Diff(want, event, cmpopts.IgnoreFields(want, "Time"), cmpopts.IgnoreUnexported(want)); diff != "" {
 		t.Errorf("event (-want +got):\n%s", diff)
 	}
-	is.Equal(logs.String()[len("2026/11/24 04:33:12 "):], `eventId="key 1.kr3YGV44j8rRObPR" Published OrderPlaced event. orderId=order-1001, itemId=item1, quantity=10`+"\n")
+	is.Equal(logs.String()[len("2026/11/24 04:33:12 "):],
+		`eventId="key 1.kr3YGV44j8rRObPR" Published OrderPlaced event. orderId=order-1001, itemId=item1, quantity=10`+"\n")
 }
 
 // The same key and the same order make the same event. Another key, another order or no key
@@ -136,7 +137,9 @@ func TestKeyFromTheFutureIsRefused(t *testing.T) {
 }
 
 func TestLegalOrdersArePublishedUnchanged(t *testing.T) {
-	for _, o := range []order{{"a/b", `"\<&>`, 1}, {"100%", "\uFFFD📦", daprhttp.MaxInteger}, {strings.Repeat("x", 256), strings.Repeat("é", 128), 5}} {
+	for _, o := range []order{
+		{"a/b", `"\<&>`, 1}, {"100%", "\uFFFD📦", daprhttp.MaxInteger}, {strings.Repeat("x", 256), strings.Repeat("é", 128), 5},
+	} {
 		is := is.New(t)
 		body, err := json.Marshal(o)
 		is.NoErr(err)

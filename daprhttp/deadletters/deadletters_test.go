@@ -65,7 +65,10 @@ func (f *fixture) do(method, path, body string, header http.Header) *httptest.Re
 	return w
 }
 
-var token = http.Header{"Dapr-Api-Token": {"secret"}}
+var (
+	token    = http.Header{"Dapr-Api-Token": {"secret"}}
+	delivery = http.Header{"Dapr-Api-Token": {"secret"}, "Content-Type": {"application/cloudevents+json"}}
+)
 
 // deliver delivers a letter, and returns what the answer means.
 func (f *fixture) deliver(letter string) (status string) {
@@ -136,9 +139,10 @@ func TestLetterIsSentAgainUnchanged(t *testing.T) {
 func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
 	f := start(t, "PUBLISH_TWICE", "true", "PUBSUB_NAME", "broker")
 	is := f.is
-	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{PubsubName: "broker", Topic: "orders-dead", Event: []byte(`{"n":1}`), Metadata: map[string]string{
-		"ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawPayload": "true",
-	}})
+	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{
+		PubsubName: "broker", Topic: "orders-dead", Event: []byte(`{"n":1}`),
+		Metadata: map[string]string{"ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawPayload": "true"},
+	})
 	is.NoErr(err)
 	is.Equal(d.Status, "SUCCESS")
 	_, err = f.command("send", "all")
@@ -163,7 +167,7 @@ func TestMessageThatIsNotAnEventIsSentUnchanged(t *testing.T) {
 func TestLetterThatCannotBeKeptIsDeliveredAgain(t *testing.T) {
 	f := start(t)
 	long := `{"specversion":"1.0","id":"big","source":"s","data":"` + strings.Repeat("x", maxLetterBytes) + `"}`
-	f.is.Equal(f.do("POST", "/letters/deliver", long, http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {"secret"}}).Code, 500)
+	f.is.Equal(f.do("POST", "/letters/deliver", long, delivery).Code, 500)
 	f.is.Equal(f.do("POST", "/letters/deliver", "{}", token).Code, 400) // by hand
 	f.is.Equal(len(f.list()), 0)
 	f.is.Equal(f.deliver(long[:len(long)/100]+`"}`), "SUCCESS")

@@ -36,7 +36,8 @@ func TestReadObject(t *testing.T) {
 
 func TestObject(t *testing.T) {
 	is := is.New(t)
-	o, err := DecodeObject([]byte(`{"key":"a\\ud800 \ud83d\ude00","n":5,"long":9223372036854775808,"none":null,"empty":"","Key":"b","escape":"\\\\u\\ud83d"}`))
+	o, err := DecodeObject([]byte(`{"key":"a\\ud800 \ud83d\ude00","n":5,"long":9223372036854775808,"none":null,"empty":"","Key":"b",
+		"escape":"\\\\u\\ud83d"}`))
 	is.NoErr(err)
 	is.True(o.Has("key"))
 	is.True(!o.Has("KEY"))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -15,31 +14,31 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
 )
 
-func logAll(l *slog.Logger) {
-	l.Info("Counted.", LogTraceID, "4bf9", LogEventID, "e\n1", "orderId", "order-1", "ordered", int64(10))
-	l.Info("Failed.", "itemId", "item1", LogError, errors.New("out of reach"))
-	l.Info("Started\u202e")
-}
-
-func TestLogForPeople(t *testing.T) {
-	is := is.New(t)
-	var b bytes.Buffer
-	logAll(NewLogger(&b, "text"))
-	at := regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
-	is.Equal(at.ReplaceAllString(b.String(), ""), `eventId="e\n1" Counted. orderId=order-1, ordered=10`+"\n"+"Failed. itemId=item1: out of reach\nStarted\\u202e\n")
-	is.Equal(len(at.FindAllString(b.String(), -1)), 3)
-}
-
-func TestLogInJSON(t *testing.T) {
-	is := is.New(t)
-	var b bytes.Buffer
-	logAll(NewLogger(&b, "json"))
-	got := regexp.MustCompile(`"time":"[^"]+",`).ReplaceAllString(b.String(), "")
-	is.Equal(got, `{"level":"INFO","msg":"Counted.","traceId":"4bf9","eventId":"e\n1","orderId":"order-1","ordered":10}`+"\n"+
-		`{"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}`+"\n"+`{"level":"INFO","msg":"Started\u202e"}`+"\n")
+func TestLog(t *testing.T) {
+	for format, want := range map[string]string{
+		"text": `T eventId="e\n1" Counted. orderId=order-1, ordered=10
+T Failed. itemId=item1: out of reach
+T Started\u202e
+`,
+		"json": `{T,"level":"INFO","msg":"Counted.","traceId":"4bf9","eventId":"e\n1","orderId":"order-1","ordered":10}
+{T,"level":"INFO","msg":"Failed.","itemId":"item1","error":"out of reach"}
+{T,"level":"INFO","msg":"Started\u202e"}
+`,
+	} {
+		var b bytes.Buffer
+		l := NewLogger(&b, format)
+		l.Info("Counted.", LogTraceID, "4bf9", LogEventID, "e\n1", "orderId", "order-1", "ordered", int64(10))
+		l.Info("Failed.", "itemId", "item1", LogError, errors.New("out of reach"))
+		l.Info("Started\u202e")
+		got := regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d|"time":"[^"]+"`).ReplaceAllString(b.String(), "T")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", format, diff)
+		}
+	}
 }
 
 // oneAtATime fails the test when two goroutines write at the same time.
