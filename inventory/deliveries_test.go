@@ -18,7 +18,6 @@ import (
 // answer.
 func (s *serviceTest) deliver(m daprtest.Message) (status, answer string) {
 	s.t.Helper()
-	s.daprd.App = s.program()
 	if m.Topic == "" {
 		m.Topic = topic
 	}

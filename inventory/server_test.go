@@ -46,6 +46,9 @@ func newServiceTest(t *testing.T, settings ...string) *serviceTest {
 		t.Fatal(err)
 	}
 	s.sidecar.HTTPClient = s.daprd.Client()
+	if s.daprd.App, err = s.handler(); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -84,22 +87,9 @@ func (s *serviceTest) do(method, path, contentType, body string, headers ...stri
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	w := s.serve(r)
-	return w.Code, strings.TrimSpace(w.Body.String())
-}
-
-func (s *serviceTest) serve(r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	s.program().ServeHTTP(w, r)
-	return w
-}
-
-func (s *serviceTest) program() http.Handler {
-	h, err := s.handler()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return h
+	s.daprd.App.ServeHTTP(w, r)
+	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
 // checkMetrics compares figures of GET /metrics, such as `waiting_orders 1`.
@@ -187,7 +177,7 @@ func TestStockThatCannotBeReadOrSetIsAnError(t *testing.T) {
 
 // A page of another site may only read. A delivery is applied, whatever headers its
 // publisher chose. Health check and metrics need no token.
-func TestWhoMayDoWhat(t *testing.T) {
+func TestTokenIsRequiredAndOtherSitesMayOnlyRead(t *testing.T) {
 	const event = `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"item1","quantity":1}}`
 	requests := []struct{ method, path, contentType, body string }{
 		{"POST", "/orders", eventType, event},
