@@ -118,6 +118,8 @@ func TestStockIsSetAndRead(t *testing.T) {
 			is.Equal(got, want)
 		}
 	}
+	_, got := s.do("GET", "/inventory/a/b", "", "") // as a sidecar invokes it
+	is.Equal(got, `{"itemId":"a/b","quantity":0}`)
 	for _, r := range s.daprd.Requests() {
 		is.Equal(r.Header.Get("traceparent"), trace)
 	}

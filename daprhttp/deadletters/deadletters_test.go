@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,9 @@ func TestLetterIsSentAgainUnchanged(t *testing.T) {
 	is.Equal(f.deliver(event), "SUCCESS")
 	is.Equal(len(f.list()), 1)
 	id := f.list()[0]["id"].(string)
+	files, err := os.ReadDir(f.env["DEAD_LETTERS_DIR"])
+	is.NoErr(err)
+	is.Equal(len(files), 1)
 
 	out, err := f.command("list")
 	is.NoErr(err)
@@ -243,6 +247,9 @@ func TestFolderIsRepaired(t *testing.T) {
 	f, err := openFolder(dir)
 	is.NoErr(err)
 	is.Equal(f.count, 0)
+	made, err := os.Stat(dir)
+	is.NoErr(err)
+	is.True(runtime.GOOS == "windows" || made.Mode().Perm() == 0o700)
 	for _, name := range []string{"b.letter", "a.letter", "d.123.part"} {
 		is.NoErr(os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
 	}
