@@ -134,6 +134,8 @@ func TestLetterIsSentAgainUnchanged(t *testing.T) {
 	is.Equal(out, "no dead letters\n")
 	_, err = f.command("send", id)
 	is.Equal(err.Error(), id+": there is no such letter")
+	_, err = f.command("send", "../letters?")
+	is.Equal(err.Error(), "none: there is no such letter")
 	log := f.log.String()
 	is.Equal(strings.Count(log, `eventId="e1" Kept a dead letter. id=`+id+"\n"), 1)
 	is.True(strings.Contains(log, `eventId="e1" Sent a dead letter again. id=`+id+", topic=orders\n"))

@@ -189,9 +189,10 @@ func TestRefusedDeliveryIsLogged(t *testing.T) {
 			WriteError(w, http.StatusUnauthorized, "no token")
 		}
 	})
+	mux.HandleFunc("POST /later", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }) // the sidecar retries it
 	h := LogRefused(NewLogger(&log, "text"), mux)
 	for _, contentType := range []string{"application/cloudevents+json; charset=utf-8", "application/json"} {
-		for _, path := range []string{"/events", "/elsewhere%0Aforged", "/events?token"} {
+		for _, path := range []string{"/events", "/elsewhere%0Aforged", "/events?token", "/later"} {
 			r := httptest.NewRequest("POST", path, nil)
 			r.Header.Set("Content-Type", contentType)
 			r.Header.Set("dapr-api-token", r.URL.RawQuery)
