@@ -110,20 +110,24 @@ func TestConnectionsOfSlowClientsAreClosed(t *testing.T) {
 // every connection has one, a new connection waits.
 func TestConnectionsAreLimited(t *testing.T) {
 	var atWork atomic.Int64
-	var finish chan struct{}
+	var finish, brief chan struct{}
 	h := func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "POST" {
 			echo(w, r)
 		}
-		if r.URL.Path == "/slow" {
+		switch r.URL.Path {
+		case "/slow":
 			atWork.Add(1)
 			<-finish
+		case "/brief":
+			atWork.Add(1)
+			<-brief
 		}
 	}
 	serveInMemory(t, h, func(t *testing.T, m memory) {
 		is := is.New(t)
-		finish = make(chan struct{}) // in the bubble
-		answered := make(chan error, maxConnections+1)
+		finish, brief = make(chan struct{}), make(chan struct{}) // in the bubble
+		answered := make(chan error, maxConnections)
 		order := func(withBody bool) {
 			send := m.client().Get
 			if withBody {
@@ -153,18 +157,22 @@ func TestConnectionsAreLimited(t *testing.T) {
 			go func() { _, _ = io.Copy(io.Discard, conn); closed <- sent }()
 			time.Sleep(10 * time.Millisecond)
 		}
-		_, err := io.WriteString(conns[0], get) // after its answer it waits anew
+		_, err := io.WriteString(conns[0], strings.Replace(get, "/", "/brief", 1))
 		is.NoErr(err)
-		for i, want := range []string{halfHeader, halfBody, halfChunk, ""} {
+		for i, want := range []string{halfHeader, halfBody, halfChunk} {
 			go order(true)
 			is.Equal(<-closed, want)
 			is.Equal(time.Since(start), time.Duration(110+10*i)*time.Millisecond)
 		}
-		go order(false)
+		go order(false) // every connection has a request
 		time.Sleep(time.Second)
 		is.Equal(atWork.Load(), int64(maxConnections))
+		start = time.Now()
+		brief <- struct{}{} // after its answer the connection waits for another request
+		is.Equal(<-closed, "")
+		is.Equal(time.Since(start), 100*time.Millisecond)
 		close(finish)
-		for range maxConnections + 1 {
+		for range maxConnections {
 			is.NoErr(<-answered)
 		}
 	})
