@@ -120,10 +120,8 @@ func (l *limiter) longest() (longest net.Conn, since time.Time) {
 func (l *limiter) waits(conn net.Conn, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, open := l.open[conn]; open {
-		l.open[conn] = since
-		l.changed.Signal()
-	}
+	l.open[conn] = since
+	l.changed.Signal()
 }
 
 // forget gives the place of a connection that is closed to another one.

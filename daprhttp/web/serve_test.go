@@ -127,7 +127,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	serveInMemory(t, h, func(t *testing.T, m memory) {
 		is := is.New(t)
 		finish, brief = make(chan struct{}), make(chan struct{}) // in the bubble
-		answered := make(chan error, maxConnections)
+		answered := make(chan error, maxConnections+1)
 		order := func(withBody bool) {
 			send := m.client().Get
 			if withBody {
@@ -171,17 +171,29 @@ func TestConnectionsAreLimited(t *testing.T) {
 		brief <- struct{}{} // after its answer the connection waits for another request
 		is.Equal(<-closed, "")
 		is.Equal(time.Since(start), 100*time.Millisecond)
+		go order(false)
+		time.Sleep(time.Second)
+		is.Equal(atWork.Load(), int64(maxConnections+1))
+		finish <- struct{}{} // the client closes this connection
+		synctest.Wait()
+		is.Equal(atWork.Load(), int64(maxConnections+2))
 		close(finish)
-		for range maxConnections {
+		for range maxConnections + 1 {
 			is.NoErr(<-answered)
 		}
+		start = time.Now()
+		for range maxConnections + 1 { // a closed connection takes no place
+			order(true)
+			is.NoErr(<-answered)
+		}
+		is.Equal(time.Since(start), time.Duration(0))
 	})
 }
 
-// When it stops, Serve accepts no connection, and waits a minute for the requests under way.
-// Then it breaks them off and reports it.
+// When it stops, Serve accepts no connection, and waits for the requests under way: here for
+// 30 seconds. Then it breaks them off and reports it.
 func TestServeFinishesRequestsWhenItStops(t *testing.T) {
-	for work, want := range map[time.Duration]int{59 * time.Second: maxConnections, 61 * time.Second: 0} {
+	for work, want := range map[time.Duration]int{29 * time.Second: maxConnections, 31 * time.Second: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			is := is.New(t)
 			m := newMemory()
@@ -202,7 +214,7 @@ func TestServeFinishesRequestsWhenItStops(t *testing.T) {
 					case <-time.After(work):
 					case <-r.Context().Done():
 					}
-				}), time.Minute)
+				}), 30*time.Second)
 			}()
 			synctest.Wait()
 			is.Equal(atWork.Load(), int64(maxConnections))
@@ -221,7 +233,7 @@ func TestServeFinishesRequestsWhenItStops(t *testing.T) {
 			is.Equal(err == nil, want > 0)
 			if err != nil {
 				is.True(errors.Is(err, context.DeadlineExceeded))
-				is.True(strings.Contains(err.Error(), "still under way after 1m0s"))
+				is.True(strings.Contains(err.Error(), "still under way after 30s"))
 			}
 		})
 	}
