@@ -179,8 +179,9 @@ func (s *service) send(ctx context.Context, id string) error {
 }
 
 func (s *service) drop(_ context.Context, id string) error {
-	return s.kept.take(id, func([]byte) error {
+	err := s.kept.take(id, func([]byte) error { return nil })
+	if err == nil {
 		s.log.Info("Dropped a dead letter.", "id", id)
-		return nil
-	})
+	}
+	return err
 }
