@@ -39,28 +39,10 @@ func main() { web.Main("inventory", run) }
 
 // run serves until ctx is done and every request under way has its answer.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
-	env := web.NewEnv(getenv)
-	sidecar, err := daprhttp.ClientFromEnv(getenv, 3500)
-	env.Fail(err)
-	addr := env.Addr(5001)
-	publishTwice := env.Flag("PUBLISH_TWICE")
-	options := once.Options{
-		MarkerTTL:          env.Duration("MARKER_TTL", 24*time.Hour, time.Second, 10*365*24*time.Hour),
-		DefaultConsistency: env.OneOf("STATE_CONSISTENCY", "strong", "default") == "default",
-	}
-	s := &service{
-		appID:        env.Name("APP_ID", "inventory-service"),
-		appToken:     env.Secret("APP_API_TOKEN"),
-		subscription: env.Pairs("SUBSCRIPTION_METADATA"),
-		log:          web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
-	}
-	if err := env.Err(); err != nil {
+	s, addr, err := newService(getenv, stdout)
+	if err != nil {
 		return err
 	}
-	sidecar.PublishTwice = publishTwice
-	s.sidecar = sidecar
-	s.stocks = once.New[stock](sidecar, "statestore", options)
-	s.metrics = newMetrics(s.stocks)
 	handler, err := s.handler()
 	if err != nil {
 		return err
@@ -69,7 +51,30 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	s.log.Info(fmt.Sprintf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), sidecar.Endpoint))
+	s.log.Info(fmt.Sprintf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), s.sidecar.Endpoint))
 	defer s.log.Info("inventory-service has stopped")
 	return web.Serve(ctx, ln, handler, 20*time.Second)
+}
+
+// newService returns the service that the environment describes, and its address.
+func newService(getenv func(string) string, stdout io.Writer) (s *service, addr string, err error) {
+	env := web.NewEnv(getenv)
+	addr = env.Addr(5001)
+	sidecar, err := daprhttp.ClientFromEnv(getenv, 3500)
+	env.Fail(err)
+	sidecar.PublishTwice = env.Flag("PUBLISH_TWICE")
+	stocks := once.New[stock](sidecar, "statestore", once.Options{
+		MarkerTTL:          env.Duration("MARKER_TTL", 24*time.Hour, time.Second, 10*365*24*time.Hour),
+		DefaultConsistency: env.OneOf("STATE_CONSISTENCY", "strong", "default") == "default",
+	})
+	s = &service{
+		stocks:       stocks,
+		sidecar:      sidecar,
+		appID:        env.Name("APP_ID", "inventory-service"),
+		appToken:     env.Secret("APP_API_TOKEN"),
+		subscription: env.Pairs("SUBSCRIPTION_METADATA"),
+		log:          web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
+		metrics:      newMetrics(stocks),
+	}
+	return s, addr, env.Err()
 }

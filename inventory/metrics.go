@@ -15,7 +15,7 @@ type metrics struct {
 func newMetrics(stocks *once.Inbox[stock]) metrics {
 	all := new(web.Metrics)
 	events := func(outcome string) *web.Counter {
-		return all.Counter("inventory_events_total", `outcome="`+outcome+`"`, "Delivered OrderPlaced events, by outcome.")
+		return all.Counter(`inventory_events_total{outcome="`+outcome+`"}`, "Delivered OrderPlaced events, by outcome.")
 	}
 	m := metrics{
 		all:       all,

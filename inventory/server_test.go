@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,34 +16,41 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
 
-	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/daprtest"
-	"example.com/dapr-orders/daprhttp/once"
-	"example.com/dapr-orders/daprhttp/web"
 )
 
-const eventType = "application/cloudevents+json"
+const (
+	eventType = "application/cloudevents+json"
+	trace     = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+)
 
 // A serviceTest is the inventory service beside a sidecar in memory.
 type serviceTest struct {
-	t *testing.T
 	*service
+	t     *testing.T
 	daprd *daprtest.Sidecar
 	logs  bytes.Buffer
 }
 
-func newServiceTest(t *testing.T) *serviceTest {
-	s := &serviceTest{t: t, daprd: &daprtest.Sidecar{AppID: "inventory-service", AppHeader: http.Header{"Dapr-Filter": {"answered"}}}}
-	sidecar := &daprhttp.Client{HTTPClient: s.daprd.Client()}
-	stocks := once.New[stock](sidecar, "statestore", once.Options{})
-	s.service = &service{
-		stocks: stocks, sidecar: sidecar, appID: "inventory-service", log: web.NewLogger(&s.logs, "text"), metrics: newMetrics(stocks),
+// newServiceTest returns the service with settings: names of environment variables and
+// their values.
+func newServiceTest(t *testing.T, settings ...string) *serviceTest {
+	t.Helper()
+	env := make(map[string]string)
+	for i := 0; i < len(settings); i += 2 {
+		env[settings[i]] = settings[i+1]
+	}
+	s := &serviceTest{t: t, daprd: &daprtest.Sidecar{APIToken: env["DAPR_API_TOKEN"], AppHeader: http.Header{"Dapr-Filter": {"answered"}}}}
+	var err error
+	if s.service, _, err = newService(func(name string) string { return env[name] }, &s.logs); err != nil {
+		t.Fatal(err)
+	}
+	s.sidecar.HTTPClient = s.daprd.Client()
+	if s.daprd.App, err = s.handler(); err != nil {
+		t.Fatal(err)
 	}
 	return s
 }
-
-// put stores a value as another program would.
-func (s *serviceTest) put(key, value string) { s.daprd.SetState("statestore", key, value) }
 
 // written reports whether anything is stored.
 func (s *serviceTest) written() bool { return len(s.daprd.State("statestore")) > 0 }
@@ -57,11 +63,11 @@ func (s *serviceTest) published() (all []string) {
 	return all
 }
 
-// fail lets the sidecar fail calls whose path begins with path.
-func (s *serviceTest) fail(path string) {
+// fail lets the sidecar answer calls whose path begins with path by a fault.
+func (s *serviceTest) fail(path string, fault daprtest.Fault) {
 	s.daprd.Fault = func(r daprtest.Request) daprtest.Fault {
 		if strings.HasPrefix(r.Path, path) {
-			return daprtest.Fault{Status: http.StatusInternalServerError}
+			return fault
 		}
 		return daprtest.Fault{}
 	}
@@ -72,439 +78,173 @@ func (s *serviceTest) lines() string {
 	return regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `).ReplaceAllString(s.logs.String(), "")
 }
 
-// do makes a request by hand, or, with the content type of events, as a sidecar does.
-func (s *serviceTest) do(method, path, contentType, body string) (int, string) {
+// do makes a request by hand, or, with the content type of events, as a sidecar does. The
+// names and values of more headers follow the body.
+func (s *serviceTest) do(method, path, contentType, body string, headers ...string) (int, string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	if contentType != "" {
-		r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("traceparent", trace)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
-	w := s.serve(r)
+	w := httptest.NewRecorder()
+	s.daprd.App.ServeHTTP(w, r)
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
-func (s *serviceTest) serve(r *http.Request) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	s.program().ServeHTTP(w, r)
-	return w
-}
-
-func (s *serviceTest) program() http.Handler {
-	h, err := s.handler()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return h
-}
-
-// deliver lets the sidecar deliver a message once. It returns the status and the body of the
-// answer.
-func (s *serviceTest) deliver(m daprtest.Message) (status, answer string) {
+// checkMetrics compares figures of GET /metrics, such as `waiting_orders 1`.
+func (s *serviceTest) checkMetrics(want ...string) {
 	s.t.Helper()
-	s.daprd.App = s.program()
-	if m.Topic == "" {
-		m.Topic = topic
-	}
-	d, err := s.daprd.Deliver(s.t.Context(), m)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return d.Status, strings.TrimSpace(d.Body)
-}
-
-func TestEventLowersTheStock(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	s.put("item1", `100`)
-	event := daprtest.Message{
-		Data: []byte(`{"orderId":"order-1001","itemId":"item1","quantity":10}`), Metadata: map[string]string{"cloudevent.id": "e1"},
-	}
-	result, answer := s.deliver(event)
-	is.Equal(result, "SUCCESS")
-	is.Equal(answer, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"order-1001","itemId":"item1",`+
-		`"previousQuantity":100,"orderedQuantity":10,"remainingQuantity":90}`)
-	result, answer = s.deliver(event)
-	is.Equal(result, "SUCCESS")
-	is.Equal(answer, `{"status":"SUCCESS","message":"OrderPlaced event had been processed already","orderId":"order-1001","itemId":"item1","orderedQuantity":10}`)
-	status, body := s.do("GET", "/inventory/item1", "", "")
-	is.Equal(status, 200)
-	is.Equal(body, `{"itemId":"item1","quantity":90}`)
-	is.Equal(s.lines(), ""+
-		"eventId=\"e1\" Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90\n"+
-		"eventId=\"e1\" OrderPlaced event had been processed already. orderId=order-1001, itemId=item1\n")
-}
-
-// The log and the dead letter identify an order that can't be read.
-func TestRefusedOrderIsIdentified(t *testing.T) {
-	for _, tt := range []struct{ body, want string }{
-		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o1","itemId":"i1","quantity":-1}}`,
-			`eventId="e1" Refused OrderPlaced event. orderId=o1, itemId=i1, source=pos: quantity must not be negative`},
-		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":7,"itemId":"i1","quantity":1}}`,
-			`eventId="e1" Refused OrderPlaced event. orderId=, itemId=i1, source=pos: orderId must be a string`},
-		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId":"o1","itemId":"i1","quantity":1},"x":"` + strings.Repeat("x", maxBodyBytes) + `"}`,
-			`eventId="e1" Refused OrderPlaced event. orderId=o1, itemId=i1, source=pos: the event is too large: it must not be longer than 65536 bytes`},
-		{`{"specversion":"1.0","id":"e1","source":"pos","data":{"orderId"`,
-			`eventId="e1" Refused OrderPlaced event. orderId=, itemId=, source=pos: not a CloudEvent: unexpected end of JSON input`},
-		{`[]`, `eventId="sha256-4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945" Refused OrderPlaced event. orderId=, itemId=, source=: not a CloudEvent: it is not a JSON object`},
-	} {
-		s := newServiceTest(t)
-		s.do("POST", "/orders", eventType, tt.body)
-		if line, _, _ := strings.Cut(s.lines(), "\n"); line != tt.want {
-			t.Errorf("%.100s:\ngot  %s\nwant %s", tt.body, line, tt.want)
-		}
-		id := strings.Split(tt.want, `"`)[1]
-		published := s.published()
-		if len(published) != 1 || !strings.Contains(published[0], `"id":"`+id+`"`) || !strings.Contains(published[0], `"deadletterreason":"`) {
-			t.Errorf("%.100s: published %.300s", tt.body, published)
+	_, metrics := s.do("GET", "/metrics", "", "")
+	for _, figure := range want {
+		if !strings.Contains(metrics+"\n", "\ninventory_"+figure+"\n") {
+			s.t.Errorf("the metrics have no %s:\n%s", figure, metrics)
 		}
 	}
-}
-
-func TestOrderMayHaveOtherMembers(t *testing.T) {
-	for _, members := range []string{`"entries":[]`, `"entries":[{"entryId":"1","event":{}}]`, `"id":"x","source":"s"`, `"items":null`} {
-		order := `{"orderId":"o","itemId":"item1","quantity":1,` + members + `}`
-		for _, request := range [][2]string{
-			{"", order}, {"application/json", order}, {eventType, `{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`},
-		} {
-			s := newServiceTest(t)
-			if status, body := s.do("POST", "/orders", request[0], request[1]); status != 200 || !strings.Contains(body, `"remainingQuantity":-1`) {
-				t.Errorf("%s as %q: got %d %s", request[1], request[0], status, body)
-			}
-		}
-	}
-}
-
-// The retry topic's subscription must not have rawPayload: a moved event has its envelope.
-func TestRawPayloadsAreAppliedAndMovedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServiceTest(t)
-		s.subscription = map[string]string{"rawPayload": "true", "queueType": "quorum"}
-		_, subscriptions := s.do("GET", "/dapr/subscribe", "", "")
-		is := is.New(t)
-		is.True(strings.Contains(subscriptions, `"topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter","metadata":{"queueType":"quorum","rawPayload":"true"}`))
-		is.True(strings.Contains(subscriptions, `"route":"orders/retry","metadata":{"queueType":"quorum"}`))
-
-		const order = `{"orderId":"o","itemId":"item1","quantity":1}`
-		deliver := func(m daprtest.Message, want string) {
-			t.Helper()
-			if status, got := s.deliver(m); status != "SUCCESS" || !strings.Contains(got, want) {
-				t.Errorf("%+v: got %s, want %s", m, got, want)
-			}
-		}
-		s.fail("/v1.0/state/")
-		deliver(daprtest.Message{Event: []byte(order)}, `{"status":"SUCCESS","error":`)
-		moved := s.daprd.Published()[0]
-		s.fail("nothing")
-		deliver(moved, `"remainingQuantity":-1`)
-		deliver(moved, `processed already`)
-		deliver(daprtest.Message{Event: moved.Event}, `processed already`) // sent again by hand
-		event := daprtest.Message{Event: []byte(`{"specversion":"1.0","id":"e","source":"s","data":` + order + `}`)}
-		deliver(event, `"remainingQuantity":-2`)
-		deliver(event, `processed already`) // in another envelope
-		time.Sleep(time.Hour)               // until no worker retries
-	})
-}
-
-func TestDataOfAnEventComesInThreeForms(t *testing.T) {
-	for _, contentType := range []string{"application/json", "text/plain", "application/octet-stream"} {
-		is := is.New(t)
-		s := newServiceTest(t)
-		_, answer := s.deliver(daprtest.Message{ContentType: contentType, Data: []byte(`{"orderId":"o","itemId":"item1","quantity":1}`)})
-		is.Equal(answer, `{"status":"SUCCESS","message":"Inventory updated from OrderPlaced event","orderId":"o","itemId":"item1",`+
-			`"previousQuantity":0,"orderedQuantity":1,"remainingQuantity":-1}`)
-	}
-}
-
-// The rules for JSON, keys, integers and events are tested in packages web and daprhttp.
-func TestBadEventsAreDroppedAndBadRequestsAreRefused(t *testing.T) {
-	// order returns a good order with one field changed.
-	order := func(field, value string) string {
-		fields := map[string]string{"orderId": `"o"`, "itemId": `"i"`, "quantity": `1`}
-		fields[field] = value
-		return fmt.Sprintf(`{"orderId":%s,"itemId":%s,"quantity":%s}`, fields["orderId"], fields["itemId"], fields["quantity"])
-	}
-	event := func(data string) string { return `{"specversion":"1.0","id":"e","source":"s","type":"t",` + data + `}` }
-	tests := []struct{ body, wantError string }{
-		{`{"orderId":"o","quantity":1}`, "OrderPlaced event is missing itemId"},
-		{order("itemId", `""`), "OrderPlaced event is missing itemId"},
-		{`{}`, "OrderPlaced event is missing itemId"},
-		{`{"ITEMID":"i","quantity":1}`, "OrderPlaced event is missing itemId"},
-		{order("quantity", `0`), "OrderPlaced event is missing quantity"},
-		{order("quantity", `null`), "OrderPlaced event is missing quantity"},
-		{order("quantity", `-1`), "quantity must not be negative"},
-		{order("quantity", `9007199254740992`), "quantity must not be greater than 9007199254740991"},
-		{order("orderId", `1`), "orderId must be a string"},
-		{order("orderId", `"a||b"`), `orderId must not contain "||"`},
-		{order("itemId", `1`), "itemId must be a string"},
-		{order("itemId", `"a||b"`), `itemId must not contain "||"`},
-		{`null`, ""},
-		{`not JSON`, ""},
-	}
-	events := []struct{ body, wantError string }{ // with any content type, these are not bare orders
-		{`{"specversion":"1.0","source":"s","type":"t","data":` + order("orderId", `"o"`) + `}`, "id is missing"},
-		{event(`"subject":"no data"`), "the event's data is not an order"},
-		{event(`"data":null`), "the event's data is not an order"},
-		{event(`"datacontenttype":"text/plain","data":"text"`), "the event's data is not an order"},
-		{event(`"data_base64":"!"`), "data_base64"},
-	}
-	for _, tt := range tests {
-		if tt.wantError != "" {
-			events = append(events, struct{ body, wantError string }{event(`"data":` + tt.body), tt.wantError})
-		}
-		checkRefused(t, "application/json", tt.body, 400, "", tt.wantError)
-		checkRefused(t, "", tt.body, 400, "", tt.wantError)
-	}
-	for _, tt := range events {
-		checkRefused(t, "application/json", tt.body, 400, "", tt.wantError)
-		checkRefused(t, eventType, tt.body, 200, "SUCCESS", tt.wantError)
-	}
-	huge := event(`"data":{"itemId":"` + strings.Repeat("x", 5<<20) + `"}`)
-	checkRefused(t, eventType, huge, 200, "SUCCESS", "must not be longer than 65536 bytes")
-	checkRefused(t, "application/json", huge, 413, "", "must not be longer than 65536 bytes")
-	checkRefused(t, eventType, `not JSON`, 200, "SUCCESS", "not a CloudEvent")
-	checkRefused(t, eventType, order("orderId", `"o"`), 200, "SUCCESS", "id is missing")
-}
-
-func checkRefused(t *testing.T, contentType, body string, wantStatus int, want, wantError string) {
-	t.Helper()
-	s := newServiceTest(t)
-	status, got := s.do("POST", "/orders", contentType, body)
-	var answer struct{ Status, Error string }
-	if err := json.Unmarshal([]byte(got), &answer); err != nil {
-		t.Errorf("%.80q as %q: got %s, want JSON", body, contentType, got)
-	}
-	if status != wantStatus || answer.Status != want || answer.Error == "" || !strings.Contains(answer.Error, wantError) {
-		t.Errorf("%.80q as %q: got %d %s, want %d %s %s", body, contentType, status, got, wantStatus, want, wantError)
-	}
-	if s.written() {
-		t.Errorf("%.80q as %q: something was written", body, contentType)
-	}
-	letters := 0 // a sidecar's delivery becomes one dead letter, with the reason
-	if contentType == eventType {
-		letters = 1
-	}
-	published := s.published()
-	if len(published) != letters || letters == 1 && !strings.Contains(published[0], `"deadletterreason":"`) {
-		t.Errorf("%.80q as %q: published %.200q", body, contentType, published)
-	}
-}
-
-func TestOrderThatCanNeverBeAppliedIsDropped(t *testing.T) {
-	is := is.New(t)
-	s := newServiceTest(t)
-	s.put("item1", `"a dozen"`)
-	const data = `{"orderId":"o","itemId":"item1","quantity":1}`
-	result, answer := s.deliver(daprtest.Message{Data: []byte(data)})
-	is.Equal(result, "SUCCESS")
-	is.True(strings.Contains(answer, `"status":"SUCCESS","error":`))
-	is.Equal(len(s.published()), 1) // the dead letter
-	status, body := s.do("POST", "/orders", "", data)
-	is.Equal(status, 500)
-	is.True(strings.Contains(body, "the stored stock must be an integer"))
-	status, _ = s.do("GET", "/inventory/item1", "", "")
-	is.Equal(status, 500)
-}
-
-// An order that can't be applied now moves to the retry topic. If it can't be moved, the
-// sidecar retries it.
-func TestFailingStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		is := is.New(t)
-		s := newServiceTest(t)
-		s.fail("/v1.0/state/")
-		const event = `{"specversion":"1.0","id":"e1","source":"s","data":{"orderId":"o","itemId":"item1","quantity":1}}`
-		result, answer := s.deliver(daprtest.Message{Event: []byte(event)})
-		is.Equal(result, "SUCCESS")
-		is.True(strings.HasPrefix(answer, `{"status":"SUCCESS","error":`))
-		is.Equal(s.published(), []string{"pubsub-retry OrderPlaced-retry " + event})
-		s.fail("/") // publishing fails too
-		result, _ = s.deliver(daprtest.Message{Event: []byte(event)})
-		is.Equal(result, "RETRY")
-
-		status, body := s.do("GET", "/inventory/item1", "", "")
-		is.Equal(status, 500)
-		is.Equal(body, `{"error":"Failed to read inventory quantity"}`)
-		status, body = s.do("POST", "/inventory/item1", "", `{"quantity":1}`)
-		is.Equal(status, 500)
-		is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
-		is.True(strings.Count(s.logs.String(), "sidecar answered 500") >= 4) // the log says why
-		time.Sleep(time.Hour)                                                // until no worker retries
-	})
 }
 
 func TestStockIsSetAndRead(t *testing.T) {
-	s := newServiceTest(t)
-	for _, itemID := range []string{"item1", "a/b", "a b", "100%", "%2F", "📦", "a?b#c", "~item", "a+b", "a//b", strings.Repeat("x", 256)} {
-		for _, quantity := range []string{"100", "0", "9007199254740991"} {
-			path := "/inventory/" + url.PathEscape(itemID)
-			id, _ := json.Marshal(itemID)
-			want := fmt.Sprintf(`{"itemId":%s,"quantity":%s}`, id, quantity)
-			if status, got := s.do("POST", path, "", `{"quantity":`+quantity+`}`); status != 200 || got != want {
-				t.Errorf("POST %s: got %d %s, want %s", path, status, got, want)
-			}
-			if status, got := s.do("GET", path, "", ""); status != 200 || got != want {
-				t.Errorf("GET %s: got %d %s, want %s", path, status, got, want)
-			}
-		}
-	}
-}
-
-func TestBadStockRequestsAreRefused(t *testing.T) {
-	const good = `{"quantity":1}`
-	tests := []struct {
-		path, body string
-		want       int
-		wantError  string
-	}{
-		{"/inventory/item1", `quantity=1`, 400, "not valid JSON"},
-		{"/inventory/item1", `100`, 400, "must be a JSON object"},
-		{"/inventory/item1", `{}`, 400, "quantity is required"},
-		{"/inventory/item1", `{"quantity":null}`, 400, "quantity is required"},
-		{"/inventory/item1", `{"Quantity":1}`, 400, "quantity is required"},
-		{"/inventory/item1", `{"quantity":"1"}`, 400, "quantity must be a number"},
-		{"/inventory/item1", `{"quantity":9007199254740992}`, 400, "quantity must not be greater than"},
-		{"/inventory/item1", `{"quantity":1,"x":"` + strings.Repeat("x", maxBodyBytes) + `"}`, 413, "must not be longer than"},
-		{"/inventory/", good, 400, "itemId must not be empty"},
-		{"/inventory/%2E%2E", good, 400, `itemId must not be "."`},
-		{"/inventory/a||b", good, 400, `itemId must not contain "||"`},
-		{"/inventory/a%00b", good, 400, "itemId must not contain control characters"},
-		{"/inventory/%FF", good, 400, "itemId must be valid UTF-8"},
-		{"/inventory/" + strings.Repeat("%C3%A9", 129), good, 400, "itemId must not be longer than 256 bytes"},
-	}
-	for _, tt := range tests {
-		s := newServiceTest(t)
-		methods := []string{"POST"}
-		if tt.body == good {
-			methods = append(methods, "GET")
-		}
-		for _, method := range methods {
-			status, body := s.do(method, tt.path, "", tt.body)
-			var answer struct{ Error string }
-			if err := json.Unmarshal([]byte(body), &answer); err != nil || status != tt.want || !strings.Contains(answer.Error, tt.wantError) {
-				t.Errorf("%s %.40s %.40q: got %d %s, want %d %s", method, tt.path, tt.body, status, body, tt.want, tt.wantError)
-			}
-		}
-		if s.written() {
-			t.Errorf("POST %.40s %.40q: something was written", tt.path, tt.body)
-		}
-	}
-}
-
-func TestSubscriptionIsDeclared(t *testing.T) {
 	is := is.New(t)
-	status, body := newServiceTest(t).do("GET", "/dapr/subscribe", "", "")
-	is.Equal(status, 200)
-	is.Equal(body, `[{"pubsubname":"pubsub","topic":"OrderPlaced","route":"orders","deadLetterTopic":"OrderPlaced-dead-letter"},`+
-		`{"pubsubname":"pubsub-retry","topic":"OrderPlaced-retry","route":"orders/retry"}]`)
-}
-
-func TestSidecarThatMayLoseEventsCausesAWarning(t *testing.T) {
-	for _, tt := range []struct {
-		maxConcurrency int
-		header         http.Header
-		fault          daprtest.Fault
-		want           bool
-	}{
-		{want: true},
-		{maxConcurrency: -1, want: true},
-		{maxConcurrency: 2, want: true},
-		{maxConcurrency: 1, want: false},
-		{header: http.Header{"Dapr-Filter": {"answered"}}, want: false},
-		{maxConcurrency: 1, fault: daprtest.Fault{Status: 500}, want: true}, // unknown
-	} {
-		s := newServiceTest(t)
-		s.daprd.MaxConcurrency, s.daprd.AppHeader = tt.maxConcurrency, tt.header
-		s.daprd.Fault = func(r daprtest.Request) daprtest.Fault {
-			if r.Path == "/v1.0/metadata" {
-				return tt.fault
-			}
-			return daprtest.Fault{}
-		}
-		s.do("GET", "/dapr/subscribe", "", "") // by hand: no warning
-		for range 2 {
-			s.deliver(daprtest.Message{Data: []byte(`{"itemId":"item1","quantity":1}`)})
-		}
-		if got := strings.Count(s.logs.String(), "--app-max-concurrency 1") == 1; got != tt.want {
-			t.Errorf("%+v: warned %t", tt, got)
-		}
-	}
-}
-
-func TestTokenIsRequired(t *testing.T) {
 	s := newServiceTest(t)
-	s.appToken = "secret"
-	got := make(map[string]int)
-	for _, request := range []string{"GET /inventory/item1", "POST /inventory/item1", "GET /dapr/subscribe", "POST /orders", "GET /healthz"} {
-		method, path, _ := strings.Cut(request, " ")
-		got[request], _ = s.do(method, path, "", `{"itemId":"item1","quantity":1}`)
+	for _, itemID := range []string{"item1", "a/b", "a//b", "a b+", "%2F", "📦", "a?b#c", "~item"} {
+		for _, quantity := range []string{"9007199254740991", "0"} {
+			path := "/inventory/" + url.PathEscape(itemID)
+			want := fmt.Sprintf(`{"itemId":"%s","quantity":%s}`, itemID, quantity)
+			status, got := s.do("POST", path, "", `{"quantity":`+quantity+`}`)
+			is.Equal(status, 200)
+			is.Equal(got, want)
+			status, got = s.do("GET", path, "", "")
+			is.Equal(status, 200)
+			is.Equal(got, want)
+		}
 	}
-	want := map[string]int{
-		"GET /inventory/item1": 401, "POST /inventory/item1": 401, "GET /dapr/subscribe": 401, "POST /orders": 401,
-		"GET /healthz": 200,
+	_, got := s.do("GET", "/inventory/a/b", "", "") // as a sidecar invokes it
+	is.Equal(got, `{"itemId":"a/b","quantity":0}`)
+	for _, r := range s.daprd.Requests() {
+		is.Equal(r.Header.Get("traceparent"), trace)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("statuses without a token (-want +got):\n%s", diff)
+	is.True(strings.HasPrefix(s.lines(), "Set inventory quantity. itemId=item1, quantity=9007199254740991\n"))
+}
+
+// The rules for JSON, keys and integers are tested in packages web and daprhttp.
+func TestBadStockRequestsAreRefused(t *testing.T) {
+	s := newServiceTest(t)
+	for _, tt := range []struct {
+		method, path, body string
+		want               int
+		text               string // the beginning of the error
+	}{
+		{"POST", "/inventory/item1", `100`, 400, "the body must be a JSON object"},
+		{"POST", "/inventory/item1", `{"quantity":null}`, 400, "quantity is required: an integer from 0"},
+		{"POST", "/inventory/item1", `{"quantity":"1"}`, 400, "quantity must be a number"},
+		{"POST", "/inventory/item1", `{"quantity":9007199254740992}`, 400, "quantity must not be greater than"},
+		{"POST", "/inventory/item1", strings.Repeat(" ", maxBodyBytes+1), 413, "the body is too large"},
+		{"POST", "/inventory/", `{"quantity":1}`, 400, "itemId must not be empty"},
+		{"POST", "/inventory/%2E%2E", `{"quantity":1}`, 400, `itemId must not be \".\"`},
+		{"GET", "/inventory/a||b", ``, 400, `itemId must not contain \"||\"`},
+	} {
+		status, body := s.do(tt.method, tt.path, "", tt.body)
+		if status != tt.want || !strings.HasPrefix(body, `{"error":"`+tt.text) {
+			t.Errorf("%s %s %.40q: got %d %s, want %d %s", tt.method, tt.path, tt.body, status, body, tt.want, tt.text)
+		}
 	}
 	if s.written() {
 		t.Error("something was written")
 	}
-	r := httptest.NewRequest("GET", "/inventory/item1", nil)
-	r.Header.Set("dapr-api-token", "secret")
-	w := s.serve(r)
-	if w.Code != 200 {
-		t.Errorf("with the token: got %d, want 200", w.Code)
-	}
+}
+
+func TestStockThatCannotBeReadOrSetIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := newServiceTest(t)
+		s.fail("/v1.0/state/", daprtest.Fault{Status: 500})
+		status, body := s.do("GET", "/inventory/item1", "", "")
+		is.Equal(status, 500)
+		is.Equal(body, `{"error":"Failed to read inventory quantity"}`)
+		start := time.Now()
+		status, body = s.do("POST", "/inventory/item1", "", `{"quantity":1}`)
+		is.Equal(status, 500)
+		is.Equal(body, `{"error":"Failed to save inventory quantity"}`)
+		is.Equal(time.Since(start), setFor)
+		for i, want := range []string{
+			"Failed to read inventory quantity. itemId=item1: ", "Failed to save inventory quantity. itemId=item1, quantity=1: ",
+		} {
+			line := strings.Split(s.lines(), "\n")[i]
+			is.True(strings.HasPrefix(line, want))
+			is.True(strings.Contains(line, "sidecar answered 500"))
+		}
+		time.Sleep(time.Hour) // until no worker retries
+	})
 }
 
 // A page of another site may only read. A delivery is applied, whatever headers its
-// publisher chose.
-func TestPagesOfOtherSitesMayOnlyRead(t *testing.T) {
+// publisher chose. Health check and metrics need no token.
+func TestTokenIsRequiredAndOtherSitesMayOnlyRead(t *testing.T) {
 	const event = `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"item1","quantity":1}}`
 	requests := []struct{ method, path, contentType, body string }{
 		{"POST", "/orders", eventType, event},
-		{"POST", "/orders", "application/json", `{"orderId":"o","itemId":"item1","quantity":1}`},
 		{"POST", "/orders/retry", eventType, event},
+		{"POST", "/orders", "application/json", event},
 		{"POST", "/inventory/item1", "application/json", `{"quantity":1}`},
 		{"GET", "/dapr/subscribe", "", ""},
 		{"GET", "/inventory/item1", "", ""},
+		{"GET", "/healthz", "", ""},
+		{"GET", "/metrics", "", ""},
 	}
-	for _, tt := range []struct {
-		header, value string
-		want          []int // by request
+	for name, tt := range map[string]struct {
+		headers []string
+		want    []int // by request
 	}{
-		{"sec-fetch-site", "cross-site", []int{200, 403, 200, 403, 200, 200}},
-		{"dapr-caller-app-id", "stranger", []int{200, 200, 200, 200, 200, 200}}, // a caller can remove this header
+		"without a token":       {nil, []int{401, 401, 401, 401, 401, 401, 200, 200}},
+		"a page":                {[]string{"dapr-api-token", "secret", "sec-fetch-site", "cross-site"}, []int{200, 200, 403, 403, 200, 200, 200, 200}},
+		"another app's request": {[]string{"dapr-api-token", "secret", "dapr-caller-app-id", "stranger"}, []int{200, 200, 200, 200, 200, 200, 200, 200}},
 	} {
-		s := newServiceTest(t)
-		for i, request := range requests {
-			r := httptest.NewRequest(request.method, request.path, strings.NewReader(request.body))
-			r.Header.Set("Content-Type", request.contentType)
-			r.Header.Set(tt.header, tt.value)
-			w := s.serve(r)
-			if w.Code != tt.want[i] {
-				t.Errorf("%s: %s, %s %s: got %d, want %d", tt.header, tt.value, request.method, request.path, w.Code, tt.want[i])
-			}
+		s := newServiceTest(t, "APP_API_TOKEN", "secret")
+		var got []int
+		for _, r := range requests {
+			status, _ := s.do(r.method, r.path, r.contentType, r.body, tt.headers...)
+			got = append(got, status)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: statuses (-want +got):\n%s", name, diff)
+		}
+		refused := strings.Contains(s.lines(), "Refused a delivery. path=/orders, status=401\n")
+		if want := tt.want[0] == 401; refused != want || s.written() == want {
+			t.Errorf("%s: stored %v, logged:\n%s", name, s.daprd.State("statestore"), s.lines())
 		}
 	}
 }
 
+func TestSettings(t *testing.T) {
+	is := is.New(t)
+	s := newServiceTest(t, "DAPR_API_TOKEN", "sidecar's", "APP_ID", "stock-keeper", "STATE_CONSISTENCY", "default",
+		"PUBLISH_TWICE", "true", "LOG_FORMAT", "json")
+	s.do("GET", "/inventory/item1", "", "")
+	is.Equal(s.daprd.Requests()[0].Query.Get("consistency"), "")
+	s.do("POST", "/orders", eventType, `{"specversion":"1.0","id":"e1","source":"s","traceparent":"`+trace+`","data":{"quantity":-1}}`)
+	is.Equal(len(s.published()), 2) // PUBLISH_TWICE
+	is.True(strings.Contains(s.published()[0], `"deadletterapp":"stock-keeper"`))
+	is.True(strings.Contains(s.lines(), `"msg":"Refused OrderPlaced event.","eventId":"e1","traceId":"0af7651916cd43dd8448eb211c80319c"`))
+}
+
+// The error names every wrong variable, and shows no token. The rules are tested in packages
+// web and daprhttp.
 func TestWrongSettingsAreReported(t *testing.T) {
-	for _, tt := range []struct{ name, value string }{
-		{"PORT", "http"}, {"APP_PORT", "70000"}, {"DAPR_HTTP_PORT", "x"}, {"DAPR_HTTP_ENDPOINT", "localhost"}, {"MARKER_TTL", "a day"}, {"MARKER_TTL", "0s"}, {"STATE_CONSISTENCY", "weak"},
-		{"MARKER_TTL", "100000h"}, {"APP_HOST", "[::1]"}, {"APP_ID", "a b"}, {"SUBSCRIPTION_METADATA", "quorum"}, {"PUBLISH_TWICE", "1"}, {"LOG_FORMAT", "xml"},
-		{"APP_API_TOKEN", "secret "}, {"DAPR_API_TOKEN", "secret\n"}, {"DAPR_HTTP_ENDPOINT", "http://h:1?key=secret"},
-	} {
-		getenv := func(name string) string {
-			if name == tt.name {
-				return tt.value
-			}
-			return ""
-		}
-		want := fmt.Sprintf("%s is %q: it must be", tt.name, tt.value)
-		if strings.Contains(tt.value, "secret") {
-			want = tt.name + " must be"
-		}
-		if err := run(t.Context(), getenv, io.Discard); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, want)
-		}
+	is := is.New(t)
+	env := map[string]string{
+		"PORT": "http", "APP_HOST": "[::1]", "DAPR_HTTP_ENDPOINT": "localhost", "DAPR_API_TOKEN": "secret\n", "APP_API_TOKEN": "secret ",
+		"APP_ID": "a b", "MARKER_TTL": "0s", "STATE_CONSISTENCY": "weak", "PUBLISH_TWICE": "1", "SUBSCRIPTION_METADATA": "quorum", "LOG_FORMAT": "xml",
 	}
+	err := run(t.Context(), func(name string) string { return env[name] }, io.Discard)
+	is.True(err != nil)
+	is.Equal(strings.Count(err.Error(), "\n"), len(env)-1)
+	for name := range env {
+		is.True(strings.Contains(err.Error(), name+" "))
+	}
+	is.True(!strings.Contains(err.Error(), "secret"))
+
+	env = map[string]string{"APP_HOST": "192.0.2.1"} // no address of this machine
+	err = run(t.Context(), func(name string) string { return env[name] }, io.Discard)
+	is.True(err != nil)
+	is.True(strings.Contains(err.Error(), "192.0.2.1:5001")) // the default port
 }

@@ -39,7 +39,8 @@ func eventID(h http.Header, o order) (string, error) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%d", len(o.OrderID), o.OrderID, len(o.ItemID), o.ItemID, o.Quantity))
 	id := keys[0] + "." + base64.RawURLEncoding.EncodeToString(sum[:12])
 	if madeAt, ok := daprhttp.EventTime(id); ok && time.Until(madeAt) > maxClockLead {
-		return "", fmt.Errorf("the header %s is a UUID of version 7 whose time is more than %.0f minutes ahead: set the clock, or use another key", keyHeader, maxClockLead.Minutes())
+		return "", fmt.Errorf("the header %s is a UUID of version 7 whose time is more than %.0f minutes ahead: set the clock, or use another key",
+			keyHeader, maxClockLead.Minutes())
 	}
 	return id, nil
 }

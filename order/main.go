@@ -31,28 +31,31 @@ func main() { web.Main("order", run) }
 
 // run serves until ctx is done and every request under way has its answer.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
-	env := web.NewEnv(getenv)
-	sidecar, err := daprhttp.ClientFromEnv(getenv, 3501)
-	env.Fail(err)
-	addr := env.Addr(5002)
-	publishTwice := env.Flag("PUBLISH_TWICE")
-	appToken := env.Secret("APP_API_TOKEN")
-	log := web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json"))
-	if err := env.Err(); err != nil {
+	s, addr, err := newService(getenv, stdout)
+	if err != nil {
 		return err
 	}
-	sidecar.PublishTwice = publishTwice
 	ln, err := web.Listen(addr)
 	if err != nil {
 		return err
 	}
-	log.Info(fmt.Sprintf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), sidecar.Endpoint))
-	defer log.Info("order-service has stopped")
-	s := &service{
+	s.log.Info(fmt.Sprintf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), s.sidecar.Endpoint))
+	defer s.log.Info("order-service has stopped")
+	return web.Serve(ctx, ln, s.handler(), 20*time.Second)
+}
+
+// newService returns the service that the environment describes, and its address.
+func newService(getenv func(string) string, stdout io.Writer) (s *service, addr string, err error) {
+	env := web.NewEnv(getenv)
+	addr = env.Addr(5002)
+	sidecar, err := daprhttp.ClientFromEnv(getenv, 3501)
+	env.Fail(err)
+	sidecar.PublishTwice = env.Flag("PUBLISH_TWICE")
+	s = &service{
 		sidecar:  sidecar,
-		appToken: appToken,
-		log:      log,
+		appToken: env.Secret("APP_API_TOKEN"),
+		log:      web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
 		metrics:  newMetrics(),
 	}
-	return web.Serve(ctx, ln, s.handler(), 20*time.Second)
+	return s, addr, env.Err()
 }

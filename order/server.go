@@ -35,7 +35,7 @@ type metrics struct {
 func newMetrics() metrics {
 	all := new(web.Metrics)
 	orders := func(outcome string) *web.Counter {
-		return all.Counter("order_requests_total", `outcome="`+outcome+`"`, "Requests to place an order, by outcome.")
+		return all.Counter(`order_requests_total{outcome="`+outcome+`"}`, "Requests to place an order, by outcome.")
 	}
 	return metrics{
 		all:       all,

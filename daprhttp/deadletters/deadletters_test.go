@@ -5,44 +5,83 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/matryer/is"
 
-	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/daprtest"
-	"example.com/dapr-orders/daprhttp/web"
 )
 
-// A fixture is the program beside a sidecar in memory.
+// A fixture is the program, which serves beside a sidecar in memory.
 type fixture struct {
-	*service
+	is    *is.I
 	daprd *daprtest.Sidecar
-	dir   string
-	url   string
+	env   map[string]string
+	log   bytes.Buffer
 }
 
-func newFixture(t *testing.T) *fixture {
-	f := &fixture{dir: t.TempDir(), daprd: new(daprtest.Sidecar)}
-	kept, err := openFolder(f.dir)
-	must(t, err)
-	f.service = &service{
-		kept: kept, sidecar: &daprhttp.Client{HTTPClient: f.daprd.Client()}, pubsubName: "pubsub",
-		deadLetterTopic: "orders-dead", subscription: map[string]string{daprhttp.MetadataRawPayload: "true"},
-		topic: "orders", log: web.NewLogger(io.Discard, "text"),
+// start starts the program with settings: names of environment variables and their values.
+func start(t *testing.T, settings ...string) *fixture {
+	t.Helper()
+	f := &fixture{
+		is: is.New(t), daprd: &daprtest.Sidecar{AppAPIToken: "secret"},
+		env: map[string]string{"APP_API_TOKEN": "secret", "DEAD_LETTERS_DIR": t.TempDir()},
 	}
-	f.daprd.App, err = f.handler()
-	must(t, err)
+	for i := 0; i < len(settings); i += 2 {
+		f.env[settings[i]] = settings[i+1]
+	}
+	s, _, err := newService("orders-dead", "orders", f.getenv, &f.log)
+	f.is.NoErr(err)
+	s.sidecar.HTTPClient = f.daprd.Client()
+	f.daprd.App, err = s.handler()
+	f.is.NoErr(err)
 	server := httptest.NewServer(f.daprd.App)
 	t.Cleanup(server.Close)
-	f.url = server.URL
+	f.env["PORT"] = server.URL[len("http://127.0.0.1:"):]
 	return f
+}
+
+func (f *fixture) getenv(name string) string { return f.env[name] }
+
+// command runs the program as a person does.
+func (f *fixture) command(args ...string) (string, error) {
+	var out bytes.Buffer
+	err := run(context.Background(), args, f.getenv, &out)
+	return out.String(), err
+}
+
+// do makes a request with headers.
+func (f *fixture) do(method, path, body string, header http.Header) *httptest.ResponseRecorder {
+	r, w := httptest.NewRequest(method, path, strings.NewReader(body)), httptest.NewRecorder()
+	maps.Copy(r.Header, header)
+	f.daprd.App.ServeHTTP(w, r)
+	return w
+}
+
+var (
+	token    = http.Header{"Dapr-Api-Token": {"secret"}}
+	delivery = http.Header{"Dapr-Api-Token": {"secret"}, "Content-Type": {"application/cloudevents+json"}}
+)
+
+// deliver delivers a letter, and returns what the answer means.
+func (f *fixture) deliver(letter string) (status string) {
+	d, err := f.daprd.Deliver(context.Background(), daprtest.Message{Topic: "orders-dead", Event: []byte(letter)})
+	f.is.NoErr(err)
+	return d.Status
+}
+
+// list returns the letters that are kept.
+func (f *fixture) list() (letters []map[string]any) {
+	f.is.NoErr(json.Unmarshal(f.do("GET", "/letters", "", token).Body.Bytes(), &letters))
+	return letters
 }
 
 // answer sets the status of the answers to publish requests; 0 means success. Each request
@@ -62,59 +101,23 @@ func (f *fixture) published() (all []string) {
 	return all
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// deliver delivers a letter.
-func (f *fixture) deliver(t *testing.T, letter string) {
-	t.Helper()
-	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{Topic: "orders-dead", Event: []byte(letter)})
-	must(t, err)
-	if d.Status != "SUCCESS" {
-		t.Fatalf("the delivery was answered %s", d.Body)
-	}
-}
-
-// command runs the program as a person does.
-func (f *fixture) command(args ...string) (string, error) {
-	var out bytes.Buffer
-	getenv := func(name string) string {
-		if name == "PORT" {
-			return f.url[strings.LastIndex(f.url, ":")+1:]
-		}
-		return ""
-	}
-	err := run(context.Background(), args, getenv, &out)
-	return out.String(), err
-}
-
-func (f *fixture) ids(t *testing.T) (ids []string) {
-	letters, err := f.kept.list()
-	must(t, err)
-	for _, l := range letters {
-		ids = append(ids, l.id)
-	}
-	return ids
-}
-
 const (
 	event  = `{"data":{"itemId":"broken","quantity":1},"id":"e1","source":"order-service","specversion":"1.0","topic":"orders","type":"t"}`
 	reason = `,"deadletterreason":"the stored value is damaged","deadlettertopic":"orders","deadletterapp":"inventory"}`
 )
 
 func TestLetterIsSentAgainUnchanged(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	f.deliver(t, event) // moved by the sidecar
-	f.deliver(t, strings.TrimSuffix(event, "}")+reason)
-	f.deliver(t, strings.TrimSuffix(event, "}")+reason) // delivered again
-	f.deliver(t, event)
-	is.Equal(len(f.ids(t)), 1)
-	id := f.ids(t)[0]
+	f := start(t)
+	is := f.is
+	f.deliver(event) // moved by the sidecar
+	f.deliver(strings.TrimSuffix(event, "}") + reason)
+	f.deliver(strings.TrimSuffix(event, "}") + strings.Replace(reason, "damaged", "gone", 1)) // the first reason stays
+	is.Equal(f.deliver(event), "SUCCESS")
+	is.Equal(len(f.list()), 1)
+	id := f.list()[0]["id"].(string)
+	files, err := os.ReadDir(f.env["DEAD_LETTERS_DIR"])
+	is.NoErr(err)
+	is.Equal(len(files), 1)
 
 	out, err := f.command("list")
 	is.NoErr(err)
@@ -126,259 +129,251 @@ func TestLetterIsSentAgainUnchanged(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(out, id+" sent again\n")
 	is.Equal(f.published(), []string{"pubsub orders " + event})
-	is.Equal(len(f.ids(t)), 0)
 	out, err = f.command("list")
 	is.NoErr(err)
 	is.Equal(out, "no dead letters\n")
 	_, err = f.command("send", id)
 	is.Equal(err.Error(), id+": there is no such letter")
+	_, err = f.command("send", "../letters?")
+	is.Equal(err.Error(), "none: there is no such letter")
+	log := f.log.String()
+	is.Equal(strings.Count(log, `eventId="e1" Kept a dead letter. id=`+id+"\n"), 1)
+	is.True(strings.Contains(log, `eventId="e1" Sent a dead letter again. id=`+id+", topic=orders\n"))
 }
 
 // When a sidecar moves an event in binary mode, the attributes are in the headers.
 func TestBinaryLetterIsSentAgainAsTheSameEvent(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{Topic: "orders-dead", Event: []byte(`{"n":1}`), Metadata: map[string]string{
-		"ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawPayload": "true",
-	}})
-	must(t, err)
-	is.Equal(d.Status, "SUCCESS")
-	out, err := f.command("list")
+	f := start(t, "PUBLISH_TWICE", "true", "PUBSUB_NAME", "broker")
+	is := f.is
+	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{
+		PubsubName: "broker", Topic: "orders-dead", Event: []byte(`{"n":1}`),
+		Metadata: map[string]string{"ce_specversion": "1.0", "ce_id": "b1", "ce_source": "pos", "ce_ext": "kept", "rawPayload": "true"},
+	})
 	is.NoErr(err)
-	is.True(strings.Contains(out, " b1 "))
+	is.Equal(d.Status, "SUCCESS")
 	_, err = f.command("send", "all")
 	is.NoErr(err)
-	is.Equal(f.published(), []string{"pubsub orders " +
-		`{"data":{"n":1},"ext":"kept","id":"b1","source":"pos","specversion":"1.0"}`})
-}
-
-// A letter that can't be kept is delivered again, and logged.
-func TestLetterThatIsTooLongIsNotLost(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	var log bytes.Buffer
-	f.log = web.NewLogger(&log, "text")
-	h, err := f.handler()
-	must(t, err)
-	for contentType, want := range map[string]int{"application/cloudevents+json": 500, "application/json": 413} {
-		r := httptest.NewRequest("POST", "/letters/deliver", strings.NewReader(`{"specversion":"1.0","id":"big","source":"s","data":"`+strings.Repeat("x", maxLetterBytes)+`"}`))
-		r.Header.Set("Content-Type", contentType)
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		is.Equal(w.Code, want)
-	}
-	is.Equal(strings.Count(log.String(), "Failed to keep a dead letter."), 2)
-	is.Equal(len(f.ids(t)), 0)
-}
-
-func TestAllLettersAreDropped(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	f.deliver(t, event)
-	f.deliver(t, strings.Replace(event, `"e1"`, `"e2"`, 1))
-	f.deliver(t, strings.Replace(event, `:1}`, `:2}`, 1)) // the same id with other data
-	f.deliver(t, "\x00\xff not an event")
-	is.Equal(len(f.ids(t)), 4)
-	out, err := f.command("drop", "all")
-	is.NoErr(err)
-	is.Equal(strings.Count(out, "dropped\n"), 4)
-	is.Equal(len(f.ids(t)), 0)
-	is.Equal(len(f.published()), 0)
+	const sent = `broker orders {"data":{"n":1},"ext":"kept","id":"b1","source":"pos","specversion":"1.0"}`
+	is.Equal(f.published(), []string{sent, sent})
 }
 
 func TestMessageThatIsNotAnEventIsSentUnchanged(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	f.deliver(t, "\x00 not an event")
+	f := start(t)
+	f.deliver("\x00 not an event")
 	out, err := f.command("list")
-	is.NoErr(err)
-	is.True(strings.Contains(out, "it is not a CloudEvent"))
-	is.True(!strings.Contains(out, "\x00"))
+	f.is.NoErr(err)
+	f.is.True(strings.Contains(out, "it is not a CloudEvent"))
+	f.is.True(!strings.Contains(out, "\x00"))
 	_, err = f.command("send", "all")
-	is.NoErr(err)
-	is.Equal(f.published(), []string{"pubsub orders \x00 not an event"})
+	f.is.NoErr(err)
+	f.is.Equal(f.published(), []string{"pubsub orders \x00 not an event"})
+}
+
+// A letter that can't be kept is delivered again, and logged.
+func TestLetterThatCannotBeKeptIsDeliveredAgain(t *testing.T) {
+	f := start(t)
+	long := `{"specversion":"1.0","id":"big","source":"s","data":"` + strings.Repeat("x", maxLetterBytes) + `"}`
+	f.is.Equal(f.do("POST", "/letters/deliver", long, delivery).Code, 500)
+	f.is.Equal(f.do("POST", "/letters/deliver", "{}", token).Code, 400) // by hand
+	f.is.Equal(len(f.list()), 0)
+	f.is.Equal(f.deliver(long[:len(long)/100]+`"}`), "SUCCESS")
+	f.is.NoErr(os.RemoveAll(f.env["DEAD_LETTERS_DIR"]))
+	f.is.Equal(f.deliver(event), "RETRY")
+	f.is.Equal(strings.Count(f.log.String(), "Failed to keep a dead letter."), 3)
+}
+
+func TestAllLettersAreDropped(t *testing.T) {
+	f := start(t)
+	f.deliver(event)
+	f.deliver(strings.Replace(event, `,`, `, `, 1)) // the same
+	f.deliver(strings.Replace(event, `"e1"`, `"e2"`, 1))
+	f.deliver(strings.Replace(event, `order-service`, `another`, 1))
+	f.deliver(strings.Replace(event, `:1}`, `:2}`, 1)) // the same id with other data
+	f.deliver("\x00\xff not an event")
+	f.is.Equal(len(f.list()), 5)
+	out, err := f.command("drop", "all")
+	f.is.NoErr(err)
+	f.is.Equal(strings.Count(out, "dropped\n"), 5)
+	f.is.Equal(len(f.list()), 0)
+	f.is.Equal(len(f.published()), 0)
+	f.is.Equal(strings.Count(f.log.String(), "Dropped a dead letter. id="), 5)
 }
 
 func TestLetterThatIsNotSentIsKept(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	f.deliver(t, event)
+	f := start(t)
+	is := f.is
+	f.deliver(event)
 	f.answer(500, func() {})
 	_, err := f.command("send", "all")
 	is.True(strings.Contains(err.Error(), "sidecar answered 500"))
-	is.Equal(len(f.ids(t)), 1)
+	is.Equal(len(f.list()), 1)
+	for path, want := range map[string]int{"/letters/all/send": 500, "/letters/aaaaaaaaaaaaaaaa/send": 404} {
+		is.Equal(f.do("POST", path, "", token).Code, want)
+	}
 	// The second letter has only the beginning of its event.
-	f.deliver(t, `{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
+	f.deliver(`{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
 	f.answer(0, func() {})
 	out, err := f.command("send", "all")
-	is.True(strings.Contains(err.Error(), "only the beginning of its 5000000 bytes is kept"))
+	is.True(strings.HasSuffix(err.Error(), ": only the beginning of its 5000000 bytes is kept: its publisher must send it again"))
 	is.Equal(strings.Count(out, "sent again"), 1)
-	is.Equal(len(f.ids(t)), 1)
+	is.Equal(f.list()[0]["eventId"], "e9")
 }
 
-// An event that fails again may come back while it is being sent.
+// An event that fails again may come back while it is being sent, even twice.
 func TestLetterThatComesBackAtOnceIsKept(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	f.deliver(t, event)
-	again := func() { f.deliver(t, event) }
-	f.answer(0, again)
-	_, err := f.command("send", "all")
-	is.NoErr(err)
-	is.Equal(len(f.ids(t)), 1)
-	f.answer(500, again)
-	_, err = f.command("send", "all")
-	is.True(err != nil)
-	is.Equal(len(f.ids(t)), 1)
+	for _, status := range []int{0, 500} {
+		f := start(t)
+		f.deliver(event)
+		id := f.list()[0]["id"].(string)
+		f.answer(status, func() {
+			_, err := f.command("send", id)
+			f.is.Equal(err.Error(), id+": the letter is being sent already")
+			f.deliver(event)
+			f.deliver(strings.TrimSuffix(event, "}") + reason)
+		})
+		_, err := f.command("send", "all")
+		f.is.Equal(err == nil, status == 0)
+		f.is.Equal(f.list()[0]["reason"], "the stored value is damaged")
+		f.answer(0, func() {})
+		_, err = f.command("send", "all")
+		f.is.NoErr(err)
+		f.is.Equal(len(f.list()), 0)
+		f.is.Equal(strings.Count(f.log.String(), "Kept a dead letter."), 2)
+	}
 }
 
-// A program that was killed may leave a letter half written or half sent.
+// A program that was killed may leave a letter half written.
 func TestFolderIsRepaired(t *testing.T) {
 	is := is.New(t)
-	dir := t.TempDir()
-	for _, name := range []string{"a.letter", "b.sending", "c.letter", "c.sending", "d.123.part"} {
-		must(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
-	}
+	dir := filepath.Join(t.TempDir(), "made")
 	f, err := openFolder(dir)
-	must(t, err)
+	is.NoErr(err)
+	is.Equal(f.count, 0)
+	made, err := os.Stat(dir)
+	is.NoErr(err)
+	is.True(runtime.GOOS == "windows" || made.Mode().Perm() == 0o700)
+	for _, name := range []string{"b.letter", "a.letter", "d.123.part"} {
+		is.NoErr(os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
+	}
+	is.NoErr(os.Chtimes(filepath.Join(dir, "b.letter"), time.Time{}, time.Unix(1, 0)))
+	f, err = openFolder(dir)
+	is.NoErr(err)
+	is.Equal(f.size(), 2)
 	letters, err := f.list()
-	must(t, err)
-	is.Equal(len(letters), 3)
+	is.NoErr(err)
+	is.Equal(letters[0].id+letters[1].id, "ba") // the oldest first
 	entries, err := os.ReadDir(dir)
-	must(t, err)
-	is.Equal(len(entries), 3)
+	is.NoErr(err)
+	is.Equal(len(entries), 2)
 	_, err = f.read("d")
 	is.True(errors.Is(err, errNoLetter))
 }
 
-func TestLetterThatCannotBeKeptIsDeliveredAgain(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	must(t, os.RemoveAll(f.dir))
-	d, err := f.daprd.Deliver(t.Context(), daprtest.Message{Topic: "orders-dead", Event: []byte(event)})
-	must(t, err)
-	is.Equal(d.Status, "RETRY")
+func TestWrongSettingsAreReported(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := start(t)
+	for _, tt := range []struct{ name, value, want string }{
+		{"DEAD_LETTERS_DIR", file, "DEAD_LETTERS_DIR must be a folder in which files can be written: "},
+		{"DEAD_LETTERS_DIR", filepath.Join(file, "below"), "DEAD_LETTERS_DIR must be a folder in which files can be written: "},
+		{"APP_HOST", "192.0.2.1", "listen tcp 192.0.2.1:5004: "}, // no address of this machine; the default port
+		{"DAPR_HTTP_PORT", "x", `DAPR_HTTP_PORT is "x": it must be `},
+		{"PUBSUB_NAME", "a b", `PUBSUB_NAME is "a b": it must be `},
+	} {
+		f.env = map[string]string{"DEAD_LETTERS_DIR": t.TempDir(), tt.name: tt.value}
+		_, err := f.command("serve", "a", "b")
+		if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, tt.want)
+		}
+	}
 }
 
 func TestStrangersAreRefused(t *testing.T) {
-	f := newFixture(t)
-	f.deliver(t, event)
-	id := f.ids(t)[0]
-	f.appToken = "secret"
-	h, err := f.handler()
-	must(t, err)
-	for _, tt := range []struct {
-		header, value string
-		want          int
-	}{
-		{"dapr-api-token", "wrong", 401},
-		{"sec-fetch-site", "cross-site", 403},
-	} {
-		for _, request := range []string{"DELETE /letters/all", "POST /letters/" + id + "/send", "POST /letters/deliver"} {
-			method, path, _ := strings.Cut(request, " ")
-			r := httptest.NewRequest(method, path, nil)
-			r.Header.Set("dapr-api-token", "secret")
-			r.Header.Set(tt.header, tt.value)
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			if w.Code != tt.want {
-				t.Errorf("%s with %s %s: got %d, want %d", request, tt.header, tt.value, w.Code, tt.want)
-			}
-		}
+	f := start(t)
+	f.deliver(event)
+	for _, request := range []string{"DELETE /letters/all", "POST /letters/all/send", "POST /letters/deliver"} {
+		method, path, _ := strings.Cut(request, " ")
+		f.is.Equal(f.do(method, path, "", nil).Code, 401)
+		f.is.Equal(f.do(method, path, "", http.Header{"Dapr-Api-Token": {"secret"}, "Sec-Fetch-Site": {"cross-site"}}).Code, 403)
 	}
-	if len(f.ids(t)) != 1 || len(f.published()) > 0 {
-		t.Error("a request of a stranger took effect")
-	}
+	f.is.Equal(len(f.list()), 1)
+	f.is.Equal(len(f.published()), 0)
+	f.do("POST", "/letters/deliver", event, http.Header{"Content-Type": {"application/cloudevents+json"}})
+	f.env["APP_API_TOKEN"] = "wrong"
+	_, err := f.command("drop", "all")
+	f.is.True(strings.Contains(err.Error(), "DELETE /letters/all answered 401"))
+	f.env["APP_API_TOKEN"] = "wrong "
+	_, err = f.command("list")
+	f.is.True(strings.HasPrefix(err.Error(), "APP_API_TOKEN must be"))
+	f.is.True(strings.Contains(f.log.String(), "Refused a delivery. path=/letters/deliver, status=401\n"))
 }
 
 func TestListDescribesLetters(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	f.deliver(t, event)
-	resp, err := http.Get(f.url + "/letters")
-	must(t, err)
-	defer resp.Body.Close()
-	var got []map[string]any
-	must(t, json.NewDecoder(resp.Body).Decode(&got))
-	is.Equal(got[0]["eventId"], "e1")
-	is.Equal(got[0]["source"], "order-service")
-	is.Equal(got[0]["reason"], "unknown: a sidecar moved it; see the log of the subscriber")
-	shown, err := http.Get(f.url + "/letters/" + f.ids(t)[0])
-	must(t, err)
-	defer shown.Body.Close()
-	body, _ := io.ReadAll(shown.Body)
-	is.Equal(string(body), event)
-}
+	f := start(t)
+	is := f.is
+	long := strings.Replace(event, "broken", "bro\u2028\u200bken"+strings.Repeat("é", 200), 1)
+	f.deliver(strings.Replace(long, "e1", "e\u202e1", 1))
+	got := f.list()[0]
+	is.Equal(got["eventId"], "e\u202e1")
+	is.Equal(got["source"], "order-service")
+	is.Equal(got["reason"], "unknown: a sidecar moved it; see the log of the subscriber")
+	is.True(strings.HasPrefix(got["data"].(string), "{\"itemId\":\"bro\u2028\u200bkené"))
+	is.Equal(len(got["data"].(string)), 199+len("\uFFFD")) // 200 bytes, the last of them half a character
+	shown := f.do("GET", "/letters/"+got["id"].(string), "", token)
+	is.Equal(shown.Body.String(), strings.Replace(long, "e1", "e\u202e1", 1))
+	is.Equal(shown.Header().Get("Content-Type"), "application/octet-stream")
+	is.NoErr(os.Mkdir(filepath.Join(f.env["DEAD_LETTERS_DIR"], "unreadable.letter"), 0o700))
+	is.Equal(len(f.list()), 1)
+	for _, id := range []string{"aaaaaaaaaaaaaaaa", "..%2F" + filepath.Base(f.env["DEAD_LETTERS_DIR"]) + "%2F" + got["id"].(string)} {
+		is.Equal(f.do("GET", "/letters/"+id, "", token).Code, 404)
+	}
 
-// figure returns the number of letters in the answer to GET /metrics.
-func (f *fixture) figure(t *testing.T) string {
-	t.Helper()
-	resp, err := http.Get(f.url + "/metrics")
-	must(t, err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	must(t, err)
-	_, figure, _ := strings.Cut(string(body), "\ndead_letters ")
-	return strings.TrimSpace(figure)
+	f.deliver(strings.Replace(strings.TrimSuffix(long, "}")+reason, "damaged", "dam\u202eaged", 1))
+	out, err := f.command("list")
+	is.NoErr(err)
+	for _, text := range []string{`e\u202e1`, `bro\u2028\u200bken`, `dam\u202eaged`} {
+		is.True(strings.Contains(out, text))
+	}
+	is.True(!strings.ContainsAny(out, "\u202e\u2028\u200b"))
 }
 
 // GET /metrics needs no token, and must be fast with a million letters too.
 func TestMetricsDoNotReadTheFolder(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
+	f := start(t)
+	counted := func(want string) {
+		t.Helper()
+		_, figure, _ := strings.Cut(f.do("GET", "/metrics", "", nil).Body.String(), "\ndead_letters ")
+		f.is.Equal(strings.TrimSpace(figure), want)
+	}
 	other := strings.Replace(event, `"e1"`, `"e2"`, 1)
-	f.deliver(t, event)
-	f.deliver(t, event)
-	f.deliver(t, other)
-	is.Equal(f.figure(t), "2")
+	f.deliver(event)
+	f.deliver(event)
+	f.deliver(other)
+	f.deliver(strings.TrimSuffix(event, "}") + reason)
+	counted("2")
 	f.answer(500, func() {})
 	_, err := f.command("send", "all")
-	is.True(err != nil)
-	is.Equal(f.figure(t), "2")
-	f.answer(0, func() { f.deliver(t, event); f.deliver(t, other) })
-	_, err = f.command("send", f.ids(t)[0])
-	is.NoErr(err)
-	is.Equal(f.figure(t), "2")
-	_, err = f.command("drop", f.ids(t)[0])
-	is.NoErr(err)
-	is.Equal(f.figure(t), "1")
-	is.Equal(len(f.ids(t)), 1)
-	again, err := openFolder(f.dir)
-	must(t, err)
-	is.Equal(again.size(), 1)
-
-	must(t, os.RemoveAll(f.dir))
-	is.Equal(f.figure(t), "1") // the folder is not read
-}
-
-func TestListShowsInvisibleCharacters(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
-	f.deliver(t, strings.NewReplacer("e1", "e\u202e1", "broken", "bro\u2028\u200bken").Replace(event))
-	out, err := f.command("list")
-	is.NoErr(err)
-	is.True(strings.Contains(out, `e\u202e1`))
-	is.True(strings.Contains(out, `bro\u2028\u200bken`))
-	is.True(!strings.ContainsAny(out, "\u202e\u2028\u200b"))
-}
-
-func TestFolderMustBeWritable(t *testing.T) {
-	is := is.New(t)
-	file := filepath.Join(t.TempDir(), "file")
-	must(t, os.WriteFile(file, nil, 0o600))
-	for _, dir := range []string{file, filepath.Join(file, "below")} {
-		getenv := func(name string) string { return map[string]string{"DEAD_LETTERS_DIR": dir}[name] }
-		err := run(t.Context(), []string{"serve", "a", "b"}, getenv, io.Discard)
-		is.True(err != nil)
-		is.True(strings.HasPrefix(err.Error(), "DEAD_LETTERS_DIR must be a folder"))
-	}
+	f.is.True(err != nil)
+	counted("2")
+	f.answer(0, func() { f.deliver(event); f.deliver(other) })
+	_, err = f.command("send", f.list()[0]["id"].(string))
+	f.is.NoErr(err)
+	counted("2")
+	_, err = f.command("drop", f.list()[0]["id"].(string))
+	f.is.NoErr(err)
+	counted("1")
+	f.is.NoErr(os.RemoveAll(f.env["DEAD_LETTERS_DIR"]))
+	counted("1")
+	f.is.Equal(f.do("GET", "/healthz", "", nil).Code, 200)
 }
 
 func TestUsage(t *testing.T) {
-	is := is.New(t)
-	f := newFixture(t)
+	f := &fixture{}
 	for _, args := range [][]string{nil, {"serve"}, {"serve", "a"}, {"send"}, {"drop"}, {"list", "x"}, {"help"}} {
-		_, err := f.command(args...)
-		is.Equal(err, errUsage)
+		if _, err := f.command(args...); err != errUsage {
+			t.Errorf("%q: got %v", args, err)
+		}
 	}
 }

@@ -16,20 +16,20 @@ import (
 type folder struct {
 	dir string
 
-	mu    sync.Mutex // held while files are renamed or removed
-	count int        // of the letters: listing a million takes seconds
+	mu    sync.Mutex      // held while files are renamed or removed
+	count int             // of the letters: listing a million takes seconds
+	taken map[string]bool // the IDs of the letters that take uses; true: the letter has come back meanwhile
 }
 
 const (
-	keptSuffix    = ".letter"
-	sendingSuffix = ".sending" // the letter is being sent again
-	partSuffix    = ".part"    // the letter is being written
+	letterSuffix = ".letter"
+	partSuffix   = ".part" // the letter is being written
 )
 
 var errNoLetter = errors.New("there is no such letter")
 
-// openFolder opens a folder, which it makes if there is none. It keeps a letter that was
-// being sent when the program ended: the letter may not have been sent.
+// openFolder opens a folder, which it makes if there is none. It removes the files that a
+// program has left half written.
 func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -38,40 +38,35 @@ func openFolder(dir string) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	f := &folder{dir: dir}
 	part, err := os.CreateTemp(dir, "*"+partSuffix) // fail now, and not with the first letter
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(part.Close(), os.Remove(part.Name())); err != nil {
+	part.Close()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
 		return nil, err
 	}
+	f := &folder{dir: dir, taken: make(map[string]bool)}
 	for _, e := range entries {
-		name := filepath.Join(dir, e.Name())
-		switch {
-		case strings.HasSuffix(name, keptSuffix):
+		switch filepath.Ext(e.Name()) {
+		case letterSuffix:
 			f.count++
-		case strings.HasSuffix(name, partSuffix):
-			err = os.Remove(name)
-		case strings.HasSuffix(name, sendingSuffix):
-			err = f.keepAgain(strings.TrimSuffix(e.Name(), sendingSuffix))
-		}
-		if err != nil {
-			return nil, err
+		case partSuffix:
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return f, nil
 }
 
-func (f *folder) path(id, suffix string) string { return filepath.Join(f.dir, id+suffix) }
+func (f *folder) path(id string) string { return filepath.Join(f.dir, id+letterSuffix) }
 
-// keep keeps a letter, and reports whether the letter is new. A copy with a reason replaces
-// one without.
-func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err error) {
+// keep keeps a letter, and reports whether the letter is new. A copy replaces one without a
+// reason. A copy of a letter that is being sent is a new letter: its event has failed
+// again.
+func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
 	part, err := os.CreateTemp(f.dir, id+".*"+partSuffix)
 	if err != nil {
 		return false, err
@@ -86,18 +81,22 @@ func (f *folder) keep(id string, body []byte, reason bool) (isNew bool, err erro
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before, err := os.ReadFile(f.path(id, keptSuffix))
-	if err == nil && (!reason || readLetter(before).Reason != "") {
+	before, err := os.ReadFile(f.path(id))
+	back, taken := f.taken[id]
+	again := taken && !back
+	if err == nil && !again && readLetter(before).Reason != "" {
 		return false, nil
 	}
-	isNew = err != nil
-	if err := os.Rename(part.Name(), f.path(id, keptSuffix)); err != nil {
+	if err := os.Rename(part.Name(), f.path(id)); err != nil {
 		return false, err
 	}
-	if isNew {
+	if err != nil {
 		f.count++
 	}
-	return isNew, f.sync()
+	if again {
+		f.taken[id] = true
+	}
+	return err != nil || again, f.sync()
 }
 
 // sync writes the names of the files to the disk, on systems that can do so.
@@ -131,7 +130,7 @@ func (f *folder) list() ([]keptLetter, error) {
 	}
 	var letters []keptLetter
 	for _, e := range entries {
-		id, ok := strings.CutSuffix(e.Name(), keptSuffix)
+		id, ok := strings.CutSuffix(e.Name(), letterSuffix)
 		if !ok {
 			continue
 		}
@@ -150,63 +149,40 @@ func (f *folder) list() ([]keptLetter, error) {
 
 // read returns a letter.
 func (f *folder) read(id string) ([]byte, error) {
-	body, err := os.ReadFile(f.path(id, keptSuffix))
-	return body, noLetter(err)
-}
-
-func noLetter(err error) error {
+	body, err := os.ReadFile(f.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
-		return errNoLetter
+		return nil, errNoLetter
 	}
-	return err
+	return body, err
 }
 
-// drop deletes a letter.
-func (f *folder) drop(id string) error {
+// take calls use with a letter. When use returns nil, take deletes the letter, unless the
+// same event has come back as another letter.
+func (f *folder) take(id string, use func(body []byte) error) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	err := os.Remove(f.path(id, keptSuffix))
-	if err == nil {
-		f.count--
-	}
-	return noLetter(err)
-}
-
-// take calls send with a letter, and deletes the letter when send returns nil. Meanwhile the
-// same event may come back as another letter.
-func (f *folder) take(id string, send func(body []byte) error) error {
-	f.mu.Lock()
-	err := os.Rename(f.path(id, keptSuffix), f.path(id, sendingSuffix))
-	if err == nil {
-		f.count--
+	_, taken := f.taken[id]
+	body, err := f.read(id)
+	if err == nil && !taken {
+		f.taken[id] = false
 	}
 	f.mu.Unlock()
-	if err != nil {
-		return noLetter(err)
+	switch {
+	case err != nil:
+		return err
+	case taken:
+		return errors.New("the letter is being sent already")
 	}
-	body, err := os.ReadFile(f.path(id, sendingSuffix))
-	if err == nil {
-		err = send(body)
-	}
-	if err != nil {
-		return errors.Join(err, f.keepAgain(id))
-	}
-	if err := os.Remove(f.path(id, sendingSuffix)); err != nil {
-		return fmt.Errorf("the letter was sent, but can't be deleted: %w", err)
-	}
-	return nil
-}
-
-// keepAgain keeps a letter that was not sent, unless the same letter has come back.
-func (f *folder) keepAgain(id string) error {
+	err = use(body)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, err := os.Stat(f.path(id, keptSuffix)); err == nil {
-		return os.Remove(f.path(id, sendingSuffix))
+	back := f.taken[id]
+	delete(f.taken, id)
+	if err != nil || back {
+		return err
 	}
-	err := os.Rename(f.path(id, sendingSuffix), f.path(id, keptSuffix))
-	if err == nil {
-		f.count++
+	if err := os.Remove(f.path(id)); err != nil {
+		return fmt.Errorf("the letter was sent or dropped, but can't be deleted: %w", err)
 	}
-	return err
+	f.count--
+	return nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // A letter is a message of the dead-letter topic: an event that an app could not handle, or
-// a message that is not an event.
+// a message that is not an event, which is its own data.
 type letter struct {
 	daprhttp.DeadLetter
 	isEvent bool
@@ -22,23 +22,21 @@ type letter struct {
 // readLetter reads a message of a dead-letter topic.
 func readLetter(body []byte) letter {
 	l, err := daprhttp.DecodeDeadLetter(body)
+	if err != nil {
+		l.Data = body
+	}
 	return letter{l, err == nil}
 }
 
 // id returns the ID of a letter. All letters of an event with the same data have the same ID.
 func (l letter) id() string {
-	h := sha256.New()
-	if l.isEvent {
-		data := l.Data
-		var compact bytes.Buffer
-		if json.Compact(&compact, data) == nil {
-			data = compact.Bytes()
-		}
-		fmt.Fprintf(h, "%d:%s%d:%s%d:%s", len(l.Source), l.Source, len(l.ID), l.ID, len(data), data)
-	} else {
-		h.Write(l.Body)
+	data := l.Data
+	var compact bytes.Buffer
+	if json.Compact(&compact, data) == nil {
+		data = compact.Bytes()
 	}
-	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%d:%s", len(l.Source), l.Source, len(l.ID), l.ID, len(data), data))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10]))
 }
 
 // A summary is a letter in a list.
@@ -56,13 +54,9 @@ type summary struct {
 
 func (l letter) summary(id string, receivedAt time.Time) summary {
 	const most = 200
-	data := l.Body
-	if l.isEvent {
-		data = l.Data
-	}
 	s := summary{
 		ID: id, EventID: l.ID, Source: l.Source, Reason: l.Reason, From: l.From, AppID: l.AppID, Bytes: l.Size, ReceivedAt: receivedAt,
-		Data: strings.ToValidUTF8(string(data[:min(len(data), most)]), "\uFFFD"),
+		Data: strings.ToValidUTF8(string(l.Data[:min(len(l.Data), most)]), "\uFFFD"),
 	}
 	switch {
 	case s.Reason != "":
@@ -72,12 +66,4 @@ func (l letter) summary(id string, receivedAt time.Time) summary {
 		s.Reason = "it is not a CloudEvent"
 	}
 	return s
-}
-
-// message returns the message that sends a letter again.
-func (l letter) message() (daprhttp.Message, error) {
-	if len(l.Body) < l.Size {
-		return daprhttp.Message{}, fmt.Errorf("only the beginning of its %d bytes is kept: its publisher must send it again", l.Size)
-	}
-	return daprhttp.Message{Data: l.Body, Raw: true}, nil
 }

@@ -59,11 +59,10 @@ var errUsage = errors.New("usage: deadletters serve DEAD-LETTER-TOPIC TOPIC | li
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	env := web.NewEnv(getenv)
-	addr := env.Addr(5004)
-	service := remote{url: "http://" + addr, token: env.Secret("APP_API_TOKEN")}
+	service := remote{url: "http://" + env.Addr(5004), token: env.Secret("APP_API_TOKEN")}
 	switch {
 	case len(args) == 3 && args[0] == "serve":
-		return serve(ctx, env, addr, service.token, args[1], args[2], getenv, stdout)
+		return serve(ctx, args[1], args[2], getenv, stdout)
 	case env.Err() != nil:
 		return env.Err()
 	case len(args) == 1 && args[0] == "list":
@@ -78,26 +77,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 }
 
 // serve keeps letters until ctx is done.
-func serve(ctx context.Context, env *web.Env, addr, token, deadLetterTopic, topic string, getenv func(string) string, stdout io.Writer) error {
-	sidecar, err := daprhttp.ClientFromEnv(getenv, 3504)
-	env.Fail(err)
-	publishTwice := env.Flag("PUBLISH_TWICE")
-	s := &service{
-		sidecar:         sidecar,
-		pubsubName:      env.Name("PUBSUB_NAME", "pubsub"),
-		deadLetterTopic: deadLetterTopic,
-		subscription:    env.Pairs("SUBSCRIPTION_METADATA"),
-		topic:           topic,
-		appToken:        token,
-		log:             web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
-	}
-	if err := env.Err(); err != nil {
+func serve(ctx context.Context, deadLetterTopic, topic string, getenv func(string) string, stdout io.Writer) error {
+	s, addr, err := newService(deadLetterTopic, topic, getenv, stdout)
+	if err != nil {
 		return err
-	}
-	sidecar.PublishTwice = publishTwice
-	s.subscription[daprhttp.MetadataRawPayload] = "true" // a letter need not be a CloudEvent
-	if s.kept, err = openFolder(env.Text("DEAD_LETTERS_DIR", "dead-letters")); err != nil {
-		return fmt.Errorf("DEAD_LETTERS_DIR must be a folder in which files can be written: %w", err)
 	}
 	handler, err := s.handler()
 	if err != nil {
@@ -110,4 +93,30 @@ func serve(ctx context.Context, env *web.Env, addr, token, deadLetterTopic, topi
 	s.log.Info(fmt.Sprintf("dead-letters listens on http://%s and keeps what comes to %s in %s", ln.Addr(), deadLetterTopic, s.kept.dir))
 	defer s.log.Info("dead-letters has stopped")
 	return web.Serve(ctx, ln, handler, 20*time.Second)
+}
+
+// newService returns the service that the environment describes, and its address.
+func newService(deadLetterTopic, topic string, getenv func(string) string, stdout io.Writer) (s *service, addr string, err error) {
+	env := web.NewEnv(getenv)
+	addr = env.Addr(5004)
+	sidecar, err := daprhttp.ClientFromEnv(getenv, 3504)
+	env.Fail(err)
+	sidecar.PublishTwice = env.Flag("PUBLISH_TWICE")
+	s = &service{
+		sidecar:         sidecar,
+		pubsubName:      env.Name("PUBSUB_NAME", "pubsub"),
+		deadLetterTopic: deadLetterTopic,
+		subscription:    env.Pairs("SUBSCRIPTION_METADATA"),
+		topic:           topic,
+		appToken:        env.Secret("APP_API_TOKEN"),
+		log:             web.NewLogger(stdout, env.OneOf("LOG_FORMAT", "text", "json")),
+	}
+	if err := env.Err(); err != nil {
+		return nil, "", err
+	}
+	s.subscription[daprhttp.MetadataRawPayload] = "true" // a letter need not be a CloudEvent
+	if s.kept, err = openFolder(env.Text("DEAD_LETTERS_DIR", "dead-letters")); err != nil {
+		return nil, "", fmt.Errorf("DEAD_LETTERS_DIR must be a folder in which files can be written: %w", err)
+	}
+	return s, addr, nil
 }

@@ -48,14 +48,14 @@ func (r remote) each(ctx context.Context, ids []string, method, action, done str
 				failed = errors.Join(failed, fmt.Errorf("%s: %s", one.ID, one.Error))
 			}
 		}
-		if err != nil && len(results) == 0 {
+		if err != nil {
 			failed = errors.Join(failed, err)
 		}
 	}
 	return failed
 }
 
-// do makes one request and reads the JSON of its answer into v.
+// do makes one request and reads the JSON of its answer, whatever its status, into v.
 func (r remote) do(ctx context.Context, method, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -73,7 +73,7 @@ func (r remote) do(ctx context.Context, method, path string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, v); err != nil || resp.StatusCode != http.StatusOK {
+	if err := json.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("%s %s answered %s: %.200s", method, path, resp.Status, body)
 	}
 	return nil

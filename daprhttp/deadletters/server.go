@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -72,7 +73,7 @@ func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 func (s *service) keep(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
 	l := readLetter(e.Message())
 	id := l.id()
-	isNew, err := s.kept.keep(id, e.Message(), l.Reason != "")
+	isNew, err := s.kept.keep(id, e.Message())
 	if err != nil {
 		s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.ID, "id", id, web.LogError, err)
 		return daprhttp.Retry(err)
@@ -134,7 +135,7 @@ type result struct {
 }
 
 // each returns a handler that calls do for the letter in the path, or for all letters. It
-// answers with the status of the first failure, and a result for each letter.
+// answers with the status of the last failure, and a result for each letter.
 func (s *service) each(do func(context.Context, string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ids := []string{letterID(r)}
@@ -154,9 +155,7 @@ func (s *service) each(do func(context.Context, string) error) http.HandlerFunc 
 			results[i].ID = id
 			if err := do(r.Context(), id); err != nil {
 				results[i].Error = err.Error()
-				if status == http.StatusOK {
-					status = statusOf(err)
-				}
+				status = statusOf(err)
 			}
 		}
 		web.WriteJSON(w, status, results)
@@ -168,11 +167,10 @@ func (s *service) each(do func(context.Context, string) error) http.HandlerFunc 
 func (s *service) send(ctx context.Context, id string) error {
 	return s.kept.take(id, func(body []byte) error {
 		l := readLetter(body)
-		m, err := l.message()
-		if err != nil {
-			return err
+		if len(l.Body) < l.Size {
+			return fmt.Errorf("only the beginning of its %d bytes is kept: its publisher must send it again", l.Size)
 		}
-		err = s.sidecar.Publish(ctx, s.pubsubName, s.topic, m)
+		err := s.sidecar.Publish(ctx, s.pubsubName, s.topic, daprhttp.Message{Data: l.Body, Raw: true})
 		if err == nil {
 			s.log.Info("Sent a dead letter again.", web.LogEventID, l.ID, "id", id, "topic", s.topic)
 		}
@@ -181,7 +179,7 @@ func (s *service) send(ctx context.Context, id string) error {
 }
 
 func (s *service) drop(_ context.Context, id string) error {
-	err := s.kept.drop(id)
+	err := s.kept.take(id, func([]byte) error { return nil })
 	if err == nil {
 		s.log.Info("Dropped a dead letter.", "id", id)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -107,18 +108,12 @@ func (o Object) Text(field string, check func(string) error) (string, error) {
 	if !o.Has(field) {
 		return "", nil
 	}
-	raw := o[field]
-	if raw[0] != '"' {
+	var text string
+	if err := json.Unmarshal(o[field], &text); err != nil {
 		return "", fmt.Errorf("%s must be a string", field)
 	}
-	text := string(raw[1 : len(raw)-1])
-	if strings.Contains(text, `\`) { // escapes are rare
-		if hasLoneSurrogate(raw) {
-			return "", fmt.Errorf("%s must be valid Unicode", field)
-		}
-		if err := json.Unmarshal(raw, &text); err != nil {
-			return "", fmt.Errorf("%s must be a string", field)
-		}
+	if !wholeCharacters.Match(o[field]) {
+		return "", fmt.Errorf("%s must be valid Unicode", field)
 	}
 	if text == "" {
 		return "", nil
@@ -151,32 +146,6 @@ func (o Object) Integer(field string, most int64) (int64, error) {
 	return n, nil
 }
 
-// hasLoneSurrogate reports whether a JSON string has a \u escape that is half of a
-// character. encoding/json turns such an escape into U+FFFD without an error.
-func hasLoneSurrogate(raw json.RawMessage) bool {
-	for i := 0; i < len(raw); i++ {
-		if raw[i] != '\\' {
-			continue
-		}
-		high, ok := surrogate(raw[i:])
-		if !ok {
-			i++ // past the escaped character, which may be a backslash
-			continue
-		}
-		low, ok := surrogate(raw[i+6:])
-		if !ok || high >= 0xDC00 || low < 0xDC00 {
-			return true
-		}
-		i += 11
-	}
-	return false
-}
-
-// surrogate returns the UTF-16 surrogate whose \u escape raw begins with.
-func surrogate(raw json.RawMessage) (uint64, bool) {
-	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
-		return 0, false
-	}
-	unit, err := strconv.ParseUint(string(raw[2:6]), 16, 16)
-	return unit, err == nil && 0xD800 <= unit && unit <= 0xDFFF
-}
+// wholeCharacters matches a JSON string in which no \u escape stands for half of a character.
+// encoding/json turns such an escape into U+FFFD without an error.
+var wholeCharacters = regexp.MustCompile(`^(?:[^\\]|\\[^u]|\\u[^dD]|\\u[dD][0-7]|\\u[dD][89abAB]..\\u[dD][c-fC-F])*$`)

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"container/list"
 	"context"
 	"io"
 	"net"
@@ -27,36 +26,37 @@ const (
 // complete request, a new connection waits.
 type limiter struct {
 	net.Listener
-	most int
 
 	mu      sync.Mutex
-	open    int
-	waiting list.List // of *limitedConn without a complete request, the longest wait first
+	open    map[net.Conn]time.Time // since when the server waits for a request; zero: it has a complete one
 	closed  bool
 	changed sync.Cond
 }
 
 // limit returns a limiter around the listener of a server. The server tells the limiter
-// when a request is complete, and when its answer is sent.
-func limit(server *http.Server, ln net.Listener, most int) *limiter {
+// when a request is complete, when its answer is sent, and when a connection is closed.
+func limit(server *http.Server, ln net.Listener) *limiter {
 	type key struct{}
-	l := &limiter{Listener: ln, most: most}
+	l := &limiter{Listener: ln, open: make(map[net.Conn]time.Time)}
 	l.changed.L = &l.mu
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, key{}, conn)
 	}
 	server.ConnState = func(conn net.Conn, state http.ConnState) {
-		if state == http.StateIdle {
-			conn.(*limitedConn).answered()
+		switch state {
+		case http.StateIdle:
+			l.waits(conn, time.Now())
+		case http.StateClosed, http.StateHijacked:
+			l.forget(conn)
 		}
 	}
 	next := server.Handler
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn := r.Context().Value(key{}).(*limitedConn)
+		complete := func() { l.waits(r.Context().Value(key{}).(net.Conn), time.Time{}) }
 		if r.Body == http.NoBody {
-			conn.arrived()
+			complete()
 		} else {
-			r.Body = &arriving{r.Body, conn}
+			r.Body = &arriving{r.Body, complete}
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -70,13 +70,11 @@ func (l *limiter) Accept() (net.Conn, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.open >= l.most && !l.closed {
-		if l.waiting.Len() == 0 {
+	for len(l.open) >= maxConnections && !l.closed {
+		longest, since := l.longest()
+		if longest == nil {
 			l.changed.Wait()
-			continue
-		}
-		longest := l.waiting.Front().Value.(*limitedConn)
-		if left := patience - time.Since(longest.since); left > 0 {
+		} else if left := patience - time.Since(since); left > 0 {
 			timer := time.AfterFunc(left, func() {
 				l.mu.Lock() // until Accept waits
 				defer l.mu.Unlock()
@@ -84,20 +82,20 @@ func (l *limiter) Accept() (net.Conn, error) {
 			})
 			l.changed.Wait()
 			timer.Stop()
-			continue
+		} else {
+			_ = longest.Close()
+			delete(l.open, longest)
 		}
-		_ = longest.close()
 	}
 	if l.closed {
 		_ = conn.Close()
 		return nil, net.ErrClosed
 	}
-	l.open++
-	c := &limitedConn{Conn: conn, l: l}
-	c.wait()
-	return c, nil
+	l.open[conn] = time.Now()
+	return conn, nil
 }
 
+// Close ends Accept too. The server's Shutdown waits for that without a limit of time.
 func (l *limiter) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,68 +104,44 @@ func (l *limiter) Close() error {
 	return l.Listener.Close()
 }
 
-// A limitedConn is an open connection of a limiter, which guards its fields.
-type limitedConn struct {
-	net.Conn
-	l      *limiter
-	place  *list.Element // in the limiter's list; nil: the connection has a complete request
-	since  time.Time     // when it was put into the list
-	closed bool
-}
-
-func (c *limitedConn) Close() error {
-	c.l.mu.Lock()
-	defer c.l.mu.Unlock()
-	return c.close()
-}
-
-// close closes the connection. The caller holds the limiter's lock.
-func (c *limitedConn) close() error {
-	if !c.closed {
-		c.closed = true
-		c.l.open--
-		c.leave()
-		c.l.changed.Signal()
+// longest returns the connection that has been without a complete request for the longest
+// time, and since when. It returns nil when every connection has a complete request.
+func (l *limiter) longest() (longest net.Conn, since time.Time) {
+	for conn, s := range l.open {
+		if !s.IsZero() && (longest == nil || s.Before(since)) {
+			longest, since = conn, s
+		}
 	}
-	return c.Conn.Close()
+	return longest, since
 }
 
-func (c *limitedConn) wait() { c.place, c.since = c.l.waiting.PushBack(c), time.Now() }
-
-func (c *limitedConn) leave() {
-	if c.place != nil {
-		c.l.waiting.Remove(c.place)
-		c.place = nil
-	}
+// waits notes since when the server waits for a request on an open connection. The zero
+// time means that the request is complete.
+func (l *limiter) waits(conn net.Conn, since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open[conn] = since
+	l.changed.Signal()
 }
 
-// arrived notes that a request is complete.
-func (c *limitedConn) arrived() {
-	c.l.mu.Lock()
-	defer c.l.mu.Unlock()
-	c.leave()
-}
-
-// answered notes that the answer is sent, and the connection is open for another request.
-func (c *limitedConn) answered() {
-	c.l.mu.Lock()
-	defer c.l.mu.Unlock()
-	if !c.closed && c.place == nil {
-		c.wait()
-		c.l.changed.Signal()
-	}
+// forget gives the place of a connection that is closed to another one.
+func (l *limiter) forget(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, conn)
+	l.changed.Signal()
 }
 
 // An arriving is the body of a request. Its end completes the request.
 type arriving struct {
 	io.ReadCloser
-	conn *limitedConn
+	complete func()
 }
 
 func (b *arriving) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
-		b.conn.arrived()
+		b.complete()
 	}
 	return n, err
 }

@@ -126,13 +126,10 @@ func (e *Env) OneOf(name string, choices ...string) string {
 // not set, which means false.
 func (e *Env) Flag(name string) bool { return e.OneOf(name, "false", "true") == "true" }
 
-// Duration returns the value of a variable, or fallback when it is not set. The value must
-// have the form of [time.ParseDuration], such as 1h30m, and be from least to most.
+// Duration returns the value of a variable, or fallback when it is not set. Both must be
+// from least to most. The value has the form of [time.ParseDuration], such as 1h30m.
 func (e *Env) Duration(name string, fallback, least, most time.Duration) time.Duration {
-	if e.getenv(name) == "" {
-		return fallback
-	}
-	d, err := time.ParseDuration(e.getenv(name))
+	d, err := time.ParseDuration(e.Text(name, fallback.String()))
 	if err != nil || d < least || d > most {
 		e.wrong(name, fmt.Sprintf("a duration from %v to %v, such as %v", least, most, fallback))
 	}
@@ -143,14 +140,13 @@ func (e *Env) Duration(name string, fallback, least, most time.Duration) time.Du
 // is set. The value must be from 1 to 65535.
 func (e *Env) Port(fallback int, names ...string) int {
 	for _, name := range names {
-		if e.getenv(name) == "" {
-			continue
+		if value := e.getenv(name); value != "" {
+			if !isPort(value) {
+				e.wrong(name, "a port number from 1 to 65535")
+			}
+			port, _ := strconv.Atoi(value)
+			return port
 		}
-		if !isPort(e.getenv(name)) {
-			e.wrong(name, "a port number from 1 to 65535")
-		}
-		port, _ := strconv.Atoi(e.getenv(name))
-		return port
 	}
 	return fallback
 }

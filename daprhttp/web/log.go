@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
@@ -49,41 +48,30 @@ func (h *textHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
 func (h *textHandler) WithGroup(string) slog.Handler            { return h }
 
 func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
-	line := make([]byte, 0, 256)
-	line = r.Time.AppendFormat(line, "2006/01/02 15:04:05 ")
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == LogEventID {
-			line = fmt.Appendf(line, "%s=%s ", a.Key, quoted(a.Value.String()))
-		}
-		return a.Key != LogEventID
-	})
-	line = append(line, Visible(r.Message)...)
+	var event, attributes, problem string
 	separator := " "
-	var problem slog.Value
 	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case LogEventID, LogTraceID:
+		switch value := a.Value.String(); a.Key {
+		case LogEventID:
+			event = LogEventID + "=" + quoted(value) + " "
+		case LogTraceID:
 		case LogError:
-			problem = a.Value
+			problem = ": " + withoutNames(Visible(value))
 		default:
-			line = fmt.Appendf(line, "%s%s=%s", separator, a.Key, plainOrQuoted(a.Value.String()))
+			attributes += separator + a.Key + "=" + plainOrQuoted(value)
 			separator = ", "
 		}
 		return true
 	})
-	if !problem.Equal(slog.Value{}) {
-		line = fmt.Appendf(line, ": %s", withoutNames(Visible(problem.String())))
-	}
-	line = append(line, '\n')
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := h.w.Write(line)
+	_, err := io.WriteString(h.w, r.Time.Format("2006/01/02 15:04:05 ")+event+Visible(r.Message)+attributes+problem+"\n")
 	return err
 }
 
 // plainOrQuoted quotes a value unless its end in a line is clear.
 func plainOrQuoted(value string) string {
-	if strings.ContainsAny(value, ` "\`) || strings.ContainsFunc(value, isInvisible) {
+	if strings.ContainsAny(value, ` "\`) || Visible(value) != value {
 		return quoted(value)
 	}
 	return value

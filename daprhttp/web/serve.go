@@ -48,19 +48,16 @@ func Listen(addr string) (net.Listener, error) {
 // connections, a new one takes the place of the one that the server has waited for longest.
 // Longer headers than 5 MiB get 431.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration) error {
-	return serve(ctx, ln, drain, &http.Server{
+	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    maxHeaderBytes,
-	})
-}
-
-func serve(ctx context.Context, ln net.Listener, drain time.Duration, server *http.Server) error {
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(limit(server, ln, maxConnections)) }()
+	go func() { failed <- server.Serve(limit(server, ln)) }()
 	select {
 	case err := <-failed:
 		return err

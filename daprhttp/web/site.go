@@ -22,11 +22,11 @@ func RefuseOtherSites(next http.Handler) http.Handler {
 	}))
 	protected := protection.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := protected
 		if IsCloudEvent(r.Header) {
-			h = next
+			next.ServeHTTP(w, r)
+		} else {
+			protected.ServeHTTP(w, r)
 		}
-		h.ServeHTTP(w, r)
 	})
 }
 
@@ -44,13 +44,9 @@ func IsCloudEvent(h http.Header) bool {
 // an event again or drops it, and does not tell the publisher.
 func LogRefused(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !IsCloudEvent(r.Header) {
-			next.ServeHTTP(w, r)
-			return
-		}
 		seen := &statusWriter{w, http.StatusOK}
 		next.ServeHTTP(seen, r)
-		if 400 <= seen.status && seen.status < 500 {
+		if IsCloudEvent(r.Header) && 400 <= seen.status && seen.status < 500 {
 			log.Info("Refused a delivery.", "path", r.URL.EscapedPath(), "status", seen.status)
 		}
 	})

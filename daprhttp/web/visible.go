@@ -12,12 +12,9 @@ import (
 // written as JSON escapes it: U+202E as \u202e. Such a character can hide, reverse or
 // break the line that a person reads. A string inside JSON keeps its value.
 func Visible(text string) string {
-	if strings.IndexFunc(text, isInvisible) < 0 {
-		return text
-	}
 	var b strings.Builder
 	for _, c := range text {
-		if !isInvisible(c) {
+		if unicode.IsPrint(c) {
 			b.WriteRune(c)
 			continue
 		}
@@ -27,8 +24,6 @@ func Visible(text string) string {
 	}
 	return b.String()
 }
-
-func isInvisible(c rune) bool { return !unicode.IsPrint(c) }
 
 // A visibleWriter makes lines of JSON visible. Each Write is a whole line.
 type visibleWriter struct{ w io.Writer }
