@@ -26,27 +26,26 @@ let points = [];
 let totals = {};
 const listed = 30; // orders
 
-function take(news, all) {
-  if (all) {
+function take(news) {
+  if (news.all) {
     orders = new Map();
     points = [];
     $("log").replaceChildren();
     dots.clear();
   }
   totals = news.totals;
-  for (const o of news.orders) {
-    const known = orders.get(o.eventId);
-    if (!known && orders.size >= 5 * listed) orders.delete(orders.keys().next().value);
+  for (const o of news.orders ?? []) {
+    if (!orders.has(o.eventId) && orders.size >= 5 * listed) orders.delete(orders.keys().next().value);
     orders.set(o.eventId, o);
-    if (!all || waits(o)) dots.move(o, all);
+    if (!news.all || waits(o)) dots.move(o, news.all);
   }
-  if (news.points) points = points.concat(news.points).slice(-121);
+  points = points.concat(news.points ?? []).slice(-121);
   if (news.parts) showParts(news.parts);
   if (news.items) showItems(news.items);
-  if (news.notes) news.notes.forEach(showNote);
-  if (news.orders.length || all) showOrders();
+  news.notes?.forEach(showNote);
+  if (news.orders || news.all) showOrders();
   showTotals();
-  if (news.points || all) showChart();
+  if (news.points || news.all) showChart();
   dots.settle();
 }
 
@@ -79,14 +78,12 @@ const dots = {
     let dot = this.shown.get(o.eventId);
     if (!dot) {
       if (this.shown.size >= this.most || document.hidden) return;
-      dot = { element: element("i"), spread: [Math.random(), Math.random()], stations: ["order"], busy: false };
+      dot = { element: element("i"), spread: [Math.random(), Math.random()], stations: atOnce ? [] : ["order-sidecar", "broker"], busy: false };
       dot.element.title = `${o.orderId}: ${o.quantity} of ${o.itemId}`;
       dot.element.addEventListener("click", () => showDetail(o.eventId));
       this.shown.set(o.eventId, dot);
       $("dots").append(dot.element);
       this.put(dot, atOnce ? "broker" : "order");
-      if (!atOnce) dot.stations = ["order-sidecar", "broker"];
-      else dot.stations = [];
     }
     dot.stage = o.stage;
     if (waits(o)) dot.element.className = o.stage;
@@ -303,7 +300,7 @@ async function showDetail(eventId) {
   $("detail-title").textContent = `${d.orderId}: ${number.format(d.quantity)} of ${d.itemId}`;
   $("detail-stage").textContent = `It is ${ending(d)}.` + (d.repeated ? ` It was delivered again ${d.repeated} times, and recognised.` : "");
   $("detail-happened").replaceChildren(...d.happened.map((h) => element("tr", {},
-    element("td", { textContent: milliseconds(h.atMicros) }), element("td", { textContent: h.tookMicros ? milliseconds(h.tookMicros) : "" }),
+    element("td", { textContent: milliseconds(h.atMicros - d.happened[0].atMicros) }), element("td", { textContent: h.tookMicros ? milliseconds(h.tookMicros) : "" }),
     element("td", { textContent: h.who }), element("td", { textContent: h.what }))));
   $("detail-command").textContent = d.command;
   $("detail-event").textContent = d.event;
@@ -352,11 +349,10 @@ $("load").addEventListener("click", async () => {
 // --- from the launcher
 
 const source = new EventSource("news");
-source.addEventListener("all", (e) => {
+source.addEventListener("message", (e) => {
   $("connection").textContent = "";
-  take(read(e.data), true);
+  take(read(e.data));
 });
-source.addEventListener("news", (e) => take(read(e.data), false));
 source.addEventListener("error", () => {
   $("connection").textContent = "The launcher does not answer: is `make run` still there? What you see is what was last known.";
 });
