@@ -93,7 +93,8 @@ func TestJournalCallsLostWhatWaitsWhileNothingIsBroken(t *testing.T) {
 	s.setParts(nil, false)
 	s.after(lostAfter).tick()
 	is.Equal(s.news(0).Totals.Lost, 0) // not yet
-	s.after(time.Second).tick()
+	s.after(time.Second).log("published", "b")
+	s.tick()
 	is.Equal(s.news(0).Totals.Lost, 1)
 	s.log("counted", "a")
 	s.tick()
@@ -136,6 +137,9 @@ func TestJournalTellsOfAnOrder(t *testing.T) {
 	})
 	_, _, known = s.tell("b")
 	is.True(!known)
+	s.log("counted published", "c")
+	c, _, _ := s.tell("c")
+	is.Equal(c.Took, int64(1))
 }
 
 func TestNewsHasEachChangeOnce(t *testing.T) {
@@ -154,9 +158,9 @@ func TestNewsHasEachChangeOnce(t *testing.T) {
 	for i := range 1000 {
 		s.log("counted", fmt.Sprint(i))
 	}
-	s.log("counted", "0") // again
 	s.say("they are counted")
 	s.setParts([]state{{ID: "redis"}}, false)
+	s.log("counted", "0") // again
 	n := s.news(opened.version)
 	is.Equal(len(n.Orders), 1000) // the page shows a dot for some of them
 	is.Equal(n.Orders[999].EventID, "0")
@@ -173,6 +177,7 @@ func TestNewsHasEachChangeOnce(t *testing.T) {
 	is.Equal(len(s.staleItems()), 0)
 	is.True(s.news(n.version).Items[0].Fresh)
 	s.log("published", "more") // while the stock was asked for
+	is.True(!s.news(n.version).Items[0].Fresh)
 	s.setStock(stale[0], 90)
 	is.Equal(len(s.staleItems()), 1)
 	is.True(!s.news(n.version).Items[0].Fresh)

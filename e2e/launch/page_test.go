@@ -72,11 +72,16 @@ func TestLoadsAreBounded(t *testing.T) {
 	is := is.New(t)
 	p := &page{ctx: t.Context(), system: system{pagePort: 5090}, journal: newJournal(time.Now)}
 	p.loads.Store(loadsAtOnce)
-	w := httptest.NewRecorder()
-	p.handler().ServeHTTP(w, httptest.NewRequest("POST", "http://localhost:5090/load", strings.NewReader(`{"itemId":"item1"}`)))
-	is.Equal(w.Code, 409)
-	is.Equal(w.Body.String(), `{"error":"4 loads of 500 orders are under way: wait for one to end"}`+"\n")
-	is.Equal(p.loads.Load(), int64(loadsAtOnce))
+	for body, want := range map[string]string{
+		`{"itemId":"item1"}`: "4 loads of 500 orders are under way: wait for one to end",
+		`{}`:                 "itemId is required",
+	} {
+		w := httptest.NewRecorder()
+		p.handler().ServeHTTP(w, httptest.NewRequest("POST", "http://localhost:5090/load", strings.NewReader(body)))
+		is.Equal(w.Body.String(), `{"error":"`+want+`"}`+"\n")
+		is.True(w.Code >= 400)
+		is.Equal(p.loads.Load(), int64(loadsAtOnce))
+	}
 }
 
 func TestCommandsAreQuotedForAShellAndShowNoToken(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -97,17 +98,24 @@ func TestAPartIsBrokenAndMended(t *testing.T) {
 	is.NoErr(s.do(actionStart))
 	s.becomes(t, statusDown, "The sleeper did not start: there is no bed")
 	is.Equal(s.running(), 0)
+	for _, note := range s.journal.news(0).Notes {
+		is.True(!strings.Contains(note.Text, "by itself"))
+	}
 }
 
-func TestAPartThatDoesNotGetReadyCanBeKilled(t *testing.T) {
+// It may get ready at the moment when it is killed.
+func TestAPartThatStartsCanBeKilled(t *testing.T) {
 	is := is.New(t)
 	s := newSleeper(t.Context(), t, "sleeper")
 	is.NoErr(s.do(actionKill))
-	s.ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	settled := false
+	s.ready = func(ctx context.Context) error { <-ctx.Done(); settled = true; return nil }
 	is.NoErr(s.do(actionStart))
 	is.NoErr(s.do(actionKill))
-	s.becomes(t, statusDown, "The sleeper was killed")
+	is.True(settled)
 	is.Equal(s.running(), 0)
+	s.becomes(t, statusDown, "The sleeper was killed")
+	is.Equal(len(s.journal.news(0).Notes), 2) // it was killed twice, and is not up in between
 }
 
 // Of a replica, the sidecar may end and the service run on. Then the service ends, too.
@@ -128,6 +136,13 @@ func TestFrozenPartsGoOnAtTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := newSleeper(ctx, t, "sleeper")
 	is.NoErr(s.do(actionFreeze))
+	harness.WaitFor(t, 10*time.Second, func() error {
+		state, err := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(s.programs[0].PID())).Output()
+		if err == nil && !strings.HasPrefix(string(state), "T") {
+			err = fmt.Errorf("the frozen program's state is %s", state)
+		}
+		return err
+	})
 	cancel()
 	s.close()
 	is.NoErr(s.programs[0].Stop(10 * time.Second)) // it hears that it is to end

@@ -1,4 +1,4 @@
-// Shows what the launcher tells in its server-sent events, and sends what a person does.
+// Shows what the launcher sends in server-sent events, and sends it what a person does.
 
 const $ = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -13,8 +13,8 @@ function element(tag, properties, ...children) {
 const milliseconds = (micros) =>
   micros < 1_000_000 ? `${(micros / 1000).toFixed(1)} ms` : `${(micros / 1_000_000).toFixed(1)} s`;
 
-// read reads JSON for people: a character that can't be seen, or that moves others, is
-// shown as its code. An event's ID stays as it is, because it is sent back.
+// read reads JSON for people: a character that is invisible, or that moves its neighbours,
+// becomes its code. An event's ID stays as it is, because the page sends it back.
 const read = (json) => JSON.parse(json, (name, value) =>
   typeof value === "string" && name !== "eventId" ? value.replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} \n]/gu, code) : value);
 const code = (c) => Array.from({ length: c.length }, (_, i) => "\\u" + c.charCodeAt(i).toString(16).padStart(4, "0")).join("");
@@ -120,7 +120,7 @@ const dots = {
     if (this.shown.get(id) === dot) this.shown.delete(id);
   },
 
-  // settle puts what rests where its station is now.
+  // settle puts each dot that rests where its station is now.
   settle() {
     const waiting = totals.waiting || 0;
     $("waiting").hidden = waiting === 0;
@@ -166,10 +166,10 @@ function showParts(parts) {
   }
 }
 
-// Who has pressed a button goes on with the one that undoes it, as soon as it is there.
+// The focus goes from a button that was pressed to the button that undoes it, once that is shown.
 const undo = { kill: "start", start: "kill", freeze: "thaw", thaw: "freeze", restart: "restart" };
 
-let pressed = null; // a button that is hidden, unless another has the focus
+let pressed = null; // the button
 
 function keepFocus(row) {
   if (!pressed || !row.contains(pressed)) return;
@@ -313,7 +313,7 @@ async function showDetail(eventId) {
 
 const send = (path, body) => fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
 
-// typed returns a field as JSON: a number as it is written, all else as text.
+// typed returns the text of a field as JSON: a number as it is written, other text as a string.
 const typed = (text) => (/^-?\d[\d.eE+-]*$/.test(text.trim()) ? text.trim() : JSON.stringify(text));
 
 async function show(request) {
