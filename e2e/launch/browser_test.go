@@ -376,6 +376,8 @@ func takeScreenshots(t *testing.T, browser context.Context, s system) {
 	}
 	w := open(t, browser, s)
 	w.do(chromedp.EmulateViewport(1280, 1180, chromedp.EmulateScale(1)))
+	w.do(submit("stock-form"))
+	w.stock("item1", 1000)
 	before := w.total("accepted")
 	w.do(chromedp.Click("#load"))
 	w.until("some are accepted", fmt.Sprint(total("accepted"), " > ", before+100))

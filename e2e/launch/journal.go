@@ -14,7 +14,7 @@ import (
 )
 
 // A journal keeps what happened to each order, as the services' logs and the sidecars'
-// spans tell it. It remembers every order under way, and the latest of the others.
+// spans tell it. It remembers every order under way, and the latest of those that ended.
 type journal struct {
 	now  func() time.Time
 	also func(text string) // gets each note, too
@@ -215,7 +215,7 @@ func (j *journal) line(who string, l logLine) {
 	case "Moved OrderPlaced event to the retry topic":
 		if o := j.waiting[l.EventID]; o != nil {
 			o.Stage = stageRetried
-			j.step(o, who, l, "It is moved to the retry topic, where it is tried again and holds up no others.")
+			j.step(o, who, l, "It is moved to the retry topic, where it is tried again and holds up no other order.")
 		}
 	case "Failed to process OrderPlaced event.":
 		if o := j.find(l.EventID); o != nil {

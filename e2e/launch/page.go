@@ -206,17 +206,17 @@ func (p *page) try(w http.ResponseWriter, r *http.Request, with func(body string
 }
 
 const (
-	loadOrders    = 500
-	loadRate      = 50 // orders a second
-	loadsAtOnce   = 4
-	loadPatience  = 5 * time.Second // how long a request waits for an answer
-	loadTriesWait = 500 * time.Millisecond
+	loadOrders   = 500
+	loadRate     = 50 // orders a second
+	loadsAtOnce  = 4
+	loadPatience = 5 * time.Second // how long a request waits for an answer
+	loadPause    = 500 * time.Millisecond
 )
 
 // placeLoad begins to place many orders. A refused order is sent again with the same
 // Idempotency-Key, as a careful client does, and so counts once.
 func (p *page) placeLoad(w http.ResponseWriter, r *http.Request) {
-	fields, err := web.ReadObject(r, 1<<10)
+	fields, err := web.ReadObject(r, 4<<10)
 	itemID, wrong := fields.Text("itemId", daprhttp.CheckKey)
 	if err = cmp.Or(err, wrong); err == nil && itemID == "" {
 		err = errors.New("itemId is required")
@@ -232,7 +232,7 @@ func (p *page) placeLoad(w http.ResponseWriter, r *http.Request) {
 	}
 	p.journal.say("%d orders for %s are placed, %d a second. What is refused is sent again until it is accepted.", loadOrders, itemID, loadRate)
 	name := "order-" + strconv.FormatInt(time.Now().UnixMilli(), 36)
-	target := load.Target{URL: onIPv4(p.system.orderCall("").url), Token: p.system.daprAPIToken, Timeout: loadPatience, Pause: loadTriesWait}
+	target := load.Target{URL: onIPv4(p.system.orderCall("").url), Token: p.system.daprAPIToken, Timeout: loadPatience, Pause: loadPause}
 	go func() {
 		defer p.loads.Add(-1)
 		err := load.Load{Clients: loadOrders, PerSecond: loadRate, Count: loadOrders}.Run(p.ctx, func(ctx context.Context, n int) error {

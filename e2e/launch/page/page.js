@@ -64,7 +64,7 @@ const dots = {
     this.shown.clear();
   },
 
-  // at returns a place in a station, a little apart from the others.
+  // at returns a place in a station, a little apart from the other dots.
   at(name, spread) {
     const way = $("dots").getBoundingClientRect();
     const box = station(name).getBoundingClientRect();
