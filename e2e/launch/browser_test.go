@@ -4,11 +4,11 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,22 +19,19 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
 var screenshots = flag.Bool("screenshots", false, "write the README's screenshots anew")
 
-// A window is a tab of a real browser that shows the page. All that goes wrong in it is
-// an error of the test.
+// A window is a tab of a real browser.
 type window struct {
 	t   *testing.T
 	ctx context.Context
-
-	mu       sync.Mutex
-	problems []string
 }
 
-// startBrowser starts a browser, without a window that a person would see.
+// startBrowser starts a browser that has no window on the screen.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
 	program, err := stack.Chromium.Find()
@@ -53,10 +50,11 @@ func startBrowser(t *testing.T) context.Context {
 	return browser
 }
 
-// open opens the page of a system in a new window.
-func open(t *testing.T, browser context.Context, s system, before ...chromedp.Action[chromedp.Void]) *window {
+// open opens the page of a system in a new window. Each error and warning in the browser's
+// console fails the test.
+func open(t *testing.T, browser context.Context, s system) *window {
 	t.Helper()
-	w := &window{t: t}
+	problems := make(chan string, 100)
 	tab, cancel := chromedp.NewContext(browser, chromedp.WithListener(func(event any) {
 		var problem string
 		switch e := event.(type) {
@@ -71,34 +69,21 @@ func open(t *testing.T, browser context.Context, s system, before ...chromedp.Ac
 				problem = e.Entry.Text + " " + e.Entry.URL
 			}
 		}
-		if problem != "" {
-			w.mu.Lock()
-			w.problems = append(w.problems, problem)
-			w.mu.Unlock()
+		if problem != "" && len(problems) < cap(problems) {
+			problems <- problem
 		}
 	}))
-	w.ctx = tab
-	t.Cleanup(cancel)
 	t.Cleanup(func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		for _, problem := range w.problems {
-			t.Errorf("the browser's console: %s", problem)
+		cancel()
+		for len(problems) > 0 {
+			t.Errorf("the browser's console: %s", <-problems)
 		}
 	})
-	w.start()
-	w.do(before...)
+	harness.Must(t, chromedp.Do(tab)) // the tab lives as long as this context
+	w := &window{t, tab}
 	w.do(chromedp.Navigate(fmt.Sprintf("http://localhost:%d", s.pagePort)))
 	w.until("the page is connected", `document.querySelector("#parts li") !== null`)
 	return w
-}
-
-// start makes the tab, which lives as long as the context that it is made with.
-func (w *window) start() {
-	w.t.Helper()
-	if err := chromedp.Do(w.ctx); err != nil {
-		w.t.Fatal(err)
-	}
 }
 
 // do has the browser do something.
@@ -107,15 +92,13 @@ func (w *window) do(actions ...chromedp.Action[chromedp.Void]) {
 	ask(w, chromedp.Steps(actions...))
 }
 
-// ask has the browser do something, and returns what comes of it.
+// ask has the browser do something, and returns the result.
 func ask[T any](w *window, action chromedp.Action[T]) T {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, 30*time.Second)
 	defer cancel()
 	result, err := chromedp.Run(ctx, action)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	harness.Must(w.t, err)
 	return result
 }
 
@@ -124,28 +107,32 @@ func (w *window) until(what, expression string) {
 	w.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ask(w, chromedp.Evaluate[bool](expression)); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("it never came to pass that %s:\n%s", what, w.text("body"))
+			w.t.Fatalf("still not: %s\n%s", what, ask(w, chromedp.Evaluate[string]("document.body.innerText")))
 		}
 	}
 }
 
-// text returns what is to be read in a part of the page.
-func (w *window) text(selector string) string {
+// shows waits until a text is to be read in a part of the page.
+func (w *window) shows(selector, text string) {
 	w.t.Helper()
-	return ask(w, chromedp.Evaluate[string](fmt.Sprintf("document.querySelector(%q).innerText", selector)))
+	w.until(selector+" shows "+text, fmt.Sprintf("document.querySelector(%q).innerText.includes(%q)", selector, text))
 }
 
-// total returns one of the totals.
-func (w *window) total(name string) int {
+// stock waits until the page shows a stock, and that it is what it has to be.
+func (w *window) stock(item string, stock int) {
 	w.t.Helper()
-	n, err := strconv.Atoi(strings.ReplaceAll(w.text(fmt.Sprintf("[data-total=%s]", name)), ",", ""))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return n
+	w.until(fmt.Sprintf("%d of %s are left", stock, item), fmt.Sprintf(`[...document.querySelectorAll("#items tr")].some((row) =>
+		row.cells[0].innerText === %q && row.cells[1].innerText.replace(",", "") === "%d" && row.cells[2].innerText.endsWith("✓"))`, item, stock))
 }
 
-// fill writes into a field, in the place of what is there.
+// total is an expression for one of the totals.
+func total(name string) string {
+	return fmt.Sprintf(`Number(document.querySelector("[data-total=%s]").innerText.replace(",", ""))`, name)
+}
+
+func (w *window) total(name string) int { return ask(w, chromedp.Evaluate[int](total(name))) }
+
+// fill writes into a field of a form, in the place of its text.
 func fill(form, name, value string) chromedp.Action[chromedp.Void] {
 	return chromedp.SetValue(fmt.Sprintf("#%s [name=%s]", form, name), value)
 }
@@ -155,108 +142,83 @@ func submit(form string) chromedp.Action[chromedp.Void] {
 	return chromedp.Click("#" + form + " button:not([type=button])")
 }
 
-// press presses the button of a part.
-func (w *window) press(part string, do action) {
+// openLatest opens the latest order.
+func (w *window) openLatest() {
+	w.t.Helper()
+	w.do(chromedp.Click("#orders li:first-child button"))
+	w.until("the order is shown", `document.querySelector("#detail").open`)
+}
+
+// act presses the button of a part, and waits until the page shows what came of it: the
+// part's status, and the latest note about it.
+func (w *window) act(part string, do action, now status, note string) {
 	w.t.Helper()
 	w.do(chromedp.Click(fmt.Sprintf("[data-part=%s] [data-action=%s]", part, do), chromedp.NodeVisible))
+	w.until(fmt.Sprintf("%s %s: %s", part, note, now), fmt.Sprintf(`((row) => {
+		const name = row.querySelector("b").firstChild.data.toLowerCase() + " ";
+		const notes = [...document.querySelectorAll("#log li")].map((line) => line.lastChild.data.toLowerCase());
+		return row.querySelector("small").innerText === %q && notes.find((note) => note.startsWith(name))?.startsWith(name + %q);
+	})(document.querySelector("[data-part=%s]")) ?? false`, now, note, part))
 }
-
-// stockIs is true when the page shows a stock, and that it is what it has to be.
-func stockIs(item string, stock int) string {
-	return fmt.Sprintf(`[...document.querySelectorAll("#items tr")].some((row) => row.cells[0].innerText === %q &&
-		row.cells[1].innerText.replace(",", "") === "%d" && row.cells[2].innerText.endsWith("✓"))`, item, stock)
-}
-
-const (
-	allCounted = `document.querySelector("[data-total=waiting]").innerText === "0"`
-	manyWait   = `Number(document.querySelector("[data-total=waiting]").innerText) > 20`
-)
 
 func TestPage(t *testing.T) {
-	s := testSystem(t, nil)
+	s := testSystem(t)
 	_, end := start(t, s)
-	t.Cleanup(func() {
-		if err := end(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(end)
 	browser := startBrowser(t)
+
+	t.Run("a page of another site can't use the sidecars", func(t *testing.T) { otherSite(t, browser, s) })
 
 	t.Run("a person places an order and sees 90", func(t *testing.T) {
 		w := open(t, browser, s)
 		w.do(fill("stock-form", "itemId", "pen"), fill("stock-form", "quantity", "100"), submit("stock-form"))
-		w.until("the answer is shown", `document.querySelector("#tried-answer").innerText === '{"itemId":"pen","quantity":100}'`)
+		w.shows("#tried-answer", `{"itemId":"pen","quantity":100}`)
 		w.do(fill("order-form", "orderId", "order-7"), fill("order-form", "itemId", "pen"), submit("order-form"))
-		w.until("the order is answered", `document.querySelector("#tried-status").innerText === "It is answered 200"`)
-		want := fmt.Sprintf(`curl -X POST http://localhost:%d/v1.0/invoke/order-service/method/order -H "Content-Type: application/json" -d '{"orderId": "order-7", "itemId": "pen", "quantity": 10}'`, s.order.DaprPort)
-		if got := w.text("#tried-command"); got != want {
-			t.Errorf("the command is\n%s\nwant\n%s", got, want)
-		}
-		w.until("90 are left", stockIs("pen", 90))
+		w.shows("#tried-status", "It is answered 200")
+		w.shows("#tried-command", fmt.Sprintf(`curl -X POST http://localhost:%d/v1.0/invoke/order-service/method/order -H "Content-Type: application/json" -d '{"orderId": "order-7", "itemId": "pen", "quantity": 10}'`, s.order.DaprPort))
+		w.stock("pen", 90)
 		w.until("the dot has gone its way", `document.querySelectorAll("#dots i").length === 0`)
 
-		w.do(chromedp.Click("#orders li:first-child button"))
-		w.until("the order is shown", `document.querySelector("#detail").open`)
-		for where, want := range map[string]string{
-			"#detail-title":    "order-7: 10 of pen",
-			"#detail-stage":    "It is counted after",
-			"#detail-happened": "It is counted: 90 are left of pen.",
-			"#detail-command":  `{"orderId":"order-7","itemId":"pen","quantity":10}`,
-			"#detail-event":    `"type": "OrderPlaced"`,
-			"#detail-look":     "/v1.0/state/statestore/pen",
-			"#detail-record":   `"value": 90`,
-		} {
-			if got := w.text(where); !strings.Contains(got, want) {
-				t.Errorf("%s shows\n%s\nwithout %s", where, got, want)
-			}
-		}
-		// The sidecars send their spans a little later.
-		w.until("the sidecars have told of the order", `(await_spans => {
-			if (!document.querySelector("#detail-happened").innerText.includes("writes to the state store: POST /v1.0/state/statestore, answered 204")) {
-				document.querySelector("#detail").close();
-				document.querySelector("#orders li:first-child button").click();
-				return false;
-			}
-			return true;
-		})()`)
-		for _, want := range []string{
+		w.openLatest()
+		w.shows("#detail-title", "order-7: 10 of pen")
+		w.shows("#detail-stage", "It is counted after")
+		w.shows("#detail-command", `{"orderId":"order-7","itemId":"pen","quantity":10}`)
+		w.shows("#detail-event", `"type": "OrderPlaced"`)
+		w.shows("#detail-look", "/v1.0/state/statestore/pen")
+		w.shows("#detail-record", `"value": 90`)
+		for _, happened := range []string{ // the sidecars send their spans a little later
+			"It is counted: 90 are left of pen.",
 			"order-service's sidecar\tcalls the service: POST /v1.0/invoke/order-service/method/order, answered 200",
 			"order-service's sidecar\thands the event to the broker: POST /v1.0/publish/pubsub/OrderPlaced, answered 204",
 			"inventory-service's sidecar\tdelivers the event to the service",
+			"inventory-service's sidecar\treads from the state store: GET /v1.0/state/statestore/pen, answered 200",
+			"inventory-service's sidecar\twrites to the state store: POST /v1.0/state/statestore, answered 204",
 		} {
-			if got := w.text("#detail-happened"); !strings.Contains(got, want) {
-				t.Errorf("what happened is\n%s\nwithout %s", got, want)
-			}
+			w.until("it is shown that "+happened, fmt.Sprintf(`document.querySelector("#detail-happened").innerText.includes(%q) ||
+				(document.querySelector("#orders li:first-child button").click(), false)`, happened))
 		}
-	})
 
-	t.Run("wrong input is answered by the service", func(t *testing.T) {
-		w := open(t, browser, s)
-		w.do(fill("order-form", "quantity", "1.5"), submit("order-form"))
-		w.until("the order is refused", `document.querySelector("#tried-answer").innerText === '{"error":"quantity must be an integer, written without fraction or exponent"}'`)
-		if got := w.text("#tried-status"); got != "It is answered 400" {
-			t.Errorf("got %s", got)
-		}
+		w.do(chromedp.KeyEvent(kb.Escape), fill("order-form", "quantity", "1.5"), submit("order-form"))
+		w.shows("#tried-answer", `{"error":"quantity must be an integer, written without fraction or exponent"}`)
+		w.shows("#tried-status", "It is answered 400")
 	})
 
 	t.Run("a character that turns the text around is shown as its code", func(t *testing.T) {
 		w := open(t, browser, s)
 		w.do(fill("order-form", "orderId", "\u202e1-redro"), fill("order-form", "itemId", "cap\u2028"), fill("order-form", "quantity", "1"), submit("order-form"))
-		w.until("the order is listed", `document.querySelector("#orders li:first-child").innerText.startsWith("\\u202e1-redro: 1 of cap\\u2028")`)
-		w.do(chromedp.Click("#orders li:first-child button"))
-		w.until("the order is shown", `document.querySelector("#detail").open`)
+		w.shows("#orders li:first-child", `\u202e1-redro: 1 of cap\u2028`)
+		w.openLatest()
 		w.until("nothing invisible is on the page", `!/[\u202e\u2028]/.test(document.body.innerText)`)
 	})
 
 	t.Run("it works by keyboard", func(t *testing.T) {
 		w := open(t, browser, s)
 		w.do(fill("order-form", "itemId", "pen"), fill("order-form", "orderId", "by-keyboard"), chromedp.Focus("#stock-form [name=itemId]"))
-		// Pieces, button, order, item, pieces, button.
-		for range 6 {
+		for range len([]string{"pieces", "button", "order", "item", "pieces", "button"}) {
 			w.do(chromedp.KeyEvent(kb.Tab))
 		}
 		w.do(chromedp.KeyEvent(kb.Enter))
-		w.until("80 are left", stockIs("pen", 80))
+		w.stock("pen", 80)
 		w.do(chromedp.Focus("#orders li:first-child button"), chromedp.KeyEvent(kb.Enter))
 		w.until("the order is shown", `document.querySelector("#detail").open`)
 		w.do(chromedp.KeyEvent(kb.Escape))
@@ -264,94 +226,113 @@ func TestPage(t *testing.T) {
 		w.do(chromedp.Focus("[data-part=inventory] [data-action=freeze]"), chromedp.KeyEvent(kb.Enter))
 		w.until("the focus is on what undoes it", `document.activeElement.matches("[data-part=inventory] [data-action=thaw]")`)
 		w.do(chromedp.KeyEvent(kb.Enter))
-		w.until("the service goes on", `document.querySelector("[data-part=inventory] small").innerText === "running"`)
+		w.shows("[data-part=inventory] small", "running")
 	})
 
 	t.Run("the service is killed with orders under way", func(t *testing.T) {
 		w := open(t, browser, s)
 		w.do(fill("stock-form", "itemId", "ink"), submit("stock-form"))
-		w.until("the stock is set", stockIs("ink", 1000))
+		w.stock("ink", 1000)
 		before := w.total("accepted")
 		w.do(fill("order-form", "itemId", "ink"), chromedp.Click("#load"))
-		w.until("orders are on their way", fmt.Sprintf(`Number(document.querySelector("[data-total=accepted]").innerText.replace(",", "")) > %d`, before+50))
-		w.press("inventory", actionKill)
-		w.until("many wait", manyWait)
-		w.until("it is said what that means", `document.querySelector("#log").innerText.includes("The inventory service was killed, as kill -9 does. Orders are still accepted")`)
+		w.until("orders are on their way", fmt.Sprint(total("accepted"), " > ", before+50))
+		w.act("inventory", actionKill, statusDown, "was killed, as kill -9 does. orders are still accepted")
+		w.until("many wait", total("waiting")+" > 20")
 		w.until("the broker shows them", `!document.querySelector("#waiting").hidden && document.querySelectorAll("#dots i").length > 20`)
 
 		// In the middle of it: the same page again, and in a second window.
 		w.do(chromedp.Reload())
 		w.until("the page is there again", `document.querySelector("[data-part=inventory] small")?.innerText === "down"`)
-		w.until("many still wait", manyWait)
+		w.until("many still wait", total("waiting")+" > 20")
 		w.until("dots wait at the broker", `document.querySelectorAll("#dots i.published").length > 20`)
 		second := open(t, browser, s)
-		second.until("the second window shows them, too", manyWait)
 
 		// At 50 a second the first of 150 has waited for longer than slowAfter.
-		second.until("some have waited long enough to be mentioned", `Number(document.querySelector("[data-total=waiting]").innerText) > 150`)
-		second.press("inventory", actionStart)
+		second.until("some have waited long enough to be mentioned", total("waiting")+" > 150")
+		second.act("inventory", actionStart, statusUp, "is up")
 		for _, w := range []*window{w, second} {
-			w.until("all were accepted", fmt.Sprintf(`Number(document.querySelector("[data-total=accepted]").innerText.replace(",", "")) === %d`, before+loadOrders))
-			w.until("all are counted", allCounted)
-			w.until("the stock has fallen by 500", stockIs("ink", 500))
-			w.until("it is said that nothing waits any more", `document.querySelector("#log").innerText.includes("Nothing waits any more.")`)
-			for _, total := range []string{"lost", "doubled", "dead"} {
-				if n := w.total(total); n != 0 {
-					t.Errorf("%d are %s", n, total)
-				}
-			}
-			if accepted, counted := w.total("accepted"), w.total("counted"); accepted != counted {
-				t.Errorf("%d are accepted, %d counted", accepted, counted)
+			w.until("all were accepted", fmt.Sprint(total("accepted"), " === ", before+loadOrders))
+			w.until("all are counted", total("waiting")+" === 0")
+			w.stock("ink", 500)
+			w.until("every dot has gone its way", `document.querySelectorAll("#dots i").length === 0`)
+			w.shows("#log", "Nothing waits any more.")
+			if lost, doubled, dead, missing := w.total("lost"), w.total("doubled"), w.total("dead"), w.total("accepted")-w.total("counted"); lost+doubled+dead+missing != 0 {
+				t.Errorf("%d are lost, %d doubled, %d dead letters, %d not counted", lost, doubled, dead, missing)
 			}
 		}
 	})
 
-	t.Run("it can be read", func(t *testing.T) { canBeRead(t, browser, s) })
 	t.Run("screenshots", func(t *testing.T) { takeScreenshots(t, browser, s) })
+	t.Run("it can be read", func(t *testing.T) { canBeRead(t, browser, s) })
 
 	t.Run("every part can be broken and mended", func(t *testing.T) {
 		w := open(t, browser, s)
-		is := func(part string, now status) string {
-			return fmt.Sprintf(`document.querySelector("[data-part=%s] small").innerText === %q`, part, now)
-		}
-		// The page may be told of a start only when it is over.
-		ups := func(part string) int {
-			return ask(w, chromedp.Evaluate[int](fmt.Sprintf(`[...document.querySelectorAll("#log li")].filter((line) =>
-				line.innerText.toLowerCase().includes(document.querySelector("[data-part=%s] b").firstChild.data.toLowerCase() + " is up")).length`, part)))
-		}
-		startBy := func(part string, do action) {
-			before := ups(part)
-			w.press(part, do)
-			for deadline := time.Now().Add(time.Minute); ups(part) == before; time.Sleep(20 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("%s does not come up", part)
-				}
-			}
-			w.until(part+" is up", is(part, statusUp))
-		}
-		startBy("second", actionStart)
+		w.act("second", actionStart, statusUp, "is up")
 		w.do(fill("stock-form", "itemId", "cup"), submit("stock-form"))
-		w.until("the stock is set", stockIs("cup", 1000))
+		w.stock("cup", 1000)
 		w.do(fill("order-form", "itemId", "cup"), chromedp.Click("#load"))
 		for _, part := range []string{"second", "order-sidecar", "inventory-sidecar", "redis", "inventory"} {
-			w.press(part, actionFreeze)
-			w.until(part+" is frozen", is(part, statusFrozen))
-			w.press(part, actionThaw)
-			w.until(part+" goes on", is(part, statusUp))
-			startBy(part, actionRestart)
-			w.press(part, actionKill)
-			w.until(part+" is down", is(part, statusDown))
-			startBy(part, actionStart)
+			w.act(part, actionFreeze, statusFrozen, "stands still")
+			w.act(part, actionThaw, statusUp, "goes on")
+			w.act(part, actionRestart, statusUp, "is up")
+			w.act(part, actionKill, statusDown, "was killed")
+			w.act(part, actionStart, statusUp, "is up")
 		}
-		w.until("all are counted", stockIs("cup", 500))
+		w.stock("cup", 500)
 		if n := w.total("doubled") + w.total("lost"); n != 0 {
 			t.Errorf("%d are lost or doubled", n)
 		}
 	})
 }
 
-// prefer has the browser say what a person prefers: names of media features, each with
-// its value.
+// otherSite shows a page of another site, which sends the sidecars requests of the kind that
+// a browser sends without asking the sidecar first.
+func otherSite(t *testing.T, browser context.Context, s system) {
+	site := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer site.Close()
+	tab, cancel := chromedp.NewContext(browser)
+	defer cancel()
+	harness.Must(t, chromedp.Do(tab))
+	w := &window{t, tab}
+	w.do(chromedp.Navigate(site.URL))
+
+	const order, shutdown = `{"orderId":"forged","itemId":"item1","quantity":5}`, "/v1.0/shutdown"
+	requests := []struct {
+		port       int
+		path, body string
+	}{
+		{s.order.DaprPort, "/v1.0/publish/pubsub/OrderPlaced", order},
+		{s.order.DaprPort, "/v1.0/invoke/order-service/method/order", order},
+		{s.inventory.DaprPort, "/v1.0/invoke/inventory-service/method/inventory/item1", `{"quantity":1}`},
+		{s.inventory.DaprPort, "/v1.0/state/statestore", `[{"key":"item1","value":1}]`},
+		{s.order.DaprPort, shutdown, ""},
+		{s.inventory.DaprPort, shutdown, ""},
+	}
+	for _, r := range requests {
+		ask(w, chromedp.Evaluate[bool](fmt.Sprintf(`(fetch("http://localhost:%d%s", {method: "POST", mode: "no-cors", headers: {"Content-Type": "text/plain"}, body: %q})
+			.finally(() => window.answered = (window.answered || 0) + 1), true)`, r.port, r.path, r.body)))
+	}
+	w.until("all requests of the page are answered", fmt.Sprint("window.answered === ", len(requests)))
+
+	// The sidecars are there, and refuse such a request.
+	for _, r := range requests {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", fmt.Sprintf("http://127.0.0.1:%d%s", r.port, r.path), strings.NewReader(r.body))
+		harness.Must(t, err)
+		req.Header.Set("Origin", "null")
+		resp, err := http.DefaultClient.Do(req)
+		harness.Must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("POST %s with an Origin: got %s, want 403", r.path, resp.Status)
+		}
+	}
+	if stock, err := s.stock(t.Context(), "item1"); err != nil || stock != 90 {
+		t.Errorf("the stock is %d, %v, want 90", stock, err)
+	}
+}
+
+// prefer tells the browser what a person prefers: names of media features, each with its
+// value.
 func prefer(features ...string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		var params emulation.SetEmulatedMediaParams
@@ -363,32 +344,27 @@ func prefer(features ...string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// canBeRead asks of the page what is asked of pages: names, labels, contrast, room.
+// canBeRead checks names, labels, contrast and room.
 func canBeRead(t *testing.T, browser context.Context, s system) {
 	checks, err := os.ReadFile(filepath.Join("testdata", "readable.js"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.Must(t, err)
+	w := open(t, browser, s)
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{360, 1280} {
-			w := open(t, browser, s,
-				prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce"),
-				chromedp.EmulateViewport(width, 800))
+			w.do(prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce"), chromedp.EmulateViewport(width, 800))
 			w.do(fill("order-form", "itemId", "pen"), submit("order-form"))
-			w.until("the order is answered", `document.querySelector("#tried-status").innerText === "It is answered 200"`)
-			w.until("it is counted", allCounted)
-			for _, dialog := range []bool{false, true} {
-				if dialog {
-					w.do(chromedp.Click("#orders li:first-child button"))
-					w.until("the order is shown", `document.querySelector("#detail").open`)
-				}
-				for _, problem := range ask(w, chromedp.Evaluate[[]string](string(checks))) {
-					t.Errorf("%s, %d pixels wide, an order shown %v: %s", scheme, width, dialog, problem)
-				}
-			}
+			w.shows("#tried-status", "It is answered 200")
+			w.until("it is counted", total("waiting")+" === 0")
 			if moving := ask(w, chromedp.Evaluate[int](`document.getAnimations().length`)); moving != 0 {
-				t.Errorf("%d things move for somebody who wants none to", moving)
+				t.Errorf("%d things move, though the person prefers that nothing moves", moving)
 			}
+			problems := ask(w, chromedp.Evaluate[[]string](string(checks)))
+			w.openLatest()
+			problems = append(problems, ask(w, chromedp.Evaluate[[]string](string(checks)))...)
+			for _, problem := range problems {
+				t.Errorf("%s, %d pixels wide: %s", scheme, width, problem)
+			}
+			w.do(chromedp.KeyEvent(kb.Escape))
 		}
 	}
 }
@@ -396,28 +372,21 @@ func canBeRead(t *testing.T, browser context.Context, s system) {
 // takeScreenshots takes the README's two, of a system in which something is broken.
 func takeScreenshots(t *testing.T, browser context.Context, s system) {
 	if !*screenshots {
-		t.Skip("the screenshots are taken by: go test ./e2e/launch -screenshots")
+		t.Skip("the screenshots are taken by: go test ./e2e/launch -run TestPage -screenshots")
 	}
-	w := open(t, browser, s, chromedp.EmulateViewport(1280, 1180, chromedp.EmulateScale(1)))
-	w.do(fill("stock-form", "itemId", "item1"), submit("stock-form"))
-	w.until("the stock is set", stockIs("item1", 1000))
+	w := open(t, browser, s)
+	w.do(chromedp.EmulateViewport(1280, 1180, chromedp.EmulateScale(1)))
+	w.do(submit("stock-form"))
+	w.stock("item1", 1000)
 	before := w.total("accepted")
 	w.do(chromedp.Click("#load"))
-	w.until("some are accepted", fmt.Sprintf(`Number(document.querySelector("[data-total=accepted]").innerText.replace(",", "")) > %d`, before+150))
-	w.press("inventory", actionKill)
-	w.until("many wait", `Number(document.querySelector("[data-total=waiting]").innerText) > 150`)
-	w.press("inventory", actionStart)
-	w.until("all are counted", stockIs("item1", 500))
-	w.do(chromedp.Click("#load"))
-	w.until("some are accepted", fmt.Sprintf(`Number(document.querySelector("[data-total=accepted]").innerText.replace(",", "")) > %d`, before+loadOrders+100))
-	w.press("inventory-sidecar", actionKill)
-	w.until("some wait", manyWait)
+	w.until("some are accepted", fmt.Sprint(total("accepted"), " > ", before+100))
+	w.act("inventory-sidecar", actionKill, statusDown, "was killed")
+	w.until("some wait", total("waiting")+" > 20")
 	for _, scheme := range []string{"light", "dark"} {
 		w.do(prefer("prefers-color-scheme", scheme))
-		image := ask(w, chromedp.CaptureScreenshot())
-		if err := os.WriteFile(filepath.Join("page-"+scheme+".png"), image, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		harness.Must(t, os.WriteFile("page-"+scheme+".png", ask(w, chromedp.CaptureScreenshot()), 0o644))
 	}
-	w.press("inventory-sidecar", actionStart)
+	w.act("inventory-sidecar", actionStart, statusUp, "is up")
+	w.until("all are counted", total("waiting")+" === 0")
 }

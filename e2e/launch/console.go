@@ -10,92 +10,28 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// A console shows one terminal what several programs write: the services' lines
-// as they are, behind the service's name; of the sidecars' only errors, since
-// they write much. All that a sidecar writes goes to a file.
+// A console shows the output of several programs on one terminal, each line behind the
+// program's name. Of a sidecar it shows only the errors, because a sidecar writes much. All
+// that a sidecar writes goes to a file.
 type console struct {
 	mu   sync.Mutex
 	w    io.Writer
 	dir  string // of the log files
-	logs map[string]*os.File
+	logs map[string]io.Writer
 }
 
-// printf shows one line of the launcher's own.
-func (c *console) printf(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	fmt.Fprintf(c.w, format+"\n", args...)
-}
+// printf shows a line of the launcher's own.
+func (c *console) printf(format string, args ...any) { fmt.Fprintf(c, format+"\n", args...) }
 
-// Write shows what others report of their progress.
+// Write shows text as it is.
 func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.w.Write(b)
-}
-
-// readLog returns what a line of a service's log with LOG_FORMAT=json says, and the line
-// that the service writes for people in its place. A line that is no JSON stays as it is.
-func readLog(line string) (l logLine, text string) {
-	fields := json.NewDecoder(strings.NewReader(line))
-	fields.UseNumber()
-	if begin, err := fields.Token(); err != nil || begin != json.Delim('{') {
-		return logLine{}, line
-	}
-	record := slog.NewRecord(time.Time{}, slog.LevelInfo, "", 0)
-	for fields.More() {
-		name, err := fields.Token()
-		if err != nil {
-			return logLine{}, line
-		}
-		value, err := fields.Token() // a service logs texts and numbers
-		if err != nil {
-			return logLine{}, line
-		}
-		word, _ := value.(string)
-		number, _ := value.(json.Number)
-		count, _ := number.Int64()
-		switch name {
-		case slog.LevelKey:
-			continue
-		case slog.TimeKey:
-			if l.Time, err = time.Parse(time.RFC3339Nano, word); err != nil {
-				return logLine{}, line
-			}
-			record.Time = l.Time
-			continue
-		case slog.MessageKey:
-			l.Message, record.Message = word, word
-			continue
-		case web.LogEventID:
-			l.EventID = word
-		case web.LogTraceID:
-			l.TraceID = word
-		case web.LogError:
-			l.Error = word
-		case "orderId":
-			l.OrderID = word
-		case "itemId":
-			l.ItemID = word
-		case "quantity":
-			l.Quantity = count
-		case "ordered":
-			l.Ordered = count
-		case "remaining":
-			l.Remaining = count
-		}
-		record.AddAttrs(slog.Any(fmt.Sprint(name), value))
-	}
-	var b strings.Builder
-	if web.NewLogger(&b, "text").Handler().Handle(context.Background(), record) != nil {
-		return l, line
-	}
-	return l, strings.TrimSuffix(b.String(), "\n")
 }
 
 // process takes a line that a service or a sidecar has written.
@@ -103,7 +39,7 @@ func (c *console) process(name, line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if strings.HasSuffix(name, " sidecar") {
-		c.log(name, line)
+		fmt.Fprintln(c.log(name), line)
 		if !strings.Contains(line, "level=error") && !strings.Contains(line, "level=fatal") {
 			return
 		}
@@ -111,21 +47,38 @@ func (c *console) process(name, line string) {
 	fmt.Fprintf(c.w, "%s | %s\n", name, line)
 }
 
-// log adds a line to the file of a process, which begins anew with the launcher.
-func (c *console) log(name, line string) {
-	if c.logs == nil {
-		c.logs = make(map[string]*os.File)
-	}
-	file, opened := c.logs[name]
-	if !opened {
-		var err error
-		file, err = os.Create(filepath.Join(c.dir, strings.ReplaceAll(name, " ", "-")+".log"))
+// log returns the log file of a process. The file is empty when the launcher starts.
+func (c *console) log(name string) io.Writer {
+	if c.logs[name] == nil {
+		file, err := os.Create(filepath.Join(c.dir, strings.ReplaceAll(name, " ", "-")+".log"))
+		c.logs[name] = file
 		if err != nil {
 			fmt.Fprintf(c.w, "no log of %s is kept: %v\n", name, err)
+			c.logs[name] = io.Discard
 		}
-		c.logs[name] = file
 	}
-	if file != nil {
-		fmt.Fprintln(file, line)
+	return c.logs[name]
+}
+
+// readLog reads a line of a service's log with LOG_FORMAT=json. It returns the same line as
+// the service writes it for people. A line that is not JSON stays as it is.
+func readLog(line string) (l logLine, text string) {
+	if json.Unmarshal([]byte(line), &l) != nil {
+		return logLine{}, line
 	}
+	record := slog.NewRecord(l.Time, slog.LevelInfo, l.Message, 0)
+	fields := json.NewDecoder(strings.NewReader(line)) // to keep their order; the line is valid JSON
+	fields.UseNumber()
+	_, _ = fields.Token() // the beginning of the object
+	for fields.More() {
+		name, _ := fields.Token()
+		var value any
+		_ = fields.Decode(&value)
+		if name != slog.TimeKey && name != slog.LevelKey && name != slog.MessageKey {
+			record.AddAttrs(slog.Any(fmt.Sprint(name), value))
+		}
+	}
+	var b strings.Builder
+	_ = web.NewLogger(&b, "text").Handler().Handle(context.Background(), record) // a Builder takes everything
+	return l, strings.TrimSuffix(b.String(), "\n")
 }

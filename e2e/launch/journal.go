@@ -8,57 +8,61 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"example.com/dapr-orders/daprhttp/web"
-	"example.com/dapr-orders/e2e/stack"
 )
 
-// A journal keeps what became of every order, as the services' logs tell it, and what
-// the sidecars' spans tell of the way that it took. It remembers the latest orders, and
-// all that are not at their end.
+// A journal keeps what happened to each order, as the services' logs and the sidecars'
+// spans tell it. It remembers every order under way, and the latest of those that ended.
 type journal struct {
 	now  func() time.Time
 	also func(text string) // gets each note, too
 
 	mu      sync.Mutex
-	orders  map[string]*order // by event ID
-	seen    []*order          // the same, the longest known first
-	waiting map[string]*order // which of them are not at their end
-	items   map[string]*item  // by item ID
-	touched []*item           // the same, the latest last
-	traces  traces
+	version int                            // grows with each change
+	orders  *simplelru.LRU[string, *order] // by event ID; the order with the latest step is the last
+	waiting map[string]*order              // the orders under way, by event ID
+	items   *simplelru.LRU[string, *item]  // by item ID; the item with the latest change is the last
+	traces  *simplelru.LRU[string, []step] // what the sidecars did, by trace ID
 	totals  totals
 	points  []point // of the latest two minutes, one a second
 	notes   []note
+	parts   []state
 
-	wellFrom time.Time // since when nothing is broken; zero while something is
+	itemsVersion, partsVersion int // of their latest change
 
-	// Of orders that ended since the latest time when none waited: how many took longer
-	// than slow, and how long the slowest took.
+	healthySince time.Time // zero while a part is broken
+
+	// Orders that took longer than slowAfter, since the latest moment without orders under
+	// way: how many they are, and how long the slowest took.
 	slow    int
 	slowest time.Duration
-
-	// Since the latest call of changes.
-	changedOrders []*order
-	changedItems  bool
-	newNotes      []note
-	newPoints     []point
 }
 
-// What a journal remembers at the most.
+// How much a journal remembers.
 const (
 	journalOrders = 50_000
 	journalItems  = 1_000
+	journalTraces = 10_000
 	journalNotes  = 100
 	journalPoints = 121 // with both ends
 	orderSteps    = 20
+	traceSteps    = 40
+)
+
+// How much a page shows that was just opened.
+const (
+	newsOrders = 30
+	newsItems  = 8
 )
 
 const (
-	// lostAfter is how long an order may wait while nothing is broken before it is
-	// called lost. All are promised to be counted within half of it.
+	// lostAfter is how long an order may wait while nothing is broken. After that it counts
+	// as lost. The services promise half of it.
 	lostAfter = time.Minute
 
-	// slowAfter is from when on it is worth a note that an order had to wait.
+	// slowAfter is how long an order takes that is worth a note.
 	slowAfter = 2 * time.Second
 )
 
@@ -69,15 +73,16 @@ type order struct {
 	ItemID   string `json:"itemId"`
 	Quantity int64  `json:"quantity"` // 0 if it is not known yet
 	Stage    stage  `json:"stage"`
-	Took     int64  `json:"tookMicros"` // from published to counted; 0 if that is not known
-	By       string `json:"by"`         // who has told of its end
-	Repeated int    `json:"repeated"`   // deliveries that were recognised as repeated
+	Took     int64  `json:"tookMicros"` // from published to counted; 0 if it is not known
+	By       string `json:"by"`         // the process that logged its end
+	Repeated int    `json:"repeated"`   // deliveries that the service recognised as duplicates
 
+	version          int // of its latest step
 	steps            []step
 	traceIDs         []string
+	first            time.Time // the time of the first log line about it
 	published, ended time.Time
-	processed        int // how often a service has said that it counted it
-	changed          bool
+	processed        int // how often a service logged that it counted the order
 }
 
 // A stage is how far an order is.
@@ -90,27 +95,27 @@ const (
 	stageDead      stage = "dead" // it can't be counted, and goes to the dead-letter topic
 )
 
-// A step is what one line of a log says of an order.
+// A step is one thing that happened to an order.
 type step struct {
-	At   time.Time
-	Who  string
-	What string
+	At   int64  `json:"atMicros"`   // since 1970
+	Took int64  `json:"tookMicros"` // 0 if it is not known
+	Who  string `json:"who"`
+	What string `json:"what"`
 }
 
 // An item is what is known of the stock of an item.
 type item struct {
 	ItemID  string `json:"itemId"`
-	Stock   *int64 `json:"stock"`   // as the inventory service answered last; nil if it has not
-	Set     *int64 `json:"set"`     // what it was set to; nil if orders were on their way then, or nobody has
-	Ordered int64  `json:"ordered"` // pieces, since it was set
-	Waiting int    `json:"waiting"` // orders
+	Stock   *int64 `json:"stock"`   // the latest answer of the inventory service; nil before the first
+	Set     *int64 `json:"set"`     // what the stock was set to; nil if that is not known, or orders were under way
+	Ordered int64  `json:"ordered"` // pieces, since the stock was set
+	Waiting int    `json:"waiting"` // orders under way
+	Fresh   bool   `json:"fresh"`   // Stock was asked for after the latest change
 
-	Fresh bool `json:"fresh"` // the stock is as it was asked for since something happened
-
-	changes, asked int // how often something has happened to it, and had when it was asked for
+	version, asked int // of its latest change, and of the change before Stock was asked for
 }
 
-// totals are counts of orders, each of which is one however often it is delivered.
+// totals are counts of orders. An order counts as one, however often it is delivered.
 type totals struct {
 	Accepted int `json:"accepted"`
 	Counted  int `json:"counted"`
@@ -121,42 +126,60 @@ type totals struct {
 	Repeated int `json:"repeated"` // deliveries
 }
 
-// A point is of the chart.
+// A point is one second of the chart.
 type point struct {
 	At       int64 `json:"at"` // milliseconds since 1970
 	Accepted int   `json:"accepted"`
-	Counted  int   `json:"counted"` // and those that can't be
+	Counted  int   `json:"counted"` // and dead letters
+	version  int
 }
 
-// A note is a line of what happened, in plain words.
+// A note is a sentence about what happened.
 type note struct {
-	At   int64  `json:"at"` // milliseconds since 1970
-	Text string `json:"text"`
+	At      int64  `json:"at"` // milliseconds since 1970
+	Text    string `json:"text"`
+	version int
 }
 
 func newJournal(now func() time.Time) *journal {
 	return &journal{
-		now:      now,
-		also:     func(string) {},
-		orders:   make(map[string]*order),
-		waiting:  make(map[string]*order),
-		items:    make(map[string]*item),
-		traces:   traces{spans: make(map[string][]stack.Span)},
-		wellFrom: now(),
+		now:          now,
+		also:         func(string) {},
+		orders:       latest[*order](journalOrders),
+		waiting:      make(map[string]*order),
+		items:        latest[*item](journalItems),
+		traces:       latest[[]step](journalTraces),
+		healthySince: now(),
 	}
 }
 
-// A logLine is what a line of a service's log says.
+// latest returns a map that keeps this number of values and forgets the one that was used
+// longest ago.
+func latest[V any](most int) *simplelru.LRU[string, V] {
+	values, err := simplelru.NewLRU[string, V](most, nil)
+	if err != nil {
+		panic(err) // most is not positive
+	}
+	return values
+}
+
+// change returns the version of a change that begins.
+func (j *journal) change() int {
+	j.version++
+	return j.version
+}
+
+// A logLine is a line of a service's log.
 type logLine struct {
 	Time                              time.Time
-	Message                           string
+	Message                           string `json:"msg"`
 	EventID, TraceID, OrderID, ItemID string
 	Quantity                          int64 // of an order that is published, or of a stock that is set
 	Ordered, Remaining                int64
 	Error                             string
 }
 
-// line takes a line of a service's log. What tells nothing of an order it ignores.
+// line takes a line of a service's log. It ignores lines that tell nothing of an order.
 func (j *journal) line(who string, l logLine) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -166,7 +189,7 @@ func (j *journal) line(who string, l logLine) {
 		if o.published.IsZero() {
 			o.published = l.Time
 		}
-		o.time() // its end may have been told first
+		o.time() // its end may have been logged first
 		j.step(o, who, l, "The broker has it: it is published.")
 	case "Processed OrderPlaced event.":
 		o := j.order(l, l.Ordered)
@@ -176,10 +199,10 @@ func (j *journal) line(who string, l logLine) {
 		j.end(o, stageCounted, who, l.Time)
 		j.step(o, who, l, fmt.Sprintf("It is counted: %d are left of %s.", l.Remaining, l.ItemID))
 	case "OrderPlaced event had been processed already.":
-		if j.orders[l.EventID] == nil && len(j.seen) >= journalOrders {
-			return // it may be one that is forgotten
+		if j.find(l.EventID) == nil && j.orders.Len() == journalOrders {
+			return // the journal may have forgotten this order
 		}
-		// If nobody has said that it was counted, who counted it died before it could.
+		// If no replica logged that it counted the order, the replica died before it could.
 		o := j.order(l, 0)
 		o.Repeated++
 		j.totals.Repeated++
@@ -192,30 +215,35 @@ func (j *journal) line(who string, l logLine) {
 	case "Moved OrderPlaced event to the retry topic":
 		if o := j.waiting[l.EventID]; o != nil {
 			o.Stage = stageRetried
-			j.step(o, who, l, "It is moved to the retry topic, where it is tried again and holds up no others.")
+			j.step(o, who, l, "It is moved to the retry topic, where it is tried again and holds up no other order.")
 		}
 	case "Failed to process OrderPlaced event.":
-		if o := j.orders[l.EventID]; o != nil {
+		if o := j.find(l.EventID); o != nil {
 			j.step(o, who, l, "It was delivered, and handed back: "+l.Error)
 		}
 	case "Set inventory quantity.":
 		i := j.item(l.ItemID)
 		i.Set, i.Ordered = &l.Quantity, 0
 		if i.Waiting > 0 {
-			i.Set = nil // some of these count before it was set, and some after
+			i.Set = nil // some of these orders are counted before it, and some after it
 		}
 	}
 }
 
-// order returns the order that a line tells of.
+// find returns an order that the journal remembers, or nil.
+func (j *journal) find(eventID string) *order {
+	if o := j.waiting[eventID]; o != nil {
+		return o
+	}
+	o, _ := j.orders.Peek(eventID)
+	return o
+}
+
+// order returns the order of a log line.
 func (j *journal) order(l logLine, quantity int64) *order {
-	o := j.orders[l.EventID]
-	i := j.item(l.ItemID)
+	o, i := j.find(l.EventID), j.item(l.ItemID)
 	if o == nil {
-		j.forgetOrder()
-		o = &order{EventID: l.EventID, OrderID: l.OrderID, ItemID: l.ItemID, Stage: stagePublished}
-		j.orders[o.EventID] = o
-		j.seen = append(j.seen, o)
+		o = &order{EventID: l.EventID, OrderID: l.OrderID, ItemID: l.ItemID, Stage: stagePublished, first: l.Time}
 		j.waiting[o.EventID] = o
 		j.totals.Accepted++
 		i.Waiting++
@@ -232,40 +260,15 @@ func (j *journal) order(l logLine, quantity int64) *order {
 	return o
 }
 
-// forgetOrder makes room for one more order if there are enough that are at their end.
-func (j *journal) forgetOrder() {
-	for range min(len(j.seen), 1+len(j.waiting)) {
-		if len(j.seen) < journalOrders {
-			return
-		}
-		oldest := j.seen[0]
-		j.seen = j.seen[1:]
-		if j.waiting[oldest.EventID] != nil {
-			j.seen = append(j.seen, oldest)
-			continue
-		}
-		delete(j.orders, oldest.EventID)
-	}
-}
-
-// item returns an item that something happens to.
+// item returns an item that changes.
 func (j *journal) item(id string) *item {
-	i := j.items[id]
-	if i == nil {
-		if len(j.touched) >= journalItems {
-			delete(j.items, j.touched[0].ItemID)
-			j.touched = j.touched[1:]
-		}
+	i, known := j.items.Get(id)
+	if !known {
 		i = &item{ItemID: id}
-		j.items[id] = i
-		j.touched = append(j.touched, i)
-	} else if last := len(j.touched) - 1; j.touched[last] != i {
-		at := slices.Index(j.touched, i)
-		j.touched = append(slices.Delete(j.touched, at, at+1), i)
+		j.items.Add(id, i)
 	}
-	i.changes++
-	i.Fresh = false
-	j.changedItems = true
+	i.version, i.Fresh = j.change(), false
+	j.itemsVersion = i.version
 	return i
 }
 
@@ -276,7 +279,7 @@ func (j *journal) end(o *order, how stage, who string, at time.Time) {
 	case j.waiting[o.EventID] != nil:
 		delete(j.waiting, o.EventID)
 		i.Waiting--
-	case o.Stage == stageDead && how == stageCounted: // somebody has sent it again
+	case o.Stage == stageDead && how == stageCounted: // the dead letter was sent again
 		j.totals.Dead--
 		i.Ordered += o.Quantity
 	default:
@@ -301,7 +304,7 @@ func (o *order) time() time.Duration {
 	if o.published.IsZero() || o.ended.IsZero() {
 		return 0
 	}
-	// The service may say that it is published after it was counted.
+	// The log may say that the order is published after it says that the order is counted.
 	o.Took = max(o.ended.Sub(o.published).Microseconds(), 1)
 	return time.Duration(o.Took) * time.Microsecond
 }
@@ -311,206 +314,149 @@ func (j *journal) step(o *order, who string, l logLine, what string) {
 	if len(o.steps) == orderSteps {
 		o.steps = slices.Delete(o.steps, 1, 2) // the first and the latest tell most
 	}
-	o.steps = append(o.steps, step{l.Time, who, what})
-	if !o.changed {
-		o.changed = true
-		j.changedOrders = append(j.changedOrders, o)
-	}
+	o.steps = append(o.steps, step{l.Time.UnixMicro(), 0, who, what})
+	o.version = j.change()
+	j.orders.Add(o.EventID, o)
 }
 
-// say notes in plain words that something happened.
+// say adds a note.
 func (j *journal) say(format string, args ...any) {
+	text := web.Visible(fmt.Sprintf(format, args...))
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.note(fmt.Sprintf(format, args...))
-}
-
-func (j *journal) note(text string) {
-	text = web.Visible(text)
-	n := note{j.now().UnixMilli(), text}
-	j.notes = append(j.notes[max(0, len(j.notes)+1-journalNotes):], n)
-	j.newNotes = append(j.newNotes, n)
+	j.notes = append(j.notes[max(0, len(j.notes)+1-journalNotes):], note{j.now().UnixMilli(), text, j.change()})
+	j.mu.Unlock()
 	j.also(text)
 }
 
-// setWell notes that something is broken, or that nothing is.
-func (j *journal) setWell(well bool) {
+// setParts takes what the parts are doing, and whether one of them is broken.
+func (j *journal) setParts(parts []state, broken bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.parts, j.partsVersion = parts, j.change()
 	switch {
-	case !well:
-		j.wellFrom = time.Time{}
-	case j.wellFrom.IsZero():
-		j.wellFrom = j.now()
+	case broken:
+		j.healthySince = time.Time{}
+	case j.healthySince.IsZero():
+		j.healthySince = j.now()
 	}
 }
 
-// tick is to be called once a second. It adds a point to the chart, looks for orders
-// that are lost, and notes when none waits any more.
+// tick is called once a second. It adds a point to the chart, counts the lost orders, and
+// notes when slow orders have ended and none is under way.
 func (j *journal) tick() {
+	if slow, slowest := j.addPoint(); slow > 0 {
+		j.say("Nothing waits any more. Orders that had waited for more than %v: %d, the longest for %.1f s, and now all are counted.",
+			slowAfter, slow, slowest.Seconds())
+	}
+}
+
+func (j *journal) addPoint() (slow int, slowest time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := j.now()
-	lost := 0
-	if !j.wellFrom.IsZero() && now.Sub(j.wellFrom) > lostAfter {
+	j.totals.Lost = 0
+	if !j.healthySince.IsZero() && now.Sub(j.healthySince) > lostAfter {
 		for _, o := range j.waiting {
 			if !o.published.IsZero() && now.Sub(o.published) > lostAfter {
-				lost++
+				j.totals.Lost++
 			}
 		}
 	}
-	j.totals.Lost = lost
-	if len(j.waiting) == 0 && j.slow > 0 {
-		j.note(fmt.Sprintf("Nothing waits any more. Orders that had waited for more than %v: %d, the longest for %.1f s, and now all are counted.",
-			slowAfter, j.slow, j.slowest.Seconds()))
+	p := point{now.UnixMilli(), j.totals.Accepted, j.totals.Counted + j.totals.Dead, j.change()}
+	j.points = append(j.points[max(0, len(j.points)+1-journalPoints):], p)
+	if len(j.waiting) == 0 {
+		slow, slowest = j.slow, j.slowest
 		j.slow, j.slowest = 0, 0
 	}
-	p := point{now.UnixMilli(), j.totals.Accepted, j.totals.Counted + j.totals.Dead}
-	j.points = append(j.points[max(0, len(j.points)+1-journalPoints):], p)
-	j.newPoints = append(j.newPoints, p)
+	return slow, slowest
 }
 
-// news are what a page has to show, or what is new since the latest.
+// news are the changes since a version. A field is nil if nothing in it has changed.
 type news struct {
-	Totals totals  `json:"totals"`
-	Orders []order `json:"orders"` // the latest last
-	Items  []item  `json:"items"`  // nil if nothing has changed
-	Notes  []note  `json:"notes"`
-	Points []point `json:"points"`
-	Parts  []state `json:"parts"`
+	version int
+	All     bool    `json:"all"` // a page that was just opened has to show nothing but this
+	Totals  totals  `json:"totals"`
+	Orders  []order `json:"orders"` // the one with the latest step is the last
+	Items   []item  `json:"items"`
+	Notes   []note  `json:"notes"`
+	Points  []point `json:"points"`
+	Parts   []state `json:"parts"`
 }
 
-// empty reports whether there is nothing new.
-func (n news) empty() bool {
-	return len(n.Orders) == 0 && n.Items == nil && n.Notes == nil && n.Points == nil && n.Parts == nil
-}
-
-// newsOrders and newsItems are how many orders and items a page is told of at once.
-const (
-	newsOrders = 30
-	newsItems  = 8
-)
-
-// all returns what a page that was just opened has to show.
-func (j *journal) all() news {
+// news returns the changes since a version; since version 0, what a page has to show that
+// was just opened.
+func (j *journal) news(since int) news {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return news{
-		Totals: j.currentTotals(), Orders: copies(j.seen), Items: j.latestItems(),
-		Notes: slices.Clone(j.notes), Points: slices.Clone(j.points),
+	n := news{version: j.version, All: since == 0, Totals: j.totals}
+	n.Totals.Waiting = len(j.waiting)
+	for _, o := range slices.Backward(j.orders.Values()) {
+		if o.version <= since || n.All && len(n.Orders) == newsOrders {
+			break
+		}
+		n.Orders = append(n.Orders, *o)
 	}
-}
-
-// changes returns what is new since it was called last.
-func (j *journal) changes() news {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	n := news{Totals: j.currentTotals(), Orders: copies(j.changedOrders), Notes: j.newNotes, Points: j.newPoints}
-	if j.changedItems {
+	slices.Reverse(n.Orders)
+	if j.itemsVersion > since {
 		n.Items = j.latestItems()
+		slices.SortFunc(n.Items, func(a, b item) int { return strings.Compare(a.ItemID, b.ItemID) })
 	}
-	for _, o := range j.changedOrders {
-		o.changed = false
+	if j.partsVersion > since {
+		n.Parts = j.parts
 	}
-	j.changedOrders, j.changedItems, j.newNotes, j.newPoints = nil, false, nil, nil
+	for _, note := range j.notes {
+		if note.version > since {
+			n.Notes = append(n.Notes, note)
+		}
+	}
+	for _, point := range j.points {
+		if point.version > since {
+			n.Points = append(n.Points, point)
+		}
+	}
 	return n
 }
 
-// copies returns the latest of orders as they are now.
-func copies(orders []*order) []order {
-	latest := make([]order, 0, newsOrders)
-	for _, o := range orders[max(0, len(orders)-newsOrders):] {
-		latest = append(latest, *o)
-	}
-	return latest
-}
-
-func (j *journal) currentTotals() totals {
-	t := j.totals
-	t.Waiting = len(j.waiting)
-	return t
-}
-
-// latestItems returns the items that something happened to last, by their IDs.
-func (j *journal) latestItems() []item {
-	items := make([]item, 0, newsItems)
-	for _, i := range j.touched[max(0, len(j.touched)-newsItems):] {
+// latestItems returns the items that a page shows.
+func (j *journal) latestItems() (items []item) {
+	values := j.items.Values()
+	for _, i := range values[max(0, len(values)-newsItems):] {
 		items = append(items, *i)
 	}
-	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.ItemID, b.ItemID) })
 	return items
 }
 
-// staleItems returns the items that a page shows and whose stock is to be asked for, as
-// they are.
-func (j *journal) staleItems() (stale []item) {
+// staleItems returns the items that a page shows and that have changed since their stock was
+// asked for.
+func (j *journal) staleItems() []item {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, i := range j.touched[max(0, len(j.touched)-newsItems):] {
-		if i.asked != i.changes {
-			stale = append(stale, *i)
-		}
-	}
-	return stale
+	return slices.DeleteFunc(j.latestItems(), func(i item) bool { return i.asked == i.version })
 }
 
-// setStock notes the stock of an item that was asked for when the item was as it is given.
+// setStock takes the stock of an item, which was asked for when the item was as given.
 func (j *journal) setStock(then item, stock int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if i := j.items[then.ItemID]; i != nil {
-		i.Stock, i.asked, i.Fresh = &stock, then.changes, then.changes == i.changes
-		j.changedItems = true
+	if i, known := j.items.Peek(then.ItemID); known {
+		i.Stock, i.asked, i.Fresh = &stock, then.version, then.version == i.version
+		j.itemsVersion = j.change()
 	}
 }
 
-// A told is all that is known of one order.
-type told struct {
-	order
-	steps []step
-	spans []stack.Span
-}
-
-// tell returns what is known of an order.
-func (j *journal) tell(eventID string) (told, bool) {
+// tell returns an order and what happened to it, by time, if the journal remembers it.
+func (j *journal) tell(eventID string) (o order, happened []step, known bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	o := j.orders[eventID]
-	if o == nil {
-		return told{}, false
+	found := j.find(eventID)
+	if found == nil {
+		return order{}, nil, false
 	}
-	return told{*o, slices.Clone(o.steps), j.traces.of(o.traceIDs)}, true
-}
-
-// first returns when the log told of the order first.
-func (t told) first() time.Time {
-	if !t.published.IsZero() {
-		return t.published
+	happened = slices.Clone(found.steps)
+	for _, id := range found.traceIDs {
+		spans, _ := j.traces.Peek(id)
+		happened = append(happened, spans...)
 	}
-	return t.steps[0].At
-}
-
-// A happened is one thing that happened to an order.
-type happened struct {
-	At   int64  `json:"atMicros"`   // since the first that happened
-	Took int64  `json:"tookMicros"` // 0 if it is not known
-	Who  string `json:"who"`
-	What string `json:"what"`
-}
-
-// happened returns what the logs and the sidecars tell of an order, by time.
-func (t told) happened() []happened {
-	var all []happened
-	for _, s := range t.steps {
-		all = append(all, happened{s.At.UnixMicro(), 0, s.Who, s.What})
-	}
-	for _, s := range t.spans {
-		all = append(all, happened{s.Timestamp, s.Duration, s.Endpoint.ServiceName + "'s sidecar", words(s)})
-	}
-	slices.SortStableFunc(all, func(a, b happened) int { return cmp.Compare(a.At, b.At) })
-	first := all[0].At
-	for i := range all {
-		all[i].At -= first
-	}
-	return all
+	slices.SortStableFunc(happened, func(a, b step) int { return cmp.Compare(a.At, b.At) })
+	return *found, happened, true
 }

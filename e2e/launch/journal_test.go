@@ -6,13 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/matryer/is"
-
-	"example.com/dapr-orders/e2e/stack"
 )
 
-// A story is a journal whose time a test makes.
+// A story is a journal, and the time in it.
 type story struct {
 	*journal
 	time time.Time
@@ -30,62 +27,57 @@ func (s *story) after(d time.Duration) *story {
 	return s
 }
 
-func (s *story) published(id string) {
-	s.line("order-service", logLine{Time: s.time, Message: "Published OrderPlaced event.", EventID: id, TraceID: "trace-" + id, OrderID: "order-" + id, ItemID: "item1", Quantity: 10})
+// messages are what the services log, by a word for it.
+var messages = map[string]string{
+	"published": "Published OrderPlaced event.",
+	"counted":   "Processed OrderPlaced event.",
+	"repeated":  "OrderPlaced event had been processed already.",
+	"refused":   "Refused OrderPlaced event.",
+	"set":       "Set inventory quantity.",
 }
 
-func (s *story) processed(id string) {
-	s.line("inventory-service", logLine{Time: s.time, Message: "Processed OrderPlaced event.", EventID: id, OrderID: "order-" + id, ItemID: "item1", Ordered: 10, Remaining: 90})
-}
-
-func (s *story) repeated(id string) {
-	s.line("inventory-service", logLine{Time: s.time, Message: "OrderPlaced event had been processed already.", EventID: id, OrderID: "order-" + id, ItemID: "item1"})
-}
-
-func (s *story) refused(id string) {
-	s.line("inventory-service", logLine{Time: s.time, Message: "Refused OrderPlaced event.", EventID: id, OrderID: "order-" + id, ItemID: "item1", Error: "the stock would fall too low"})
-}
-
-func (s *story) set(quantity int64) {
-	s.line("inventory-service", logLine{Time: s.time, Message: "Set inventory quantity.", ItemID: "item1", Quantity: quantity})
+// log takes lines of the services' logs, given as words, about an order for 10 pieces of item1.
+func (s *story) log(words, id string) {
+	for word := range strings.FieldsSeq(words) {
+		who := "inventory-service"
+		if word == "published" {
+			who = "order-service"
+		}
+		s.line(who, logLine{Time: s.time, Message: messages[word], EventID: id, TraceID: "trace-" + id, OrderID: "order-" + id,
+			ItemID: "item1", Quantity: 10, Ordered: 10, Remaining: 90})
+	}
 }
 
 func TestJournalCounts(t *testing.T) {
 	for name, c := range map[string]struct {
-		lines func(*story)
-		want  totals
-		item  string // set, ordered, waiting
+		log  string
+		want totals
+		item string // set, ordered, waiting
 	}{
-		"an order under way":             {func(s *story) { s.published("a") }, totals{Accepted: 1, Waiting: 1}, "100 10 1"},
-		"a counted order":                {func(s *story) { s.published("a"); s.processed("a") }, totals{Accepted: 1, Counted: 1}, "100 10 0"},
-		"counted before it is published": {func(s *story) { s.processed("a"); s.published("a") }, totals{Accepted: 1, Counted: 1}, "100 10 0"},
-		"sent twice with one key":        {func(s *story) { s.published("a"); s.published("a"); s.processed("a") }, totals{Accepted: 1, Counted: 1}, "100 10 0"},
-		"delivered twice":                {func(s *story) { s.published("a"); s.processed("a"); s.repeated("a") }, totals{Accepted: 1, Counted: 1, Repeated: 1}, "100 10 0"},
-		"counted by who died then":       {func(s *story) { s.published("a"); s.repeated("a") }, totals{Accepted: 1, Counted: 1, Repeated: 1}, "100 10 0"},
-		"counted by who was frozen then": {func(s *story) { s.published("a"); s.repeated("a"); s.processed("a") }, totals{Accepted: 1, Counted: 1, Repeated: 1}, "100 10 0"},
-		"counted twice":                  {func(s *story) { s.published("a"); s.processed("a"); s.processed("a") }, totals{Accepted: 1, Counted: 1, Doubled: 1}, "100 10 0"},
-		"a dead letter":                  {func(s *story) { s.published("a"); s.refused("a") }, totals{Accepted: 1, Dead: 1}, "100 0 0"},
-		"a dead letter before published": {func(s *story) { s.refused("a"); s.published("a") }, totals{Accepted: 1, Dead: 1}, "100 0 0"},
-		"a dead letter that is sent again": {func(s *story) { s.published("a"); s.refused("a"); s.processed("a") },
-			totals{Accepted: 1, Counted: 1}, "100 10 0"},
-		"stock that is set with orders under way": {func(s *story) { s.published("a"); s.set(50); s.processed("a") },
-			totals{Accepted: 1, Counted: 1}, "? 0 0"},
+		"an order under way":                                   {"published", totals{Accepted: 1, Waiting: 1}, "10 10 1"},
+		"a counted order":                                      {"published counted", totals{Accepted: 1, Counted: 1}, "10 10 0"},
+		"counted before it is published":                       {"counted published", totals{Accepted: 1, Counted: 1}, "10 10 0"},
+		"sent twice with one key":                              {"published published counted", totals{Accepted: 1, Counted: 1}, "10 10 0"},
+		"delivered twice":                                      {"published counted repeated", totals{Accepted: 1, Counted: 1, Repeated: 1}, "10 10 0"},
+		"counted by a replica that died":                       {"published repeated", totals{Accepted: 1, Counted: 1, Repeated: 1}, "10 10 0"},
+		"counted by a replica that froze, and logged so later": {"published repeated counted", totals{Accepted: 1, Counted: 1, Repeated: 1}, "10 10 0"},
+		"counted twice":                                        {"published counted counted", totals{Accepted: 1, Counted: 1, Doubled: 1}, "10 10 0"},
+		"a dead letter":                                        {"published refused", totals{Accepted: 1, Dead: 1}, "10 0 0"},
+		"a dead letter before it is published":                 {"refused published", totals{Accepted: 1, Dead: 1}, "10 0 0"},
+		"a dead letter that is sent again":                     {"published refused counted", totals{Accepted: 1, Counted: 1}, "10 10 0"},
+		"stock is set with an order on its way":                {"published set counted", totals{Accepted: 1, Counted: 1}, "? 0 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			is := is.New(t)
 			s := newStory()
-			s.set(100)
-			c.lines(s)
-			all := s.all()
-			if diff := cmp.Diff(c.want, all.Totals); diff != "" {
-				t.Errorf("totals, want -, got +:\n%s", diff)
-			}
+			s.log("set "+c.log, "a")
+			n := s.news(0)
+			is.Equal(n.Totals, c.want)
 			set := "?"
-			if all.Items[0].Set != nil {
-				set = fmt.Sprint(*all.Items[0].Set)
+			if n.Items[0].Set != nil {
+				set = fmt.Sprint(*n.Items[0].Set)
 			}
-			if got := fmt.Sprint(set, " ", all.Items[0].Ordered, " ", all.Items[0].Waiting); got != c.item {
-				t.Errorf("set, ordered, waiting: got %s, want %s", got, c.item)
-			}
+			is.Equal(fmt.Sprint(set, " ", n.Items[0].Ordered, " ", n.Items[0].Waiting), c.item)
 		})
 	}
 }
@@ -93,98 +85,128 @@ func TestJournalCounts(t *testing.T) {
 func TestJournalCallsLostWhatWaitsWhileNothingIsBroken(t *testing.T) {
 	is := is.New(t)
 	s := newStory()
-	s.setWell(false)
-	s.published("a")
+	s.setParts(nil, true)
+	s.log("published", "a")
 	s.after(10 * lostAfter).tick()
-	is.Equal(s.all().Totals.Lost, 0) // something is broken
+	is.Equal(s.news(0).Totals.Lost, 0) // something is broken
 
-	s.setWell(true)
+	s.setParts(nil, false)
 	s.after(lostAfter).tick()
-	is.Equal(s.all().Totals.Lost, 0) // not yet
-	s.after(time.Second).tick()
-	is.Equal(s.all().Totals.Lost, 1)
-	s.processed("a")
+	is.Equal(s.news(0).Totals.Lost, 0) // not yet
+	s.after(time.Second).log("published", "b")
 	s.tick()
-	is.Equal(s.all().Totals.Lost, 0) // it was late
+	is.Equal(s.news(0).Totals.Lost, 1)
+	s.log("counted", "a")
+	s.tick()
+	is.Equal(s.news(0).Totals.Lost, 0) // it was late
 }
 
 func TestJournalSaysWhenNothingWaitsAnyMore(t *testing.T) {
 	is := is.New(t)
 	s := newStory()
-	s.published("quick")
-	s.after(time.Second).processed("quick")
-	s.published("a")
-	s.published("b")
-	s.after(21300 * time.Millisecond).processed("a")
+	s.log("published", "quick")
+	s.after(time.Second).log("counted", "quick")
+	s.log("published", "a")
+	s.log("published", "b")
+	s.after(21300*time.Millisecond).log("counted", "a")
 	s.tick()
-	is.Equal(len(s.all().Notes), 0) // one waits
-	s.after(time.Second).processed("b")
+	is.Equal(len(s.news(0).Notes), 0) // one waits
+	s.after(time.Second).log("counted", "b")
 	s.tick()
 	s.tick()
-	notes := s.all().Notes
+	notes := s.news(0).Notes
 	is.Equal(len(notes), 1)
 	is.Equal(notes[0].Text, "Nothing waits any more. Orders that had waited for more than 2s: 2, the longest for 22.3 s, and now all are counted.")
 }
 
 func TestJournalTellsOfAnOrder(t *testing.T) {
-	s := newStory()
-	s.published("a")
-	s.after(2 * time.Millisecond).processed("a")
-	delivery := stack.Span{TraceID: "trace-a", Name: "pubsub/orderplaced", Timestamp: s.time.Add(-time.Millisecond).UnixMicro(), Duration: 900}
-	delivery.Endpoint.ServiceName = "inventory-service"
-	s.traces.add(delivery)
-	s.traces.add(stack.Span{TraceID: "trace-b", Name: "of another order"})
-	a, ok := s.tell("a")
-	if !ok || a.Took != 2000 {
-		t.Errorf("got %v, %d µs", ok, a.Took)
-	}
-	want := []happened{
-		{0, 0, "order-service", "The broker has it: it is published."},
-		{1000, 900, "inventory-service's sidecar", "delivers the event to the service, and waits for its answer"},
-		{2000, 0, "inventory-service", "It is counted: 90 are left of item1."},
-	}
-	if diff := cmp.Diff(want, a.happened()); diff != "" {
-		t.Errorf("want -, got +:\n%s", diff)
-	}
-	if _, ok := s.tell("b"); ok {
-		t.Error("an order is known that was never told of")
-	}
-}
-
-func TestJournalForgetsWhatIsLongAtItsEnd(t *testing.T) {
 	is := is.New(t)
 	s := newStory()
-	s.published("waits")
-	for i := range journalOrders + 10 {
-		id := fmt.Sprint(i)
-		s.published(id)
-		s.processed(id)
-	}
-	is.Equal(len(s.seen), journalOrders)
-	is.Equal(len(s.orders), journalOrders)
-	_, known := s.tell("waits")
+	began := s.time.UnixMicro()
+	s.log("published", "a")
+	s.after(2*time.Millisecond).log("counted", "a")
+	s.traces.Add("trace-a", []step{{began + 1000, 900, "inventory-service's sidecar", "delivers the event"}})
+	s.traces.Add("trace-b", []step{{began, 0, "order-service's sidecar", "calls the service"}})
+	a, happened, known := s.tell("a")
 	is.True(known)
-	s.repeated("0") // which is forgotten, and was counted
-	is.Equal(s.all().Totals, totals{Accepted: journalOrders + 11, Counted: journalOrders + 10, Waiting: 1})
-	is.Equal(len(s.changes().Orders), newsOrders)
-	is.True(s.changes().empty())
+	is.Equal(a.Took, int64(2000))
+	is.Equal(happened, []step{
+		{began, 0, "order-service", "The broker has it: it is published."},
+		{began + 1000, 900, "inventory-service's sidecar", "delivers the event"},
+		{began + 2000, 0, "inventory-service", "It is counted: 90 are left of item1."},
+	})
+	_, _, known = s.tell("b")
+	is.True(!known)
+	s.log("counted published", "c")
+	c, _, _ := s.tell("c")
+	is.Equal(c.Took, int64(1))
+}
+
+func TestNewsHasEachChangeOnce(t *testing.T) {
+	is := is.New(t)
+	s := newStory()
+	for i := range 1000 {
+		s.log("published", fmt.Sprint(i))
+	}
+	s.say("%d are published", 1000)
+	s.tick()
+	opened := s.news(0)
+	is.True(opened.All)
+	is.Equal(len(opened.Orders), newsOrders)
+	is.Equal(opened.Orders[newsOrders-1].EventID, "999") // the latest
+
+	for i := range 1000 {
+		s.log("counted", fmt.Sprint(i))
+	}
+	s.say("they are counted")
+	s.setParts([]state{{ID: "redis"}}, false)
+	s.log("counted", "0") // again
+	n := s.news(opened.version)
+	is.Equal(len(n.Orders), 1000) // the page shows a dot for some of them
+	is.Equal(n.Orders[999].EventID, "0")
+	is.Equal(n.Orders[0].Stage, stageCounted)
+	is.Equal(len(n.Notes), 1)
+	is.Equal(len(n.Items), 1)
+	is.Equal(n.Parts, []state{{ID: "redis"}})
+	is.Equal(len(n.Points), 0)
+	is.Equal(s.news(n.version), news{version: n.version, Totals: n.Totals}) // nothing is new
+
+	stale := s.staleItems()
+	is.Equal(len(stale), 1)
+	s.setStock(stale[0], 90)
+	is.Equal(len(s.staleItems()), 0)
+	is.True(s.news(n.version).Items[0].Fresh)
+	s.log("published", "more") // while the stock was asked for
+	is.True(!s.news(n.version).Items[0].Fresh)
+	s.setStock(stale[0], 90)
+	is.Equal(len(s.staleItems()), 1)
+	is.True(!s.news(n.version).Items[0].Fresh)
+}
+
+func TestJournalForgetsOrdersThatEndedLongAgo(t *testing.T) {
+	is := is.New(t)
+	s := newStory()
+	s.log("published", "waits")
+	for i := range journalOrders + 10 {
+		s.log("published counted", fmt.Sprint(i))
+	}
+	_, _, known := s.tell("waits")
+	is.True(known)
+	_, _, known = s.tell("0")
+	is.True(!known)
+	s.log("repeated", "0") // which was counted
+	is.Equal(s.news(0).Totals, totals{Accepted: journalOrders + 11, Counted: journalOrders + 10, Waiting: 1})
+	s.log("counted", "waits")
+	is.Equal(s.news(0).Totals, totals{Accepted: journalOrders + 11, Counted: journalOrders + 11})
 }
 
 func TestALogInJSONReadsAsOneForPeople(t *testing.T) {
 	is := is.New(t)
 	l, text := readLog(`{"time":"2026-11-25T21:46:11.159389993Z","level":"INFO","msg":"Processed OrderPlaced event.","eventId":"7f3a","traceId":"b58f","orderId":"o1","itemId":"item1","ordered":10,"remaining":9007199254740991}`)
 	is.Equal(text, `2026/11/25 21:46:11 eventId="7f3a" Processed OrderPlaced event. orderId=o1, itemId=item1, ordered=10, remaining=9007199254740991`)
-	is.Equal(l.Remaining, int64(9007199254740991))
+	is.Equal(l, logLine{Time: time.Date(2026, 11, 25, 21, 46, 11, 159389993, time.UTC), Message: "Processed OrderPlaced event.",
+		EventID: "7f3a", TraceID: "b58f", OrderID: "o1", ItemID: "item1", Ordered: 10, Remaining: 9007199254740991})
 	l, text = readLog("panic: runtime error")
 	is.Equal(text, "panic: runtime error")
 	is.Equal(l, logLine{})
-}
-
-func TestCommandsAreQuotedForAShell(t *testing.T) {
-	is := is.New(t)
-	s, err := theSystem("", func(name string) string { return map[string]string{"DAPR_API_TOKEN": "secret"}[name] })
-	is.NoErr(err)
-	command := s.curl(s.orderCall(`{"orderId":"it's"}`))
-	is.True(strings.HasSuffix(command, ` -H "dapr-api-token: $DAPR_API_TOKEN" -H "Content-Type: application/json" -d '{"orderId":"it'\''s"}'`))
-	is.True(strings.HasSuffix(s.stockCall("a+b/c").url, "/method/inventory/a%252Bb%252Fc"))
 }

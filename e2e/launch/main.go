@@ -1,13 +1,7 @@
-// Command launch starts the whole system on this machine: Redis unless it runs
-// already, and both services with their Dapr sidecars. It places an order, shows
-// every request and answer, and stays up until Ctrl-C. Meanwhile it serves a page on
-// which orders are seen to travel, and on which all of it can be broken.
-//
-//	launch run     what `make run` does; with OPEN=true it opens the page in a browser
-//	launch daprd   print the path of the sidecar that is used, building it first
-//	               where there is none
-//	launch setup   get ready what the end-to-end tests need: the sidecar, Dapr's
-//	               certificate authority, the servers of every backend, and a browser
+// Command launch starts the whole system on this machine: both services with their Dapr
+// sidecars, and Redis unless it runs already. It places an order, shows each request and
+// answer, and stays up until Ctrl-C. Meanwhile it serves a page on which a person sees orders
+// travel, and can break each part of the system.
 package main
 
 import (
@@ -17,10 +11,17 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"example.com/dapr-orders/e2e/stack"
 )
+
+const usage = `usage: launch followed by one of these commands
+  launch run     start everything and place an order; with OPEN=true, open the page in a browser
+  launch daprd   print the path of the sidecar that is used; build it first if there is none
+  launch setup   install what the end-to-end tests need: the sidecar, Dapr's certificate
+                 authority, the servers of every backend, and a browser`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -37,11 +38,7 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 	if err != nil {
 		return err
 	}
-	var command string
-	if len(args) == 1 {
-		command = args[0]
-	}
-	switch command {
+	switch strings.Join(args, " ") {
 	case "run":
 		s, err := theSystem(root, getenv)
 		if err != nil {
@@ -49,11 +46,9 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 		}
 		return s.run(ctx, stdout)
 	case "setup":
-		// What can't be installed, the tests that need it say again; for Redis they
-		// may find one that runs.
 		for _, program := range []stack.Program{stack.RedisServer, stack.RabbitMQServer, stack.PostgreSQLServer, stack.MosquittoServer, stack.Chromium} {
 			if err := program.Install(ctx, stdout); err != nil {
-				fmt.Fprintln(stdout, err)
+				fmt.Fprintln(stdout, err) // the tests that need the program say so, too
 			}
 		}
 		if _, err := stack.Daprd(ctx, root, stdout); err != nil {
@@ -69,6 +64,6 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 		fmt.Fprintln(stdout, path)
 		return nil
 	default:
-		return errors.New("usage: launch run | daprd | setup")
+		return errors.New(usage)
 	}
 }

@@ -1,6 +1,6 @@
 ;; A filter for the API of the sidecars that `make run` starts: a request with the header
 ;; Origin gets 403. A browser puts that header on every POST of a page, and no page has
-;; business with a sidecar. See pages.go.
+;; business with a sidecar. See pages/pages.yaml.
 ;;
 ;; The interface is https://http-wasm.io/http-handler-abi/. To build pages.wasm:
 ;;

@@ -11,32 +11,31 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A part is a program of the running system, or the two of a replica, which a person
-// may break.
+// A part is a program of the running system, or the two programs of a replica. A person may
+// break it.
 type part struct {
 	ID   string
-	Name string // "inventory's sidecar", as it stands in a sentence
+	Name string // as it stands in a sentence: "the inventory service"
 
-	// Start starts it, and returns when it is ready. Processes returns what it has
+	// Start starts the part, and returns when it is ready. Processes returns what Start has
 	// started; it is not called while Start runs.
 	Start     func(context.Context) error
 	Processes func() []*stack.Process
 
-	// What it means that it is gone, that it stands still, and that it is back.
+	// What it means that the part is gone, that it stands still, and that it is back.
 	Gone, Still, Back string
 
-	acting  sync.Mutex // while something is done to it
-	status  status     // guarded by parts.mu
-	runs    int        // how often it came up; guarded by parts.mu
-	cancel  context.CancelFunc
-	settled chan struct{} // closed when what cancel cancels has ended
+	status   status         // guarded by parts.mu
+	stop     func()         // ends the latest start
+	settled  chan struct{}  // closed when that start has ended
+	watchers sync.WaitGroup // end with the processes
 }
 
 // A status is what a part is doing.
 type status string
 
 const (
-	statusAbsent   status = "not there" // nobody has started it
+	statusAbsent   status = "not there" // it was never started
 	statusStarting status = "starting"
 	statusUp       status = "running"
 	statusFrozen   status = "frozen"
@@ -55,20 +54,14 @@ const (
 	actionRestart action = "restart"
 )
 
-// actions returns what can be done to a part that is doing this.
-func (s status) actions() []action {
-	switch s {
-	case statusUp:
-		return []action{actionKill, actionFreeze, actionRestart}
-	case statusFrozen:
-		return []action{actionKill, actionThaw}
-	case statusStarting:
-		return []action{actionKill}
-	case statusEnding:
-		return []action{}
-	default:
-		return []action{actionStart}
-	}
+// actions are what can be done to a part, by its status.
+var actions = map[status][]action{
+	statusAbsent:   {actionStart},
+	statusStarting: {actionKill},
+	statusUp:       {actionKill, actionFreeze, actionRestart},
+	statusFrozen:   {actionKill, actionThaw},
+	statusEnding:   {},
+	statusDown:     {actionStart},
 }
 
 // A state is what a page shows of a part.
@@ -79,64 +72,109 @@ type state struct {
 	Actions []action `json:"actions"`
 }
 
-// parts are all that can be broken.
+// parts are the parts of a system. The journal gets their states.
 type parts struct {
 	ctx     context.Context // of the launcher
 	journal *journal
 	list    []*part // as they are shown
 
-	mu      sync.Mutex
-	changed bool // since the latest call of news
+	acting sync.Mutex // held while an action begins
+	mu     sync.Mutex
 }
 
-// newParts returns the parts of a system that runs, but for those that have no
-// processes: they are not there yet.
+// newParts returns the parts of a running system. A part without processes was never started.
 func newParts(ctx context.Context, journal *journal, list ...*part) *parts {
 	ps := &parts{ctx: ctx, journal: journal, list: list}
 	for _, p := range list {
-		p.status = statusUp
-		if len(p.Processes()) == 0 {
-			p.status = statusAbsent
+		if len(p.Processes()) > 0 {
+			ps.change(p, statusUp, "")
+			ps.watch(p)
+		} else {
+			ps.change(p, statusAbsent, "")
 		}
-		ps.watch(p)
 	}
 	return ps
 }
 
+// partsOf returns the parts of the running system: the two apps, a second replica of the
+// inventory service, which startSecond starts the first time, and Redis, unless the launcher
+// found it running.
+func partsOf(inventory, order *stack.App, startSecond func(context.Context) (*stack.App, error), redis *stack.Redis) []*part {
+	only := func(process **stack.Process) func() []*stack.Process {
+		return func() []*stack.Process { return []*stack.Process{*process} }
+	}
+	const (
+		accepted = "Orders are still accepted: the broker keeps the events."
+		takeover = " A second replica takes over what this one had 11 s after it was fetched."
+	)
+	var second *stack.App
+	list := []*part{
+		{
+			ID: "order-sidecar", Name: "the order service's sidecar",
+			Start: order.StartSidecar, Processes: only(&order.Sidecar),
+			Gone:  "No order can be placed now. What is on its way already goes on.",
+			Still: "A new order gets no answer. What is on its way already goes on.",
+			Back:  "Orders are accepted again. One that was sent again with its Idempotency-Key counts once.",
+		},
+		{
+			ID: "inventory", Name: "the inventory service",
+			Start: inventory.StartService, Processes: only(&inventory.Service),
+			Gone:  accepted + " The sidecar tries to deliver them until the service answers." + takeover,
+			Still: accepted + " The sidecar waits for answers." + takeover,
+			Back:  "It counts what waits for it. What it had counted, and could not say so, it recognises.",
+		},
+		{
+			ID: "inventory-sidecar", Name: "the inventory service's sidecar",
+			Start: inventory.StartSidecar, Processes: only(&inventory.Sidecar),
+			Gone: "Nothing reaches the service. " + accepted +
+				" What this sidecar had fetched is handed to another, or to it when it is back, 11 s after it was fetched.",
+			Still: "Nothing reaches the service. " + accepted + takeover,
+			Back:  "It delivers what waits.",
+		},
+		{
+			ID: "second", Name: "the second replica",
+			Start: func(ctx context.Context) (err error) {
+				if second == nil {
+					second, err = startSecond(ctx)
+					return err
+				}
+				if err := second.StartService(ctx); err != nil {
+					return err
+				}
+				return second.StartSidecar(ctx)
+			},
+			Processes: func() []*stack.Process {
+				if second == nil {
+					return nil
+				}
+				return []*stack.Process{second.Sidecar, second.Service}
+			},
+			Gone:  "That is a machine that fails: service and sidecar. The first one goes on, and takes over what this one had 11 s after it was fetched.",
+			Still: "The first one goes on, and takes over what this one had 11 s after it was fetched.",
+			Back:  "Service and sidecar of its own, the same app ID: the broker gives each event to one of the two.",
+		},
+	}
+	if redis.Process != nil {
+		list = append(list, &part{
+			ID: "redis", Name: "Redis, broker and state store in one",
+			Start: redis.Restart, Processes: only(&redis.Process),
+			Gone:  "Orders are refused, and none is counted. What it acknowledged is on the disk.",
+			Still: "Orders get no answer, and none is counted.",
+			Back:  "It has what it acknowledged. The sidecars find it again by themselves.",
+		})
+	}
+	return list
+}
+
 // find returns a part by its ID, or nil.
 func (ps *parts) find(id string) *part {
-	for _, p := range ps.list {
-		if p.ID == id {
-			return p
-		}
+	if i := slices.IndexFunc(ps.list, func(p *part) bool { return p.ID == id }); i >= 0 {
+		return ps.list[i]
 	}
 	return nil
 }
 
-// states returns what to show of the parts.
-func (ps *parts) states() []state {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	states := make([]state, len(ps.list))
-	for i, p := range ps.list {
-		states[i] = state{p.ID, p.Name, p.status, p.status.actions()}
-	}
-	return states
-}
-
-// news returns the states if one has changed since it was called last, or else nil.
-func (ps *parts) news() []state {
-	ps.mu.Lock()
-	changed := ps.changed
-	ps.changed = false
-	ps.mu.Unlock()
-	if !changed {
-		return nil
-	}
-	return ps.states()
-}
-
-// change sets the status of a part, if it has one of those that it may come from.
+// change sets the status of a part, if the part has one of those that it may come from.
 func (ps *parts) change(p *part, to status, from ...status) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -144,10 +182,12 @@ func (ps *parts) change(p *part, to status, from ...status) bool {
 		return false
 	}
 	p.status = to
-	ps.changed = true
-	ps.journal.setWell(!slices.ContainsFunc(ps.list, func(p *part) bool {
-		return p.status != statusUp && p.status != statusAbsent
-	}))
+	states, broken := make([]state, len(ps.list)), false
+	for i, p := range ps.list {
+		states[i] = state{p.ID, p.Name, p.status, actions[p.status]}
+		broken = broken || p.status != statusUp && p.status != statusAbsent
+	}
+	ps.journal.setParts(states, broken)
 	return true
 }
 
@@ -157,29 +197,20 @@ func (ps *parts) status(p *part) status {
 	return p.status
 }
 
-// An errNotNow says that something can't be done to a part as it is.
-type errNotNow struct{ text string }
-
-func (e errNotNow) Error() string { return e.text }
-
-// do does something to a part. What takes long, ending and starting, goes on after it
-// has returned.
+// do does something to a part, or returns an error that says why that can't be done now.
+// Ending and starting go on after do has returned.
 func (ps *parts) do(p *part, do action) error {
-	if !p.acting.TryLock() {
-		return errNotNow{upper(p.Name) + " is being acted on: try again"}
-	}
-	defer p.acting.Unlock()
+	ps.acting.Lock()
+	defer ps.acting.Unlock()
 	now := ps.status(p)
-	if !slices.Contains(now.actions(), do) {
-		return errNotNow{fmt.Sprintf("%s is %s: it can't be made to %s", upper(p.Name), now, do)}
+	if !slices.Contains(actions[now], do) {
+		return fmt.Errorf("%s is %s: it can't be made to %s", upper(p.Name), now, do)
 	}
 	switch do {
 	case actionKill:
 		ps.change(p, statusDown, now)
 		p.settle()
-		for _, process := range p.Processes() {
-			process.Kill()
-		}
+		p.kill()
 		ps.journal.say("%s was killed, as kill -9 does. %s", upper(p.Name), p.Gone)
 	case actionFreeze:
 		if err := p.each((*stack.Process).Freeze); err != nil {
@@ -194,35 +225,36 @@ func (ps *parts) do(p *part, do action) error {
 		ps.change(p, statusUp, now)
 		ps.journal.say("%s goes on. %s", upper(p.Name), p.Back)
 	case actionStart:
-		ps.begin(p, now, statusStarting)
+		ps.change(p, statusStarting, now)
+		ps.start(p, func() {})
 	case actionRestart:
 		ps.journal.say("%s is asked to end, as kill does: it finishes what it has begun, and is then started again.", upper(p.Name))
-		ps.begin(p, now, statusEnding)
+		ps.change(p, statusEnding, now)
+		ps.start(p, func() {
+			_ = p.each(func(process *stack.Process) error { return process.Stop(20 * time.Second) })
+			ps.change(p, statusStarting, statusEnding)
+		})
 	}
 	return nil
 }
 
-// begin has a part end, if that is how it begins, and then start.
-func (ps *parts) begin(p *part, now, first status) {
+// start starts a part when first has returned.
+func (ps *parts) start(p *part, first func()) {
+	p.settle()
 	ctx, cancel := context.WithCancel(ps.ctx)
-	p.cancel, p.settled = cancel, make(chan struct{})
-	ps.change(p, first, now)
+	p.stop, p.settled = cancel, make(chan struct{})
 	go func() {
 		defer close(p.settled)
 		defer cancel()
-		if first == statusEnding {
-			_ = p.each(func(process *stack.Process) error { return process.Stop(20 * time.Second) })
-			ps.change(p, statusStarting, statusEnding)
-		}
-		if err := p.Start(ctx); err == nil {
-			if ps.change(p, statusUp, statusStarting) {
-				ps.journal.say("%s is up. %s", upper(p.Name), p.Back)
-				ps.watch(p)
-			}
-		} else if ps.change(p, statusDown, statusStarting) && ps.ctx.Err() == nil {
-			for _, process := range p.Processes() {
-				process.Kill() // one of two may have started
-			}
+		first()
+		p.watchers.Wait()
+		err := p.Start(ctx)
+		switch {
+		case err == nil && ps.change(p, statusUp, statusStarting):
+			ps.watch(p)
+			ps.journal.say("%s is up. %s", upper(p.Name), p.Back)
+		case err != nil && ps.change(p, statusDown, statusStarting) && ps.ctx.Err() == nil:
+			p.kill() // one of two may have started
 			ps.journal.say("%s did not start: %v", upper(p.Name), err)
 		}
 	}()
@@ -230,29 +262,23 @@ func (ps *parts) begin(p *part, now, first status) {
 
 // watch notes it when a part that is up ends by itself.
 func (ps *parts) watch(p *part) {
-	ps.mu.Lock()
-	p.runs++
-	run := p.runs
-	ps.mu.Unlock()
 	for _, process := range p.Processes() {
-		go func() {
+		p.watchers.Go(func() {
 			<-process.Done()
-			// Whoever ends it on purpose has changed its status before.
-			ps.mu.Lock()
-			same := p.runs == run && ps.ctx.Err() == nil
-			ps.mu.Unlock()
-			if same && ps.change(p, statusDown, statusUp, statusFrozen) {
+			// An action that ends a process has changed the status before.
+			if ps.ctx.Err() == nil && ps.change(p, statusDown, statusUp, statusFrozen) {
 				ps.journal.say("%s has ended by itself. %v", upper(p.Name), process.Ended())
+				p.kill() // the other one of two
 			}
-		}()
+		})
 	}
 }
 
-// close ends what is being done to the parts, and lets those that stand still go on, so
-// that they can be asked to end. The context of the launcher has ended before.
+// close ends the starts that are under way, and lets frozen parts go on, so that they can be
+// asked to end. The context of the launcher has ended before.
 func (ps *parts) close() {
+	ps.acting.Lock() // for good
 	for _, p := range ps.list {
-		p.acting.Lock() // for good
 		p.settle()
 		if ps.status(p) == statusFrozen {
 			_ = p.each((*stack.Process).Thaw) // fails only when it has ended
@@ -262,9 +288,15 @@ func (ps *parts) close() {
 
 // settle ends a start that is under way.
 func (p *part) settle() {
-	if p.cancel != nil {
-		p.cancel()
+	if p.stop != nil {
+		p.stop()
 		<-p.settled
+	}
+}
+
+func (p *part) kill() {
+	for _, process := range p.Processes() {
+		process.Kill()
 	}
 }
 

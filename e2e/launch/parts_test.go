@@ -3,145 +3,147 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/matryer/is"
 
+	"example.com/dapr-orders/e2e/harness"
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A sleeper is a part whose program does nothing.
+// A sleeper is a part of two programs that do nothing.
 type sleeper struct {
-	part    *part
-	process *stack.Process
-	fails   error
-	ready   chan struct{} // Start waits until it is closed, or for ever if it is nil
+	*parts
+	*part
+	programs []*stack.Process
+	ready    func(context.Context) error // what Start returns once the programs run
 }
 
-func newSleeper(t *testing.T, id string) *sleeper {
-	t.Helper()
-	s := &sleeper{ready: make(chan struct{})}
-	close(s.ready)
+// newSleeper returns a sleeper that runs, the only part of a system.
+func newSleeper(ctx context.Context, t *testing.T, id string) *sleeper {
+	s := &sleeper{ready: func(context.Context) error { return nil }}
 	s.part = &part{
 		ID: id, Name: "the sleeper", Gone: "It is missed.", Still: "It waits.", Back: "All is well.",
-		Start: func(ctx context.Context) (err error) {
-			if s.fails != nil {
-				return s.fails
+		Processes: func() []*stack.Process { return s.programs },
+		Start: func(ctx context.Context) error {
+			s.programs = nil
+			for range 2 {
+				program, err := stack.Start(stack.Command{Name: "sleeper", Path: "sleep", Args: []string{"60"}})
+				if err != nil {
+					return err
+				}
+				s.programs = append(s.programs, program)
 			}
-			if s.process, err = stack.Start(stack.Command{Name: "sleeper", Path: "sleep", Args: []string{"60"}}); err != nil {
-				return err
-			}
-			select {
-			case <-s.ready:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		},
-		Processes: func() []*stack.Process {
-			if s.process == nil {
-				return nil
-			}
-			return []*stack.Process{s.process}
+			return s.ready(ctx)
 		},
 	}
-	if err := s.part.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.process.Kill() })
+	harness.Must(t, s.Start(ctx))
+	t.Cleanup(func() { s.kill() })
+	s.parts = newParts(ctx, newJournal(time.Now), s.part)
 	return s
 }
 
-func (s *sleeper) runs() bool { return s.process.Ended() == nil }
+func (s *sleeper) do(do action) error { return s.parts.do(s.part, do) }
 
-// becomes waits until a part has a status.
-func becomes(t *testing.T, ps *parts, p *part, want status) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ps.status(p) != want; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it is %s, not %s", ps.status(p), want)
+// running returns how many of the programs run.
+func (s *sleeper) running() (n int) {
+	for _, program := range s.programs {
+		if program.Ended() == nil {
+			n++
 		}
 	}
+	return n
 }
 
-// latestNote waits for a note, which is written after the status has changed.
-func latestNote(t *testing.T, j *journal, want string) {
+// becomes waits until the sleeper has a status, and for the note that says so.
+func (s *sleeper) becomes(t *testing.T, want status, note string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		notes := j.all().Notes
-		if len(notes) > 0 && strings.HasPrefix(notes[len(notes)-1].Text, want) {
-			return
+	harness.WaitFor(t, 20*time.Second, func() error {
+		now, notes := s.parts.status(s.part), s.journal.news(0).Notes
+		if now != want || len(notes) == 0 || !strings.HasPrefix(notes[len(notes)-1].Text, note) {
+			return fmt.Errorf("the sleeper is %s, want %s; the notes are %v, want %q", now, want, notes, note)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the latest note is not %q: %v", want, notes)
-		}
-	}
+		return nil
+	})
 }
 
 func TestAPartIsBrokenAndMended(t *testing.T) {
 	is := is.New(t)
-	s := newSleeper(t, "sleeper")
-	j := newJournal(time.Now)
-	ps := newParts(t.Context(), j, s.part)
-	p := s.part
+	s := newSleeper(t.Context(), t, "sleeper")
 
-	is.NoErr(ps.do(p, actionFreeze))
-	is.True(j.wellFrom.IsZero()) // something is broken
-	latestNote(t, j, "The sleeper stands still, as after kill -STOP: it is there and does nothing. It waits.")
-	var notNow errNotNow
-	is.True(errors.As(ps.do(p, actionRestart), &notNow)) // one that stands still does not hear that it is to end
-	is.NoErr(ps.do(p, actionThaw))
-	latestNote(t, j, "The sleeper goes on. All is well.")
-	is.True(!j.wellFrom.IsZero())
+	is.NoErr(s.do(actionFreeze))
+	is.True(s.journal.healthySince.IsZero()) // something is broken
+	s.becomes(t, statusFrozen, "The sleeper stands still, as after kill -STOP: it is there and does nothing. It waits.")
+	is.Equal(s.do(actionRestart).Error(), "The sleeper is frozen: it can't be made to restart") // it would not hear that it is to end
+	is.NoErr(s.do(actionThaw))
+	s.becomes(t, statusUp, "The sleeper goes on. All is well.")
+	is.True(!s.journal.healthySince.IsZero())
 
-	first := s.process
-	is.NoErr(ps.do(p, actionRestart))
-	becomes(t, ps, p, statusUp)
+	first := s.programs[0]
+	is.NoErr(s.do(actionRestart))
+	s.becomes(t, statusUp, "The sleeper is up. All is well.")
 	is.True(first.Ended() != nil)
-	is.True(s.runs())
-	latestNote(t, j, "The sleeper is up. All is well.")
+	is.Equal(s.running(), 2)
 
-	is.NoErr(ps.do(p, actionKill))
-	is.True(!s.runs())
-	latestNote(t, j, "The sleeper was killed, as kill -9 does. It is missed.")
-	is.True(errors.As(ps.do(p, actionKill), &notNow))
+	is.NoErr(s.do(actionKill))
+	is.Equal(s.running(), 0)
+	s.becomes(t, statusDown, "The sleeper was killed, as kill -9 does. It is missed.")
+	is.True(s.do(actionKill) != nil)
 
-	s.fails = errors.New("there is no bed")
-	is.NoErr(ps.do(p, actionStart))
-	becomes(t, ps, p, statusDown)
-	latestNote(t, j, "The sleeper did not start: there is no bed")
-	s.fails = nil
-	is.NoErr(ps.do(p, actionStart))
-	becomes(t, ps, p, statusUp)
-
-	s.process.Kill() // by somebody else
-	becomes(t, ps, p, statusDown)
-	latestNote(t, j, "The sleeper has ended by itself.")
+	s.ready = func(context.Context) error { return errors.New("there is no bed") }
+	is.NoErr(s.do(actionStart))
+	s.becomes(t, statusDown, "The sleeper did not start: there is no bed")
+	is.Equal(s.running(), 0)
+	for _, note := range s.journal.news(0).Notes {
+		is.True(!strings.Contains(note.Text, "by itself"))
+	}
 }
 
-func TestAPartThatDoesNotGetReadyCanBeKilled(t *testing.T) {
+// It may get ready at the moment when it is killed.
+func TestAPartThatStartsCanBeKilled(t *testing.T) {
 	is := is.New(t)
-	s := newSleeper(t, "sleeper")
-	j := newJournal(time.Now)
-	ps := newParts(t.Context(), j, s.part)
-	is.NoErr(ps.do(s.part, actionKill))
-	s.ready = nil
-	is.NoErr(ps.do(s.part, actionStart))
-	is.NoErr(ps.do(s.part, actionKill))
-	is.True(!s.runs())
-	becomes(t, ps, s.part, statusDown)
-	latestNote(t, j, "The sleeper was killed")
+	s := newSleeper(t.Context(), t, "sleeper")
+	is.NoErr(s.do(actionKill))
+	settled := false
+	s.ready = func(ctx context.Context) error { <-ctx.Done(); settled = true; return nil }
+	is.NoErr(s.do(actionStart))
+	is.NoErr(s.do(actionKill))
+	is.True(settled)
+	is.Equal(s.running(), 0)
+	s.becomes(t, statusDown, "The sleeper was killed")
+	is.Equal(len(s.journal.news(0).Notes), 2) // it was killed twice, and is not up in between
 }
 
-func TestPartsThatStandStillAreLetGoAtTheEnd(t *testing.T) {
+// Of a replica, the sidecar may end and the service run on. Then the service ends, too.
+func TestAPartThatEndsByItselfEndsWhole(t *testing.T) {
 	is := is.New(t)
-	s := newSleeper(t, "sleeper")
+	s := newSleeper(t.Context(), t, "sleeper")
+	old := s.programs
+	old[0].Kill()
+	s.becomes(t, statusDown, "The sleeper has ended by itself.")
+	is.NoErr(s.do(actionStart))
+	s.becomes(t, statusUp, "The sleeper is up.")
+	is.True(old[1].Ended() != nil)
+	is.Equal(s.running(), 2)
+}
+
+func TestFrozenPartsGoOnAtTheEnd(t *testing.T) {
+	is := is.New(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	ps := newParts(ctx, newJournal(time.Now), s.part)
-	is.NoErr(ps.do(s.part, actionFreeze))
+	s := newSleeper(ctx, t, "sleeper")
+	is.NoErr(s.do(actionFreeze))
+	harness.WaitFor(t, 10*time.Second, func() error {
+		state, err := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(s.programs[0].PID())).Output()
+		if err == nil && !strings.HasPrefix(string(state), "T") {
+			err = fmt.Errorf("the frozen program's state is %s", state)
+		}
+		return err
+	})
 	cancel()
-	ps.close()
-	is.NoErr(s.process.Stop(10 * time.Second)) // it hears that it is to end
+	s.close()
+	is.NoErr(s.programs[0].Stop(10 * time.Second)) // it hears that it is to end
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// placeOrder stocks item1 with 100, orders 10 and waits until 90 are left, all of it
-// through the sidecars. It shows each request as a person would type it.
+// placeOrder stocks item1 with 100, orders 10 and waits until 90 are left, through the
+// sidecars. It shows each request as a person would type it.
 func (s system) placeOrder(ctx context.Context, out *console) error {
 	if err := s.show(ctx, out, s.setStockCall("item1", `{"quantity": 100}`)); err != nil {
 		return err
@@ -36,25 +36,16 @@ func (s system) show(ctx context.Context, out *console, c call) error {
 	return nil
 }
 
-// waitForStock waits until the stock of an item is as expected: a published event takes
-// a moment to get there.
+// waitForStock waits until the stock of an item is as expected: an event takes a moment to
+// arrive.
 func (s system) waitForStock(ctx context.Context, itemID string, want int64) error {
-	deadline := time.Now().Add(15 * time.Second)
-	for {
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		stock, err := s.stock(ctx, itemID)
-		if err != nil {
+		if err != nil || stock == want {
 			return err
-		}
-		if stock == want {
-			return nil
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("the stock of %s is %d and not %d: has another program on this Redis ordered it too?", itemID, stock, want)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

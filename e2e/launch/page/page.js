@@ -1,4 +1,4 @@
-// Shows what the launcher tells in its server-sent events, and sends what a person does.
+// Shows what the launcher sends in server-sent events, and sends it what a person does.
 
 const $ = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -13,8 +13,8 @@ function element(tag, properties, ...children) {
 const milliseconds = (micros) =>
   micros < 1_000_000 ? `${(micros / 1000).toFixed(1)} ms` : `${(micros / 1_000_000).toFixed(1)} s`;
 
-// read reads JSON for people: a character that can't be seen, or that moves others, is
-// shown as its code. An event's ID stays as it is, because it is sent back.
+// read reads JSON for people: a character that is invisible, or that moves its neighbours,
+// becomes its code. An event's ID stays as it is, because the page sends it back.
 const read = (json) => JSON.parse(json, (name, value) =>
   typeof value === "string" && name !== "eventId" ? value.replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} \n]/gu, code) : value);
 const code = (c) => Array.from({ length: c.length }, (_, i) => "\\u" + c.charCodeAt(i).toString(16).padStart(4, "0")).join("");
@@ -26,27 +26,26 @@ let points = [];
 let totals = {};
 const listed = 30; // orders
 
-function take(news, all) {
-  if (all) {
+function take(news) {
+  if (news.all) {
     orders = new Map();
     points = [];
     $("log").replaceChildren();
     dots.clear();
   }
   totals = news.totals;
-  for (const o of news.orders) {
-    const known = orders.get(o.eventId);
-    if (!known && orders.size >= 5 * listed) orders.delete(orders.keys().next().value);
+  for (const o of news.orders ?? []) {
+    if (!orders.has(o.eventId) && orders.size >= 5 * listed) orders.delete(orders.keys().next().value);
     orders.set(o.eventId, o);
-    if (!all || waits(o)) dots.move(o, all);
+    if (!news.all || waits(o)) dots.move(o, news.all);
   }
-  if (news.points) points = points.concat(news.points).slice(-121);
+  points = points.concat(news.points ?? []).slice(-121);
   if (news.parts) showParts(news.parts);
   if (news.items) showItems(news.items);
-  if (news.notes) news.notes.forEach(showNote);
-  if (news.orders.length || all) showOrders();
+  news.notes?.forEach(showNote);
+  if (news.orders || news.all) showOrders();
   showTotals();
-  if (news.points || all) showChart();
+  if (news.points || news.all) showChart();
   dots.settle();
 }
 
@@ -65,7 +64,7 @@ const dots = {
     this.shown.clear();
   },
 
-  // at returns a place in a station, a little apart from the others.
+  // at returns a place in a station, a little apart from the other dots.
   at(name, spread) {
     const way = $("dots").getBoundingClientRect();
     const box = station(name).getBoundingClientRect();
@@ -79,14 +78,12 @@ const dots = {
     let dot = this.shown.get(o.eventId);
     if (!dot) {
       if (this.shown.size >= this.most || document.hidden) return;
-      dot = { element: element("i"), spread: [Math.random(), Math.random()], stations: ["order"], busy: false };
+      dot = { element: element("i"), spread: [Math.random(), Math.random()], stations: atOnce ? [] : ["order-sidecar", "broker"], busy: false };
       dot.element.title = `${o.orderId}: ${o.quantity} of ${o.itemId}`;
       dot.element.addEventListener("click", () => showDetail(o.eventId));
       this.shown.set(o.eventId, dot);
       $("dots").append(dot.element);
       this.put(dot, atOnce ? "broker" : "order");
-      if (!atOnce) dot.stations = ["order-sidecar", "broker"];
-      else dot.stations = [];
     }
     dot.stage = o.stage;
     if (waits(o)) dot.element.className = o.stage;
@@ -123,7 +120,7 @@ const dots = {
     if (this.shown.get(id) === dot) this.shown.delete(id);
   },
 
-  // settle puts what rests where its station is now.
+  // settle puts each dot that rests where its station is now.
   settle() {
     const waiting = totals.waiting || 0;
     $("waiting").hidden = waiting === 0;
@@ -169,10 +166,10 @@ function showParts(parts) {
   }
 }
 
-// Who has pressed a button goes on with the one that undoes it, as soon as it is there.
+// The focus goes from a button that was pressed to the button that undoes it, once that is shown.
 const undo = { kill: "start", start: "kill", freeze: "thaw", thaw: "freeze", restart: "restart" };
 
-let pressed = null; // a button that is hidden, unless another has the focus
+let pressed = null; // the button
 
 function keepFocus(row) {
   if (!pressed || !row.contains(pressed)) return;
@@ -303,7 +300,7 @@ async function showDetail(eventId) {
   $("detail-title").textContent = `${d.orderId}: ${number.format(d.quantity)} of ${d.itemId}`;
   $("detail-stage").textContent = `It is ${ending(d)}.` + (d.repeated ? ` It was delivered again ${d.repeated} times, and recognised.` : "");
   $("detail-happened").replaceChildren(...d.happened.map((h) => element("tr", {},
-    element("td", { textContent: milliseconds(h.atMicros) }), element("td", { textContent: h.tookMicros ? milliseconds(h.tookMicros) : "" }),
+    element("td", { textContent: milliseconds(h.atMicros - d.happened[0].atMicros) }), element("td", { textContent: h.tookMicros ? milliseconds(h.tookMicros) : "" }),
     element("td", { textContent: h.who }), element("td", { textContent: h.what }))));
   $("detail-command").textContent = d.command;
   $("detail-event").textContent = d.event;
@@ -316,7 +313,7 @@ async function showDetail(eventId) {
 
 const send = (path, body) => fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
 
-// typed returns a field as JSON: a number as it is written, all else as text.
+// typed returns the text of a field as JSON: a number as it is written, other text as a string.
 const typed = (text) => (/^-?\d[\d.eE+-]*$/.test(text.trim()) ? text.trim() : JSON.stringify(text));
 
 async function show(request) {
@@ -352,11 +349,10 @@ $("load").addEventListener("click", async () => {
 // --- from the launcher
 
 const source = new EventSource("news");
-source.addEventListener("all", (e) => {
+source.addEventListener("message", (e) => {
   $("connection").textContent = "";
-  take(read(e.data), true);
+  take(read(e.data));
 });
-source.addEventListener("news", (e) => take(read(e.data), false));
 source.addEventListener("error", () => {
   $("connection").textContent = "The launcher does not answer: is `make run` still there? What you see is what was last known.";
 });

@@ -1,5 +1,5 @@
-// Returns what is wrong with the page for somebody who sees badly, or not at all, or
-// types instead of pointing, or has a small screen.
+// Returns what is wrong with the page for a person who sees badly or not at all, who uses the
+// keyboard alone, or who has a small screen.
 (() => {
   const problems = [];
   const tell = (e, what) => problems.push(`${what}: ${e.outerHTML.slice(0, 120)}`);
