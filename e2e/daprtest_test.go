@@ -22,22 +22,25 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// The sidecar in memory that unit tests use answers like a real one.
+// Package daprtest has a sidecar in memory for unit tests. It answers like a real sidecar.
 func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
 	t.Parallel()
-	for _, backend := range stack.Backends {
-		if backend.Name != "Redis" && backend.Name != "Redis + SQLite" {
-			continue
-		}
-		t.Run(backend.Name, func(t *testing.T) {
-			s := harness.Start(t, harness.Options{Tokens: true, Backend: backend, Prepare: harness.AdmitAll(t)})
-			memory := httptest.NewServer(&daprtest.Sidecar{AppID: "inventory-service", APIToken: s.DaprToken, Components: []string{"statestore", "pubsub"}})
+	for _, tt := range []struct {
+		backend stack.Backend
+		calls   []string
+	}{
+		{stack.Backends[0], slices.Concat(stateCalls, redisCalls, otherCalls)},
+		{stack.Backends[2], slices.Concat(stateCalls, sqliteCalls)},
+	} {
+		t.Run(tt.backend.Name, func(t *testing.T) {
+			s := harness.Start(t, harness.Options{Tokens: true, Backend: tt.backend, Prepare: harness.AdmitAll(t), Each: func(o *stack.AppOptions) {
+				o.SidecarArgs = append(o.SidecarArgs, "--app-max-concurrency", "7")
+			}})
+			memory := httptest.NewServer(&daprtest.Sidecar{
+				AppID: "inventory-service", APIToken: s.DaprToken, MaxConcurrency: 7, Components: []string{"statestore", "pubsub"},
+			})
 			t.Cleanup(memory.Close)
 			real, fake := talk{t: t, url: s.Inventory[0].DaprURL(""), token: s.DaprToken}, talk{t: t, url: memory.URL, token: s.DaprToken}
-			calls := slices.Concat(stateCalls, sqliteCalls)
-			if backend.Name == "Redis" {
-				calls = slices.Concat(stateCalls, redisCalls, otherCalls)
-			}
 			same := func(calls ...string) {
 				for _, call := range calls {
 					want, got := real.send(call), fake.send(call)
@@ -46,7 +49,7 @@ func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
 					}
 				}
 			}
-			same(calls...)
+			same(tt.calls...)
 			for _, side := range []*talk{&real, &fake} {
 				side.send(`POST statestore [{"key":"short","value":1,"metadata":{"ttlInSeconds":"1"}}]`)
 				harness.WaitFor(t, time.Minute, func() error {
@@ -77,14 +80,14 @@ var stateCalls = []string{
 	`POST statestore [{"key":"e","value":1,"options":{"concurrency":"first-write"}}]`,
 	`GET statestore/e`,
 	`POST statestore [{"key":"e","value":2,"etag":"ETAG","options":{"concurrency":"first-write"}}]`,
-	`POST statestore [{"key":"e","value":3,"etag":"ETAG","options":{"concurrency":"first-write"}}]`, // which is old
+	`POST statestore [{"key":"e","value":3,"etag":"ETAG","options":{"concurrency":"first-write"}}]`, // an old ETag
 	`DELETE statestore/e (ETAG)`,
 	`GET statestore/e`,
 	`DELETE statestore/e?concurrency=first-write (ETAG)`,
 	`GET statestore/e`,
 	`DELETE statestore/e`,
 	`POST statestore [{"key":"f","value":1}]`,
-	`POST statestore [{"key":"f","value":2}]`, // whoever is last wins
+	`POST statestore [{"key":"f","value":2}]`, // the last write wins
 	`GET statestore/f`,
 
 	`POST statestore/transaction {"operations":[{"operation":"upsert","request":{"key":"g","value":1}},{"operation":"delete","request":{"key":"f"}}]}`,
@@ -109,7 +112,7 @@ var sqliteCalls = []string{
 	`DELETE statestore/i (4711)`,
 }
 
-// What SQLite answers to these is a matter of that store.
+// SQLite gives other answers to these calls.
 var redisCalls = []string{
 	`POST statestore [{"key":"b","value":"<&>"}]`,
 	`GET statestore/b`,
@@ -133,14 +136,14 @@ var otherCalls = []string{
 	`GET /metadata`,
 }
 
-// talk is the calls to one sidecar.
+// talk makes calls to one sidecar.
 type talk struct {
 	t          *testing.T
 	url, token string
 	etag       string // of the last answer that had one
 }
 
-// An apiAnswer is the answer to a call, as far as it is the same from every sidecar.
+// An apiAnswer has the parts of an answer that are the same from every sidecar.
 type apiAnswer struct {
 	Status      int
 	ContentType string
@@ -177,18 +180,18 @@ func (s *talk) send(call string) apiAnswer {
 		s.etag = etag
 	}
 	a := apiAnswer{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), HasETag: resp.Header.Get("ETag") != ""}
-	a.Body = string(text)
-	if resp.StatusCode > 299 || path == "metadata" || strings.HasSuffix(path, "/bulk") {
-		a.Body = nil
+	switch {
+	case resp.StatusCode > 299:
 		var failed struct{ ErrorCode string }
 		_ = json.Unmarshal(text, &failed)
 		a.ErrorCode = failed.ErrorCode
-	}
-	switch {
 	case path == "metadata":
 		var m struct {
 			ID         string
-			Connection struct{ Protocol, ChannelAddress string } `json:"appConnectionProperties"`
+			Connection struct {
+				Protocol, ChannelAddress string
+				MaxConcurrency           int
+			} `json:"appConnectionProperties"`
 		}
 		harness.Must(s.t, json.Unmarshal(text, &m))
 		a.Body = m
@@ -202,11 +205,13 @@ func (s *talk) send(call string) apiAnswer {
 		}
 		slices.SortFunc(values, func(a, b map[string]any) int { return cmp.Compare(a["key"].(string), b["key"].(string)) })
 		a.Body = values
+	default:
+		a.Body = string(text)
 	}
 	return a
 }
 
-// What it delivers, how often, and what becomes of that, is what a real sidecar does.
+// The sidecar in memory delivers the same events as a real one, as often, with the same headers.
 func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{Tokens: true})
@@ -261,8 +266,8 @@ func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 	})
 }
 
-// deliveries is a program that keeps what a sidecar sends it. What it answers is in the
-// data of an event, for the first delivery. Later ones are answered 200.
+// deliveries is a program that keeps what a sidecar sends. The data of an event tells how the
+// program answers its first delivery. The program answers 200 to later deliveries.
 type deliveries struct {
 	mu    sync.Mutex
 	times map[string]int // deliveries of an event
@@ -289,7 +294,7 @@ func (d *deliveries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		delete(header, name)
 	}
 	if trace := header.Get("Traceparent"); len(trace) > 35 {
-		header.Set("Traceparent", trace[:35]) // the span is another
+		header.Set("Traceparent", trace[:35]) // each delivery has its own span
 	} else {
 		delete(header, "Traceparent")
 	}

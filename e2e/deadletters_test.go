@@ -17,7 +17,7 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// promiseDeadLetters types the commands for dead letters that components/operations.md has.
+// promiseDeadLetters runs the commands for dead letters in components/operations.md.
 func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	is := is.New(t)
 	commands := strings.Split(strings.TrimSpace(strings.Join(harness.Blocks(t, "components/operations.md", "shell"), "")), "\n")
@@ -30,7 +30,7 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 
 	s := harness.Start(t, harness.Options{Backend: b})
 	app := s.StartDeadLetters(strings.Fields(args)...)
-	// typed runs a command as the README has it, but for the port.
+	// typed runs a command of the page, with another port.
 	typed := func(command string) string {
 		t.Helper()
 		program, found := strings.CutPrefix(command, goRun)
@@ -59,16 +59,15 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 		})
 	}
 
-	// settled waits until nothing is under way. What is published twice becomes a dead
-	// letter twice, under one ID, and the second may come when the first is gone already.
+	// settled waits until the broker has nothing left. An event that is published twice
+	// becomes two letters with one ID, and the second may come when the first is gone.
 	settled := func() {
 		t.Helper()
 		s.Drained("inventory-service")
-		s.DrainedOf("OrderPlaced-dead-letter", "dead-letters")
+		s.DrainedOf(harness.DeadLetterTopic, "dead-letters")
 	}
 
-	// Orders that can't be counted because somebody has broken the record, and one that
-	// is none.
+	// Orders that can't be applied because their record is damaged, and an invalid order.
 	harness.Must(t, s.Sidecar(s.Inventory[0]).SaveState(t.Context(), "statestore", daprhttp.StateItem{Key: "item1", Value: "a dozen"}))
 	const orders = 5
 	for i := range orders {
@@ -81,15 +80,12 @@ func promiseDeadLetters(t *testing.T, b stack.Backend) string {
 	harness.Must(t, app.StartService(t.Context()))
 	listed(orders + 1)
 	settled()
-	s.SetStock("item1", 100) // the mending: the record is put right
+	s.SetStock("item1", 100) // which repairs the record
 	first := typed(commands[2])
 	is.Equal(strings.Count(first, "sent again\n"), orders+1)
 	s.WaitForStock("item1", 100-10*orders)
 	settled()
-	listed(1, "quantity must be a number") // which comes back
-	typed(commands[2])                     // once more
-	settled()
-	listed(1, "quantity must be a number")
+	listed(1, "quantity must be a number") // the invalid order has come back
 	is.True(strings.HasSuffix(typed(strings.Replace(commands[2], "send", "drop", 1)), " dropped\n"))
 	is.Equal(typed(commands[1]), "no dead letters\n")
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -137,6 +139,16 @@ func checkRoutes(s *harness.System, programs []*referred) {
 func (p *referred) route(method, path string) string {
 	_, route := p.routes.Handler(httptest.NewRequest(method, path, nil))
 	return route
+}
+
+// without starts a service beside a sidecar that lacks a component file.
+func without(s *harness.System, component string, service stack.Service) *stack.App {
+	s.T.Helper()
+	o := harness.Project.App(service)
+	o.Resources = s.T.TempDir()
+	harness.Must(s.T, stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), o.Resources, s.Broker, s.State))
+	harness.Must(s.T, os.Remove(filepath.Join(o.Resources, component)))
+	return s.StartApp(o)
 }
 
 // tryRow sends the request of a row and compares the answer.

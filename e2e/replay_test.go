@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -20,71 +19,51 @@ import (
 
 // A caller's sidecar sends a service invocation once, even when the other sidecar dies after
 // the app has answered. Without the policy in resiliency.yaml it sends the call again when the
-// other sidecar is back: one order is two events, and a stock is set again.
+// other sidecar is back, and one order is two events.
 func TestServiceInvocationIsSentOnce(t *testing.T) {
 	t.Parallel()
-	for name, call := range map[string]struct {
-		path, body string
-		line       string // of the service that has carried it out
-		to         func(*harness.System) *stack.App
-	}{
-		"order":     {"/order", `{"orderId":"order-1","itemId":"item1","quantity":10}`, "Published OrderPlaced event.", func(s *harness.System) *stack.App { return s.Order }},
-		"inventory": {"/inventory/item2", `{"quantity":7}`, "Set inventory quantity.", func(s *harness.System) *stack.App { return s.Inventory[0] }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var link *stack.Link // from the sidecar to the service
-			s := harness.Start(t, harness.Options{Mesh: true, Each: func(o *stack.AppOptions) {
-				if filepath.Base(o.Program) != name {
-					return
-				}
-				o.Config = filepath.Join(filepath.Dir(o.Config), stack.Order.Config) // other apps may call it
-				var err error
-				o.Port, err = stack.FreePort()
-				harness.Must(t, err)
-				link, err = stack.NewLink("127.0.0.1:" + strconv.Itoa(o.Port))
-				harness.Must(t, err)
-				_, port, _ := strings.Cut(link.Addr(), ":")
-				o.SidecarArgs = append(o.SidecarArgs, "--app-port", port)
-			}})
-			t.Cleanup(func() { link.Close() })
-			to, caller := call.to(s), s.Serve("caller", http.NewServeMux())
-			harness.WaitFor(t, time.Minute, func() error {
-				if a := s.InvokeFrom(caller, to, "GET", "/healthz", "", "", nil); a.Status != 200 {
-					return fmt.Errorf("the caller can't reach the app: %d %s", a.Status, a.Body)
-				}
-				return nil
-			})
+	var link *stack.Link // from the order service's sidecar to the service
+	s := harness.Start(t, harness.Options{Mesh: true, Each: func(o *stack.AppOptions) {
+		if filepath.Base(o.Program) != "order" {
+			return
+		}
+		var err error
+		o.Port, err = stack.FreePort()
+		harness.Must(t, err)
+		link, err = stack.NewLink("127.0.0.1:" + strconv.Itoa(o.Port))
+		harness.Must(t, err)
+		_, port, _ := strings.Cut(link.Addr(), ":")
+		o.SidecarArgs = append(o.SidecarArgs, "--app-port", port)
+	}})
+	t.Cleanup(func() { link.Close() })
+	caller := s.Serve("caller", http.NewServeMux())
+	harness.WaitFor(t, time.Minute, func() error {
+		if a := s.InvokeFrom(caller, s.Order, "GET", "/healthz", "", "", nil); a.Status != 200 {
+			return fmt.Errorf("the caller can't reach the app: %d %s", a.Status, a.Body)
+		}
+		return nil
+	})
 
-			done := func() int { return strings.Count(to.Service.Log(), call.line) }
-			link.Set(stack.Weather{CutBack: true}) // the sidecar does not get the answer
-			answered := make(chan harness.Answer, 1)
-			go func() {
-				a, err := s.TrySend("POST", caller.DaprURL("/v1.0/invoke/"+to.ID+"/method"+call.path), call.body, http.Header{"Content-Type": {harness.PlainJSON}})
-				if err != nil {
-					t.Error(err)
-				}
-				answered <- a
-			}()
-			harness.WaitFor(t, time.Minute, func() error {
-				if done() == 0 {
-					return errors.New("the service has not carried out the call")
-				}
-				return nil
-			})
-			to.Sidecar.Kill()
-			link.Set(stack.Weather{})
-			harness.Must(t, to.StartSidecar(t.Context()))
-			a := <-answered
-			if n := done(); n != 1 || a.Status != 500 {
-				t.Errorf("one call was carried out %d times and answered %d %s, want once and 500", n, a.Status, a.Body)
-			}
-			if name == "order" {
-				s.Drained(s.Inventory[0].ID)
-				s.WaitForStock("item1", -10)
-			}
-		})
+	const published = "Published OrderPlaced event."
+	link.Set(stack.Weather{CutBack: true}) // the sidecar does not get the answer
+	answered := make(chan harness.Answer)
+	go func() {
+		a, err := s.TrySend("POST", caller.DaprURL("/v1.0/invoke/"+s.Order.ID+"/method/order"), `{"orderId":"order-1","itemId":"item1","quantity":10}`, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- a
+	}()
+	harness.Said(t, s.Order.Service, published)
+	s.Order.Sidecar.Kill()
+	link.Set(stack.Weather{})
+	harness.Must(t, s.Order.StartSidecar(t.Context()))
+	a := <-answered
+	if n := strings.Count(s.Order.Service.Log(), published); n != 1 || a.Status != 500 {
+		t.Errorf("one call was carried out %d times and answered %d %s, want once and 500", n, a.Status, a.Body)
 	}
+	s.Drained(s.Inventory[0].ID)
+	s.WaitForStock("item1", -10)
 }
 
 // In every backend's file the call of each service is sent once, and a delivery is retried
@@ -93,7 +72,7 @@ func TestResiliencyFilesOfAllBackends(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(harness.Project.Root, "components", "*", "resiliency.yaml"))
 	harness.Must(t, err)
-	files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "kubernetes") }) // beside one of the others
+	files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "kubernetes") }) // each is used with another backend's file
 	if len(files) != 6 {
 		t.Errorf("there are the files %v", files)
 	}
@@ -115,7 +94,7 @@ func TestResiliencyFilesOfAllBackends(t *testing.T) {
 			}
 		}
 		harness.Must(t, yaml.Unmarshal(text, &resiliency))
-		// A sidecar passes over the name of a policy that is not there.
+		// A sidecar ignores the name of a policy that does not exist.
 		check := func(target, policy string, want int) {
 			if p := resiliency.Spec.Policies.Retries[policy]; p.MaxRetries == nil || *p.MaxRetries != want || p.Policy != "constant" {
 				t.Errorf("%s: %s has the policy %q: %+v, want %d retries", file, target, policy, p, want)
@@ -126,7 +105,7 @@ func TestResiliencyFilesOfAllBackends(t *testing.T) {
 		}
 		for _, component := range []string{"pubsub", "pubsub-retry"} {
 			if strings.Contains(file, "mqtt") && component == "pubsub-retry" {
-				continue // which that backend does not have
+				continue // that backend has no retry topic
 			}
 			check(component, resiliency.Spec.Targets.Components[component].Inbound.Retry, -1)
 		}

@@ -11,96 +11,170 @@ import (
 	"github.com/matryer/is"
 
 	"example.com/dapr-orders/daprhttp"
-
 	"example.com/dapr-orders/e2e/harness"
+	"example.com/dapr-orders/e2e/stack"
 )
 
-// components/ lets an app do what it must and no more.
+// A sidecar adds its app's token to every service invocation, and a caller can hide its name.
+// So the Configuration lets the sidecar refuse other apps. Only the order service may be
+// called.
+func TestStrangersInTheMeshAreDenied(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t, harness.Options{Mesh: true, Tokens: true})
+	s.SetStock("item1", 100)
+	inventory := s.Inventory[0]
+	deadLetters := s.StartDeadLetters("serve", harness.DeadLetterTopic, "OrderPlaced")
+	s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"orderId":"poison","itemId":"item1","quantity":"many"}`)})
+	letters := func() string { return s.Send("GET", deadLetters.URL("/letters"), "", nil).Body }
+	harness.WaitFor(t, time.Minute, func() error {
+		if !strings.Contains(letters(), `"id"`) {
+			return fmt.Errorf("the dead letter has not come: %s", letters())
+		}
+		return nil
+	})
+	stranger := s.Serve("stranger", http.NewServeMux())
+
+	order := `{"orderId":"forged","itemId":"item1","quantity":50}`
+	event := `{"specversion":"1.0","id":"forged","source":"order-service","type":"OrderPlaced","data":` + order + `}`
+	type request struct{ method, path, contentType, body string }
+	forgeries := map[*stack.App][]request{
+		inventory: {
+			{"POST", "/orders", harness.EventsJSON, event},
+			{"POST", "/orders", harness.PlainJSON, order},
+			{"POST", "/orders/retry", harness.EventsJSON, event},
+			{"POST", "/inventory/item1", harness.PlainJSON, `{"quantity":1}`},
+			{"GET", "/inventory/item1", "", ""},
+			{"GET", "/dapr/subscribe", "", ""},
+			{"GET", "/healthz", "", ""},
+		},
+		deadLetters: {
+			{"GET", "/letters", "", ""},
+			{"POST", "/letters/all/send", "", ""},
+			{"DELETE", "/letters/all", "", ""},
+			{"POST", "/letters/deliver", harness.EventsJSON, event},
+			{"GET", "/dapr/subscribe", "", ""},
+		},
+	}
+	kept := letters()
+	for to, requests := range forgeries {
+		for caller, from := range map[string]*stack.App{"a stranger": stranger, "the order service": s.Order} {
+			harness.WaitFor(t, time.Minute, func() error { // until the sidecars know each other
+				if a := s.InvokeFrom(from, to, "GET", "/healthz", "", "", nil); a.Status != 403 {
+					return fmt.Errorf("%s asks %s: got %d %s, want 403", caller, to.ID, a.Status, a.Body)
+				}
+				return nil
+			})
+			for _, r := range requests {
+				for _, header := range harness.Hidings(to) {
+					a := s.InvokeFrom(from, to, r.method, r.path, r.contentType, r.body, header)
+					if a.Status != 403 || !strings.Contains(a.Body, "access control policy has denied access") {
+						t.Errorf("%s: %s %s with %v: got %d %s, want the sidecar to deny it", caller, r.method, r.path, header, a.Status, a.Body)
+					}
+				}
+			}
+		}
+	}
+	s.WaitForStock("item1", 100)
+	if got := letters(); got != kept {
+		t.Errorf("the dead letters are %s, and were %s", got, kept)
+	}
+
+	// The service's own sidecar may send each request.
+	for to, requests := range forgeries {
+		for i, r := range requests {
+			if r.path == "/orders/retry" || r.path == "/letters/deliver" {
+				continue // the route above has applied the event
+			}
+			if a := s.InvokeFrom(to, to, r.method, r.path, r.contentType, strings.ReplaceAll(r.body, "forged", fmt.Sprint("own-", i)), nil); a.Status != 200 {
+				t.Errorf("the own sidecar of %s: %s %s: got %d %s", to.ID, r.method, r.path, a.Status, a.Body)
+			}
+		}
+	}
+	s.WaitForStock("item1", 1)
+
+	// Any app may place an order.
+	if a := s.InvokeFrom(stranger, s.Order, "POST", "/order", harness.PlainJSON, `{"orderId":"order-1","itemId":"item1","quantity":10}`, nil); a.Status != 200 {
+		t.Errorf("another app places an order: got %d %s", a.Status, a.Body)
+	}
+	s.WaitForStock("item1", -9)
+	for _, app := range []*stack.App{s.Order, inventory, deadLetters} {
+		for _, secret := range []string{s.DaprToken, s.AppAPIToken, `{"orderId"`} { // the last is the body of an event
+			if strings.Contains(app.Service.Log(), secret) {
+				t.Errorf("the log of %s has %q", app.ID, secret)
+			}
+		}
+	}
+}
+
+// components/security.md says what the project does not protect. Without the Configuration,
+// any app sets the stock, and a token does not help. Without a token for the sidecar, a page
+// of another site writes the state store.
+func TestWhatIsNotProtected(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t, harness.Options{Mesh: true, Tokens: true, Unfiltered: true})
+	stranger := s.Serve("stranger", http.NewServeMux())
+	harness.WaitFor(t, time.Minute, func() error {
+		if a := s.InvokeFrom(stranger, s.Inventory[0], "POST", "/inventory/item1", harness.PlainJSON, `{"quantity":1}`, nil); a.Status != 200 {
+			return fmt.Errorf("a stranger sets the stock: got %d %s", a.Status, a.Body)
+		}
+		return nil
+	})
+
+	s = harness.Start(t, harness.Options{Each: func(o *stack.AppOptions) {
+		o.SidecarArgs = append(o.SidecarArgs, "--allowed-origins", "https://example.org")
+	}})
+	page := http.Header{"Origin": {"https://example.com"}, "Content-Type": {"text/plain"}}
+	if a := s.Send("POST", s.Inventory[0].DaprURL("/v1.0/state/statestore"), `[{"key":"page","value":1}]`, page); a.Status != 204 {
+		t.Errorf("a page writes the state store: got %d %s", a.Status, a.Body)
+	}
+}
+
+// The component files let an app publish to its topics, and only the inventory service receive
+// orders and use the state store.
 func TestComponentsRefuseStrangers(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	s := harness.Start(t, harness.Options{})
 	s.SetStock("item1", 100)
 	stranger := s.Subscribe("stranger", "OrderPlaced")
+	inventory := s.Inventory[0]
 
-	publish := func(c *daprhttp.Client, pubsubName, topic string) *daprhttp.Error {
-		err := c.Publish(t.Context(), pubsubName, topic, daprhttp.Message{Data: []byte(`{"orderId":"forged","itemId":"item1","quantity":50}`)})
+	code := func(err error) string {
 		var refused *daprhttp.Error
-		if err != nil && !errors.As(err, &refused) {
-			t.Error(err)
+		errors.As(err, &refused)
+		if refused == nil {
+			return fmt.Sprint(err)
 		}
-		return refused
+		return refused.ErrorCode
 	}
-	for app, topics := range map[*daprhttp.Client][]string{
-		s.Sidecar(stranger.App):   {"OrderPlaced", "OrderPlaced-retry", "OrderPlaced-dead-letter"},
-		s.Sidecar(s.Order):        {"OrderPlaced-retry", "OrderPlaced-dead-letter", "another"},
-		s.Sidecar(s.Inventory[0]): {"OrderPlaced", "OrderPlaced-retry", "another"},
+	for _, tt := range []struct {
+		app             *stack.App
+		component, want string
+		topics          []string
+	}{
+		{stranger.App, "pubsub", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced", "OrderPlaced-retry", "OrderPlaced-dead-letter"}},
+		{s.Order, "pubsub", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced-retry", "OrderPlaced-dead-letter", "another"}},
+		{inventory, "pubsub", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced", "OrderPlaced-retry", "another"}},
+		{stranger.App, "pubsub-retry", "ERR_PUBSUB_NOT_FOUND", []string{"OrderPlaced-retry"}},
+		{s.Order, "pubsub-retry", "ERR_PUBSUB_NOT_FOUND", []string{"OrderPlaced-retry"}},
+		{inventory, "pubsub-retry", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced", "OrderPlaced-dead-letter", "another"}},
 	} {
-		for _, topic := range topics {
-			refused := publish(app, "pubsub", topic)
-			if refused == nil || refused.StatusCode != 403 || refused.ErrorCode != "ERR_PUBSUB_FORBIDDEN" {
-				t.Errorf("publishing to %s: got %v, want 403 ERR_PUBSUB_FORBIDDEN", topic, refused)
+		for _, topic := range tt.topics {
+			order := daprhttp.Message{Data: []byte(`{"orderId":"forged","itemId":"item1","quantity":50}`)}
+			if got := code(s.Sidecar(tt.app).Publish(t.Context(), tt.component, topic, order)); got != tt.want {
+				t.Errorf("%s publishes to %s, %s: got %s, want %s", tt.app.ID, tt.component, topic, got, tt.want)
 			}
 		}
 	}
-	// The component of the retry topic is the inventory service's alone, and for that
-	// topic alone.
-	for _, app := range []*daprhttp.Client{s.Sidecar(stranger.App), s.Sidecar(s.Order)} {
-		is.Equal(publish(app, "pubsub-retry", "OrderPlaced-retry").ErrorCode, "ERR_PUBSUB_NOT_FOUND")
-	}
-	for _, topic := range []string{"OrderPlaced", "OrderPlaced-dead-letter", "another"} {
-		is.Equal(publish(s.Sidecar(s.Inventory[0]), "pubsub-retry", topic).ErrorCode, "ERR_PUBSUB_FORBIDDEN")
-	}
-	// Without the component Dapr knows of no state store at all, hence no 403.
-	for _, c := range []*daprhttp.Client{s.Sidecar(stranger.App), s.Sidecar(s.Order)} {
-		var refused *daprhttp.Error
-		_, err := c.GetState(t.Context(), "statestore", "item1", daprhttp.GetStateOptions{})
-		is.True(errors.As(err, &refused))
-		is.Equal(refused.ErrorCode, "ERR_STATE_STORE_NOT_CONFIGURED")
+	for _, app := range []*stack.App{stranger.App, s.Order} {
+		_, err := s.Sidecar(app).GetState(t.Context(), "statestore", "item1", daprhttp.GetStateOptions{})
+		is.Equal(code(err), "ERR_STATE_STORE_NOT_CONFIGURED") // its sidecar loads no state store
 	}
 
 	s.Place("order-1001", "item1", 1)
 	s.WaitForStock("item1", 99)
 	s.Drained("inventory-service")
 	is.Equal(len(stranger.Events()), 0)
-	harness.WaitFor(t, time.Minute, func() error {
-		if !strings.Contains(stranger.App.Sidecar.Log(), "subscription to topic 'OrderPlaced' on pubsub 'pubsub' is not allowed") {
-			return fmt.Errorf("the sidecar has not said why it does not subscribe")
-		}
-		return nil
-	})
-	is.True(s.Broker.Drained("OrderPlaced", "stranger") != nil) // not even a consumer group
-}
-
-// With tokens both ways everything works, and whoever has none is sent away.
-func TestForgedDeliveryIsRefused(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	s := harness.Start(t, harness.Options{Tokens: true})
-	s.SetStock("item1", 100)
-	s.Place("order-1001", "item1", 10)
-	s.WaitForStock("item1", 90)
-
-	delivery := `{"specversion":"1.0","id":"forged","source":"order-service","type":"OrderPlaced","data":{"orderId":"o","itemId":"item1","quantity":50}}`
-	for _, token := range []string{"", "wrong", s.DaprToken} {
-		header := http.Header{"Content-Type": {"application/cloudevents+json"}, "Dapr-Api-Token": {token}}
-		a := s.Send("POST", s.Inventory[0].URL("/orders"), delivery, header)
-		is.Equal(a.Status, 401)
-		a = s.Send("POST", s.Order.URL("/order"), `{"orderId":"o","itemId":"item1","quantity":50}`, header)
-		is.Equal(a.Status, 401)
-		is.True(!strings.Contains(a.Body, s.AppAPIToken))
-	}
-	for _, token := range []string{"", "wrong", s.AppAPIToken} {
-		c := &daprhttp.Client{Endpoint: s.Order.DaprURL(""), APIToken: token}
-		var refused *daprhttp.Error
-		is.True(errors.As(c.Publish(t.Context(), "pubsub", "OrderPlaced", daprhttp.Message{Data: []byte(delivery)}), &refused))
-		is.Equal(refused.StatusCode, 401)
-	}
-	s.Drained("inventory-service")
-	s.WaitForStock("item1", 90)
-	for _, log := range []string{s.Order.Service.Log(), s.Inventory[0].Service.Log()} {
-		is.True(!strings.Contains(log, s.DaprToken))
-		is.True(!strings.Contains(log, s.AppAPIToken))
-		is.True(!strings.Contains(log, `{"orderId"`)) // nor the body of an event
-	}
+	harness.Said(t, stranger.App.Sidecar, "subscription to topic 'OrderPlaced' on pubsub 'pubsub' is not allowed")
+	is.True(s.Broker.Drained("OrderPlaced", "stranger") != nil) // the broker does not know the stranger
 }

@@ -28,10 +28,10 @@ var (
 	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "what the random faults follow from")
 )
 
-// TestSoak lets one random fault after another happen while orders are placed,
-// and counts them all at the end. Half of them are for one item. A quarter is for a
-// catalogue of items that are ordered in turn. Each other order is for an item of its own,
-// so that none lost can hide one doubled.
+// TestSoak lets one random fault after another happen while clients place orders, and counts
+// the orders at the end. Half of the orders are for one item. A quarter is for a catalogue of
+// items in turn. Each other order is for an item of its own, so that a lost order can't hide a
+// doubled one.
 func TestSoak(t *testing.T) {
 	harness.NeedsOwnRedis(t)
 	t.Logf("seed %d, for %v", *soakSeed, *soakFor)
@@ -104,16 +104,16 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// Actors are others who are there while orders are placed.
+// actors are other programs that run while clients place orders.
 type actors struct {
 	workers sync.WaitGroup
-	poison  atomic.Int64 // events published that can't be counted
-	tried   atomic.Int64 // forgeries
-	forged  atomic.Int64 // of these, carried out
+	poison  atomic.Int64 // invalid events published
+	tried   atomic.Int64 // forged requests
+	forged  atomic.Int64 // forged requests that were carried out
 }
 
-// startActors starts somebody who publishes what can't be counted, and a stranger in
-// the mesh who forges deliveries and hides its name. They stop with the load.
+// startActors starts a publisher of invalid events, and an app that forges deliveries and
+// hides its name. They stop with the load.
 func startActors(s *harness.System, l *harness.Load) *actors {
 	a := &actors{}
 	stranger := s.Serve("stranger", http.NewServeMux())
@@ -157,8 +157,7 @@ func startActors(s *harness.System, l *harness.Load) *actors {
 	return a
 }
 
-// soakFaults returns what may go wrong, by name. Each fault is over when its
-// function returns.
+// soakFaults returns the faults, by name. Each fault is over when its function returns.
 func soakFaults(s *harness.System, t *testing.T, random *rand.Rand) map[string]func() {
 	pause := func(most time.Duration) { time.Sleep(time.Duration(random.Int64N(int64(most)))) }
 	replica := func() *stack.App { return s.Inventory[random.IntN(len(s.Inventory))] }

@@ -9,33 +9,21 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// IsInventory reports whether these are the options of the inventory service. Its app ID
-// may be any.
+// IsInventory reports whether these are the options of the inventory service, with any app ID.
 func IsInventory(o *stack.AppOptions) bool { return filepath.Base(o.Program) == "inventory" }
 
-// Edit replaces what stands exactly once in a file.
+// Edit replaces a text that is in a file exactly once.
 func Edit(t *testing.T, file, old, new string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	Must(t, err)
-	if bytes.Count(text, []byte(old)) != 1 {
-		t.Fatalf("%s does not have %s once", file, old)
+	if n := bytes.Count(text, []byte(old)); n != 1 {
+		t.Fatalf("%s has %q %d times, want once", file, old, n)
 	}
-	editAll(t, file, old, new)
+	Must(t, os.WriteFile(file, bytes.Replace(text, []byte(old), []byte(new), 1), 0o644))
 }
 
-// editAll replaces what stands in a file, however often.
-func editAll(t *testing.T, file, old, new string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	Must(t, err)
-	if !bytes.Contains(text, []byte(old)) {
-		t.Fatalf("%s does not have %s", file, old)
-	}
-	Must(t, os.WriteFile(file, bytes.ReplaceAll(text, []byte(old), []byte(new)), 0o644))
-}
-
-// AdmitAll takes from the component files who may publish and receive what.
+// AdmitAll lets every app publish and receive every topic. It is for Options.Prepare.
 func AdmitAll(t *testing.T) func(resources string) {
 	return func(resources string) {
 		file := filepath.Join(resources, "pubsub.yaml")
@@ -47,9 +35,4 @@ func AdmitAll(t *testing.T) func(resources string) {
 		}
 		Must(t, os.WriteFile(file, before, 0o644))
 	}
-}
-
-// CheckHealth lets a sidecar check its app's health.
-func CheckHealth(o *stack.AppOptions) {
-	o.SidecarArgs = append(o.SidecarArgs, "--enable-app-health-check")
 }

@@ -3,6 +3,7 @@ package harness
 import (
 	"database/sql"
 	"testing"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver
 
@@ -36,6 +37,26 @@ func Refuse(t *testing.T, state stack.Server, itemID string) (accept func()) {
 	}
 	t.Fatalf("a %T can't refuse an item", state)
 	return nil
+}
+
+// UnderLoad starts a system and lets a fault happen while clients place orders. It demands
+// that orders are applied again after the fault, and that in the end each accepted order is
+// applied once. It logs a row of a table in e2e/README.md, and returns the longest time from
+// accepted to applied.
+func UnderLoad(t *testing.T, row string, o Options, perSecond int, fault func(s *System, l *Load)) (latest time.Duration) {
+	t.Helper()
+	s := Start(t, o)
+	l := s.StartLoad("item1", perSecond, nil)
+	l.GoesOn(t, 50)
+	began := time.Now()
+	fault(s, l)
+	l.GoesOn(t, 50)
+	l.EndsExact(t)
+	_, latest = l.Latest()
+	t.Logf("| %s | %d accepted | %d refusals | the latest applied after %v | longest pauses: %v without an accepted order, %v without an applied order |",
+		row, l.NumAccepted(), l.Refused.Load(), latest.Round(100*time.Millisecond),
+		LongestPause(l.AcceptedAt(), began), LongestPause(l.CountedAt(), began))
+	return latest
 }
 
 // KillBroker kills the broker three times under load, and starts it again.

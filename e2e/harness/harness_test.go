@@ -22,7 +22,7 @@ func TestMissingProgramSkipsATest(t *testing.T) {
 	is.True(skips(func(t *testing.T) { Must(t, fmt.Errorf("the broker: %w", stack.ErrNotInstalled)) }))
 	is.True(skips(func(t *testing.T) { NeedsProgram(t, "no-such-program", "there is none") }))
 	is.True(!skips(func(t *testing.T) { NeedsProgram(t, "go", "see https://go.dev/dl/") }))
-	is.True(skips(NeedsOwnRedis)) // which Prepare has not found
+	is.True(skips(NeedsOwnRedis)) // Prepare has not run
 }
 
 func TestLongestPauseIsOfThoseFromTheBeginning(t *testing.T) {
@@ -34,16 +34,7 @@ func TestLongestPauseIsOfThoseFromTheBeginning(t *testing.T) {
 		}
 		return times
 	}
-	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(20*time.Second)), 20*time.Second) // it was under way
+	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(20*time.Second)), 20*time.Second) // the pause began before
 	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(30*time.Second)), 2*time.Second)
 	is.Equal(LongestPause(nil, start), time.Duration(0))
-}
-
-func TestInParallelCallsEachOnce(t *testing.T) {
-	is := is.New(t)
-	calls := make([]int, 100)
-	InParallel(len(calls), 7, func(i int) { calls[i]++ })
-	for _, n := range calls {
-		is.Equal(n, 1)
-	}
 }

@@ -9,19 +9,10 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// Links are the network of one app: its sidecar reaches the broker and the state store
-// over two, and the service over a third; over the fourth the service reaches the
-// sidecar. Where the state store has a standby, the sidecar reaches that over a link of
-// its own.
+// Links are the network of one app. Its sidecar reaches the broker, the state store, the
+// service and the standby of the state store, if there is one, each over a link. The service
+// reaches its sidecar over the link Sidecar.
 type Links struct{ Broker, State, Service, Sidecar, Standby *stack.Link }
-
-func (l *Links) all() []*stack.Link {
-	all := []*stack.Link{l.Broker, l.State, l.Service, l.Sidecar}
-	if l.Standby != nil {
-		all = append(all, l.Standby)
-	}
-	return all
-}
 
 // LinksOf returns the network of an app in a system that has one.
 func (s *System) LinksOf(app *stack.App) *Links { return s.links[app.DaprPort] }
@@ -29,23 +20,23 @@ func (s *System) LinksOf(app *stack.App) *Links { return s.links[app.DaprPort] }
 // network puts links between an app and all that it talks to.
 func (s *System) network(app *stack.AppOptions, folder string) {
 	s.T.Helper()
-	l := &Links{}
 	link := func(server string) *stack.Link {
 		link, err := stack.NewLink(server)
 		Must(s.T, err)
 		return link
 	}
-	for _, port := range []*int{&app.Port, &app.DaprPort} {
+	toPort := func(port *int) *stack.Link {
 		if *port == 0 {
 			free, err := stack.FreePort()
 			Must(s.T, err)
 			*port = free
 		}
+		return link(net.JoinHostPort("127.0.0.1", strconv.Itoa(*port)))
 	}
-	l.Broker, l.State = link(s.Broker.Address()), link(s.State.Address())
-	l.Service = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.Port)))
-	l.Sidecar = link(net.JoinHostPort("127.0.0.1", strconv.Itoa(app.DaprPort)))
-
+	l := &Links{
+		Broker: link(s.Broker.Address()), State: link(s.State.Address()),
+		Service: toPort(&app.Port), Sidecar: toPort(&app.DaprPort),
+	}
 	state := []*stack.Link{l.State}
 	if pair, ok := s.State.(*stack.PostgreSQLPair); ok {
 		l.Standby = link(pair.Standby.Address())
@@ -83,12 +74,15 @@ func (s *System) StateLinks() (all []*stack.Link) {
 // AllLinks returns the whole network of the system.
 func (s *System) AllLinks() (all []*stack.Link) {
 	for _, l := range s.links {
-		all = append(all, l.all()...)
+		all = append(all, l.Broker, l.State, l.Service, l.Sidecar)
+		if l.Standby != nil {
+			all = append(all, l.Standby)
+		}
 	}
 	return all
 }
 
-// Rage lets links have a weather for a while.
+// Rage gives links a weather for some time.
 func Rage(w stack.Weather, lasts time.Duration, links ...*stack.Link) {
 	for _, l := range links {
 		l.Set(w)

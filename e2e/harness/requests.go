@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -37,7 +36,8 @@ func (s *System) Send(method, url, body string, header http.Header) Answer {
 	return a
 }
 
-// TrySend makes one request. The error says that there was no answer.
+// TrySend makes one request, with the app's token unless the header has one. The error says
+// that there was no answer.
 func (s *System) TrySend(method, url, body string, header http.Header) (Answer, error) {
 	req, err := http.NewRequestWithContext(s.T.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -85,21 +85,11 @@ func (s *System) InvokeFrom(from, to *stack.App, method, path, contentType, body
 // Place places an order and demands that it is accepted.
 func (s *System) Place(orderID, itemID string, quantity int) {
 	s.T.Helper()
-	body := fmt.Sprintf(`{"orderId":%s,"itemId":%s,"quantity":%d}`, Quote(orderID), Quote(itemID), quantity)
-	if a := s.Send("POST", s.Order.URL("/order"), body, nil); a.Status != http.StatusOK {
+	body, err := json.Marshal(map[string]any{"orderId": orderID, "itemId": itemID, "quantity": quantity})
+	Must(s.T, err)
+	if a := s.Send("POST", s.Order.URL("/order"), string(body), nil); a.Status != http.StatusOK {
 		s.T.Fatalf("POST /order %s: got %d %s, want 200", body, a.Status, a.Body)
 	}
-}
-
-// Quote returns a text as JSON.
-func Quote(text string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(text); err != nil {
-		panic(err)
-	}
-	return strings.TrimSpace(b.String())
 }
 
 // SetStock sets the stock of an item.
@@ -149,8 +139,8 @@ func (s *System) Sidecar(app *stack.App) *daprhttp.Client {
 	return &daprhttp.Client{Endpoint: app.DaprURL(""), APIToken: s.DaprToken}
 }
 
-// Hidings are the headers with which a caller may try to pass for the app's own sidecar. The
-// sidecar of the app strips what Connection names, and so the name of the caller.
+// Hidings are headers with which a caller may try to pass for the app's own sidecar. The app's
+// sidecar removes the headers that Connection names, such as the one with the caller's name.
 func Hidings(app *stack.App) []http.Header {
 	const name = "dapr-caller-app-id"
 	return []http.Header{

@@ -18,8 +18,8 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A System is a running whole, whose apps are the order service and replicas of the
-// inventory service.
+// A System is a running order service and replicas of the inventory service, with their
+// sidecars and servers.
 type System struct {
 	*stack.System
 	T           *testing.T
@@ -150,7 +150,7 @@ func Start(t *testing.T, o Options) *System {
 	return s
 }
 
-// editComponents changes the system's component files as its options want it.
+// editComponents changes the component files as the options demand.
 func (s *System) editComponents(o Options) {
 	s.T.Helper()
 	if o.Admit != "" && o.Backend.Given == "" { // a user's own components may have no scopes
@@ -160,23 +160,17 @@ func (s *System) editComponents(o Options) {
 		files, err := filepath.Glob(filepath.Join(s.Resources, "*.yaml"))
 		Must(s.T, err)
 		for _, file := range files {
-			s.rename(file, file)
+			text, err := os.ReadFile(file)
+			Must(s.T, err)
+			for _, service := range stack.Services {
+				text = bytes.ReplaceAll(text, []byte(service.AppID), []byte(s.prefix+service.AppID))
+			}
+			Must(s.T, os.WriteFile(file, text, 0o644))
 		}
 	}
 	if o.Prepare != nil {
 		o.Prepare(s.Resources)
 	}
-}
-
-// rename copies a file to another, with the services' IDs as they are in the system.
-func (s *System) rename(file, to string) {
-	s.T.Helper()
-	text, err := os.ReadFile(file)
-	Must(s.T, err)
-	for _, service := range stack.Services {
-		text = bytes.ReplaceAll(text, []byte(service.AppID), []byte(s.prefix+service.AppID))
-	}
-	Must(s.T, os.WriteFile(to, text, 0o644))
 }
 
 // StartApp starts one more app of the system.

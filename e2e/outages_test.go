@@ -1,0 +1,218 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/dapr-orders/e2e/harness"
+	"example.com/dapr-orders/e2e/stack"
+)
+
+// An outage is a fault of processes and servers.
+type outage struct {
+	text      string // in e2e/README.md
+	core      bool   // make test tries it, not only make test-backends
+	replicas  int
+	perSecond int // orders
+	happen    func(t *testing.T, s *harness.System, l *harness.Load)
+}
+
+var outages = []outage{
+	{"an inventory replica, service and sidecar, that never comes back", true, 3, 100, replicaGone},
+	{"a sidecar frozen until other sidecars have taken its events, then resumed", true, 2, 50, sidecarFrozen},
+	{"the inventory service frozen while 3,000 events arrive, then resumed", true, 1, 1000, serviceFrozen},
+	{"three inventory sidecars stopped with SIGTERM while the state store is away", true, 3, 50, sidecarsStopped},
+	{"each of three inventory sidecars stopped with SIGTERM and restarted, four times", false, 3, 1000, sidecarsRestarted},
+	{"the broker away for 10 s", true, 2, 50, brokerAway},
+	{"broker and state store stopped for 5 s and resumed", false, 2, 50, serversFrozen},
+	{"Redis as broker at its `maxmemory` for 10 s", false, 2, 50, brokerWithoutMemory},
+	{"Redis as state store at its `maxmemory` for 10 s", false, 2, 50, stateStoreWithoutMemory},
+	{"no space on the disk for Redis as broker, until it is started again with more", false, 2, 100, brokerWithoutDisk},
+	{"no space on the disk for Redis as state store, until it is started again with more", false, 2, 100, stateStoreWithoutDisk},
+}
+
+// TestOutage demands that every accepted order is applied once, whatever process or server
+// fails, and that new orders are applied when the fault is over.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	for _, o := range outages {
+		if !o.core && *promisesFile == "" {
+			continue
+		}
+		t.Run(strings.ReplaceAll(o.text, ",", ""), func(t *testing.T) {
+			t.Parallel()
+			harness.NeedsOwnRedis(t)
+			options := harness.Options{Replicas: o.replicas, SeparateState: true}
+			latest := harness.UnderLoad(t, o.text, options, o.perSecond, func(s *harness.System, l *harness.Load) { o.happen(t, s, l) })
+			if latest > time.Minute {
+				t.Errorf("an order was applied %v after it was accepted", latest)
+			}
+		})
+	}
+}
+
+func replicaGone(t *testing.T, s *harness.System, l *harness.Load) {
+	gone := s.Inventory[2]
+	gone.Service.Kill() // first, so that the sidecar holds events that it can't deliver
+	l.WhileAway(t, 50)
+	gone.Sidecar.Kill()
+}
+
+// takenOver waits until the sidecars of the inventory service have acknowledged each event
+// that is published so far.
+func takenOver(s *harness.System) {
+	s.T.Helper()
+	published, err := s.Redis().LastEntry("OrderPlaced")
+	harness.Must(s.T, err)
+	harness.WaitFor(s.T, time.Minute, func() error { return s.Redis().Acknowledged("OrderPlaced", "inventory-service", published) })
+}
+
+// A sidecar that stands still for longer than processingTimeout (10 s) loses its events to
+// another replica, and wakes up with them in its hands.
+func sidecarFrozen(t *testing.T, s *harness.System, l *harness.Load) {
+	harness.Must(t, s.Inventory[1].Sidecar.Freeze())
+	l.WhileAway(t, 50) // the broker gives the frozen sidecar the next event
+	takenOver(s)
+	harness.Must(t, s.Inventory[1].Sidecar.Thaw())
+}
+
+func serviceFrozen(t *testing.T, s *harness.System, l *harness.Load) {
+	harness.Must(t, s.Inventory[0].Service.Freeze())
+	l.WhileAway(t, 3000)
+	harness.Must(t, s.Inventory[0].Service.Thaw())
+}
+
+// Each sidecar that stops has events that the service could not apply. It must not
+// acknowledge them.
+func sidecarsStopped(t *testing.T, s *harness.System, l *harness.Load) {
+	s.State.Kill()
+	l.WhileAway(t, 100)
+	harness.InParallel(len(s.Inventory), len(s.Inventory), func(i int) {
+		if err := s.Inventory[i].Sidecar.Stop(20 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	harness.Must(t, s.State.Restart(t.Context()))
+	for _, app := range s.Inventory {
+		harness.Must(t, app.StartSidecar(t.Context()))
+	}
+}
+
+func sidecarsRestarted(t *testing.T, s *harness.System, l *harness.Load) {
+	for i := range 4 * len(s.Inventory) {
+		app := s.Inventory[i%len(s.Inventory)]
+		harness.Must(t, app.Sidecar.Stop(20*time.Second))
+		harness.Must(t, app.StartSidecar(t.Context()))
+		l.GoesOn(t, 20)
+	}
+}
+
+func brokerAway(t *testing.T, s *harness.System, l *harness.Load) {
+	s.Broker.Kill()
+	time.Sleep(10 * time.Second) // the fault itself
+	harness.Must(t, s.Broker.Restart(t.Context()))
+	if l.Refused.Load() == 0 {
+		t.Error("no order was refused while the broker was away: the test has not shown what it should")
+	}
+}
+
+func serversFrozen(t *testing.T, s *harness.System, _ *harness.Load) {
+	servers := []*stack.Redis{s.Redis(), s.State.(*stack.Redis)}
+	for _, r := range servers {
+		harness.Must(t, r.Freeze())
+	}
+	time.Sleep(5 * time.Second) // the fault itself
+	for _, r := range servers {
+		harness.Must(t, r.Thaw())
+	}
+}
+
+// refused demands that an order is refused, clearly and in bounded time: a client may
+// send it again.
+func refused(s *harness.System) {
+	s.T.Helper()
+	began := time.Now()
+	a := s.Send("POST", s.Order.URL("/order"), `{"orderId":"order-1","itemId":"refused","quantity":1}`, nil)
+	if a.Status != http.StatusInternalServerError || !strings.Contains(a.Body, `"error":"Failed to publish OrderPlaced event","details":`) {
+		s.T.Errorf("an order for which there is no room: got %d %s, want 500 and why", a.Status, a.Body)
+	}
+	// A request to the sidecar may take ten seconds, and the machine may be busy.
+	if took := time.Since(began); took > 20*time.Second {
+		s.T.Errorf("the order was refused after %v", took)
+	}
+}
+
+func withoutMemory(t *testing.T, r *stack.Redis, meanwhile func()) {
+	limit := func(bytes string) { harness.Must(t, r.Client().ConfigSet(t.Context(), "maxmemory", bytes).Err()) }
+	limit("1") // and maxmemory-policy is "noeviction"
+	meanwhile()
+	time.Sleep(10 * time.Second) // the fault itself
+	limit("0")
+}
+
+func brokerWithoutMemory(t *testing.T, s *harness.System, _ *harness.Load) {
+	withoutMemory(t, s.Redis(), func() { refused(s) })
+	if n, err := s.Stock("refused"); err != nil || n != 0 {
+		t.Errorf("the order that was refused was applied: %d, %v", n, err)
+	}
+}
+
+func stateStoreWithoutMemory(t *testing.T, s *harness.System, l *harness.Load) {
+	withoutMemory(t, s.State.(*stack.Redis), func() {})
+	if n := l.Refused.Load(); n > 0 {
+		t.Errorf("%d orders were refused: the order service does not need the state store", n)
+	}
+}
+
+// withoutDisk leaves Redis so little space that it ends: it can't write what it is about to
+// acknowledge.
+func withoutDisk(t *testing.T, r *stack.Redis, l *harness.Load, meanwhile func()) {
+	r.Kill()
+	harness.Must(t, r.RestartWithin(t.Context(), 256<<10))
+	harness.WaitFor(t, 2*time.Minute, func() error {
+		if r.Ended() == nil {
+			return fmt.Errorf("the disk is not full yet")
+		}
+		return nil
+	})
+	if !strings.Contains(r.Log(), "AOF write error") {
+		t.Fatalf("Redis has ended for another reason:\n%s", r.Log())
+	}
+	meanwhile()
+	l.WhileAway(t, 50)
+	harness.Must(t, r.Restart(t.Context()))
+}
+
+func brokerWithoutDisk(t *testing.T, s *harness.System, l *harness.Load) {
+	withoutDisk(t, s.Redis(), l, func() { refused(s) })
+}
+
+func stateStoreWithoutDisk(t *testing.T, s *harness.System, l *harness.Load) {
+	withoutDisk(t, s.State.(*stack.Redis), l, func() {})
+}
+
+// RabbitMQ stops reading from a publisher while its memory is full. The publisher gets no
+// answer.
+func TestRabbitMQWithoutMemory(t *testing.T) {
+	t.Parallel()
+	if *promisesFile == "" {
+		t.Skip("it takes half a minute: make test-backends runs it")
+	}
+	options := harness.Options{Backend: stack.Backends[1], Replicas: 2}
+	harness.UnderLoad(t, "RabbitMQ's memory alarm for 20 s", options, 50, func(s *harness.System, _ *harness.Load) {
+		watermark := func(fraction string) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := s.Broker.(*stack.RabbitMQ).Control(ctx, "set_vm_memory_high_watermark", fraction) // of this machine's memory
+			harness.Must(t, err)
+		}
+		watermark("0.00001")
+		refused(s)                   // after 10 s
+		time.Sleep(10 * time.Second) // the fault itself
+		watermark("0.4")
+	})
+}
