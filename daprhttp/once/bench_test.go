@@ -1,31 +1,12 @@
 package once
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
-
-// slowStore returns a store whose calls take latency, and longer for many markers.
-func slowStore(s store, latency time.Duration) store {
-	return &hooked{
-		onRead: func(ctx context.Context, key string) (stored, error) {
-			time.Sleep(latency)
-			return s.read(ctx, key)
-		},
-		onSave: func(ctx context.Context, key, etag string, value any) error {
-			time.Sleep(latency)
-			return s.save(ctx, key, etag, value)
-		},
-		onMark: func(ctx context.Context, key string, ids idSet) error {
-			time.Sleep(latency + time.Duration(ids.len())*latency/50)
-			return s.mark(ctx, key, ids)
-		},
-	}
-}
 
 // BenchmarkApply delivers events as sidecars do, with many in flight for each replica. It
 // reports how many events are applied in a second.
@@ -47,7 +28,7 @@ func BenchmarkApply(b *testing.B) {
 		} {
 			b.Run(fmt.Sprintf("%s, %v", bench.name, latency), func(b *testing.B) {
 				memory := &memoryStore{}
-				store := slowStore(memory, latency)
+				store := slow(memory, latency)
 				var inboxes []*Inbox[int64]
 				for range bench.replicas {
 					inboxes = append(inboxes, newInbox[int64](store))

@@ -67,13 +67,3 @@ func ExampleErrFinal() {
 	// {0 [Ada]} <nil>
 	// the train is full true
 }
-
-// An event has the same ID in each delivery. The same id from another source is another
-// event.
-func ExampleEventID() {
-	a := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
-	b := once.EventID("order-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
-	c := once.EventID("another-service", "0198c0de-79b0-7cc3-98c4-dc0c0c07398f")
-	fmt.Println(a == b, a == c)
-	// Output: true false
-}

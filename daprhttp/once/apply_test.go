@@ -1,0 +1,224 @@
+package once
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/matryer/is"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+// Some events have ids with a time, others have not. Their IDs leave the records meanwhile.
+func TestConcurrentReplicasApplyEveryEventOnce(t *testing.T) {
+	const replicas, events, keys, deliveries = 3, 240, 3, 3
+	testStores(t, func(t *testing.T, s store) {
+		is := is.New(t)
+		prefix := newKey(t)
+		key := func(i int) string { return fmt.Sprintf("%s/%d", prefix, i%keys) }
+		for i := range keys {
+			is.NoErr(newInbox[int64](s).Set(t.Context(), key(i), 1000))
+		}
+		var inboxes []*Inbox[int64]
+		for i := range replicas {
+			inboxes = append(inboxes, newTestInbox(flaky(s, uint64(i)), 5))
+		}
+		var changes []Change[int64]
+		var wg sync.WaitGroup
+		for i := range events {
+			id := prefix + strconv.Itoa(i)
+			if i%2 == 0 {
+				id = uuid(time.Now(), i) + "." + prefix
+			}
+			c := event(id, key(i))
+			changes = append(changes, c)
+			for delivery := range deliveries {
+				wg.Go(func() { must(t, inboxes[(i+delivery)%replicas], c) })
+			}
+		}
+		wg.Wait()
+		for _, in := range inboxes {
+			in.settle()
+		}
+		mustBeDuplicates(t, s, changes)
+		for i := range keys {
+			r := storedRecord(t, s, key(i))
+			is.Equal(r.Value, int64(1000-events/keys))
+			is.True(r.Watermark != "") // IDs have left
+			is.True(r.IDs.len() < events/keys)
+		}
+	})
+}
+
+func TestOneEventChangesManyKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		in := newTestInbox(&memoryStore{}, 0)
+		is.Equal(must(t, in, event("e1", "apple")), Result[int64]{After: -1})
+		in.settle() // the ID has left the record of apple
+		must(t, in, event("e2", "pear"))
+		in.settle() // the record of pear has a watermark
+		is.Equal(must(t, in, event("e1", "pear")), Result[int64]{Before: -1, After: -2})
+		in.settle()
+		is.Equal(must(t, in, event("e1", "apple")), duplicate)
+		is.Equal(must(t, in, event("e1", "pear")), duplicate)
+	})
+}
+
+func TestValuesOfAnyTypeAreKept(t *testing.T) {
+	type sales struct {
+		Orders int      `json:"orders"`
+		Names  []string `json:"names"`
+	}
+	testStores(t, func(t *testing.T, s store) {
+		testValue(t, s, sales{3, []string{"<0>", "1"}})
+		testValue(t, s, int64(daprhttp.MaxInteger))
+		testValue(t, s, []string(nil)) // null
+	})
+}
+
+func testValue[V any](t *testing.T, s store, value V) {
+	in, key := newInbox[V](s), newKey(t)
+	change := func(id string) Change[V] {
+		return Change[V]{Key: key, ID: EventID(key, id), Apply: func(before V) (V, error) {
+			if id == "e2" && !cmp.Equal(before, value) {
+				t.Errorf("the value is %v, want %v", before, value)
+			}
+			return value, nil
+		}}
+	}
+	for i, id := range []string{"e1", "e2", "e1"} {
+		r, err := in.Apply(t.Context(), change(id))
+		if err != nil || r.Duplicate != (i == 2) {
+			t.Errorf("%s of %v: %+v, %v", id, value, r, err)
+		}
+	}
+	if err := in.Set(t.Context(), key, value); err != nil {
+		t.Error(err)
+	}
+	if got, err := in.Get(t.Context(), key); err != nil || !cmp.Equal(got, value) {
+		t.Errorf("the value is %v, want %v; %v", got, value, err)
+	}
+}
+
+func TestWaitingChangesAreSavedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		s, goOn := hold(memory)
+		in := newInbox[int64](s)
+		for i := range 100 {
+			go must(t, in, event(strconv.Itoa(i), "apple"))
+		}
+		go must(t, in, event("0", "apple")) // an event delivered twice
+		synctest.Wait()
+		is.Equal(in.Stats(), Stats{Waiting: 101})
+		time.Sleep(time.Second)
+		is.Equal(in.Stats().Oldest, time.Second)
+		close(goOn)
+		in.settle()
+		synctest.Wait()
+		is.Equal(memory.writes, 1)
+		is.Equal(in.Stats(), Stats{Commits: 1})
+		is.Equal(storedRecord(t, memory, "apple").Value, int64(-100))
+	})
+}
+
+// A refused change delays no change in the same commit.
+func TestRefusedChangeIsAFinalErrorOfThatChangeAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soldOut := errors.New("sold out")
+		changes := map[string]Change[float64]{ // by error
+			"sold out":                             {"apple", testID("e1"), func(float64) (float64, error) { return 5, soldOut }},
+			"Apply panicked: no apple":             {"apple", testID("e2"), func(float64) (float64, error) { panic("no apple") }},
+			"json: unsupported value: NaN":         {"apple", testID("e3"), func(float64) (float64, error) { return math.NaN(), nil }},
+			`"e4" is not an ID: EventID makes IDs`: {"apple", "e4", nil},
+			"key must not be empty":                {"", testID("e5"), nil},
+			"":                                     {"apple", testID("e6"), func(v float64) (float64, error) { return v + 1, nil }},
+		}
+		s, goOn := hold(&memoryStore{})
+		in := newInbox[float64](s)
+		for want, c := range changes {
+			go func() {
+				is := is.New(t)
+				r, err := in.Apply(t.Context(), c)
+				if want == "" {
+					is.NoErr(err)
+					is.Equal(r, Result[float64]{After: 1})
+					return
+				}
+				is.Equal(err.Error(), want)
+				is.True(errors.Is(err, ErrFinal))
+				is.Equal(errors.Is(err, soldOut), want == "sold out")
+			}()
+		}
+		synctest.Wait()
+		close(goOn)
+		in.settle()
+		synctest.Wait()
+	})
+}
+
+// A save may take effect although it failed. The result is that of a new change, even if
+// other replicas have saved since, and the name of the commit has left the record before
+// the save that answers.
+func TestFailedSaveThatTookEffectIsRecognised(t *testing.T) {
+	is := is.New(t)
+	memory := &memoryStore{}
+	events := 0
+	rivals := func(n int) {
+		for range n {
+			events++
+			must(t, newInbox[int64](memory), event(strconv.Itoa(events), "apple"))
+		}
+	}
+	failed := false
+	s := failOnce(memory, func(c call) {
+		failed = true
+		_ = c.do()
+		rivals(5)
+	})
+	in := newInbox[int64](hooked{s, func(c call) error {
+		err := c.do()
+		if failed && c.method == "read" { // this read shows the commit, the next one does not
+			failed = false
+			rivals(maxCommits + 1)
+		}
+		return err
+	}})
+	is.Equal(must(t, in, lower(testID("e1"), "apple", 10)), Result[int64]{Before: 0, After: -10})
+}
+
+// A caller that has gone may have set a newer value since. Another delivery of its event
+// still waits.
+func TestCancelledChangesAreNotApplied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s, goOn := hold(&memoryStore{})
+		in := newInbox[int64](s)
+		ctx, leave := context.WithCancel(t.Context())
+		var set, gone error
+		go func() { set = in.Set(ctx, "apple", 100) }()
+		go func() { _, gone = in.Apply(ctx, event("e1", "apple")) }()
+		synctest.Wait()
+		var got Result[int64]
+		go func() { got = must(t, in, event("e1", "apple")) }()
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		is.Equal(set, context.Canceled)
+		is.Equal(gone, context.Canceled)
+		close(goOn)
+		in.settle()
+		synctest.Wait()
+		is.Equal(got, Result[int64]{After: -1})
+	})
+}
