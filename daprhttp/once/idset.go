@@ -19,7 +19,8 @@ func (s idSet) len() int { return (len(s) + 1) / idStep }
 
 func (s idSet) at(i int) ID { return ID(s[i*idStep:][:idLength]) }
 
-// search returns the position of an ID, or the one where it belongs, and whether s has it.
+// search returns the position of an ID, and true. If s does not have the ID, it returns
+// the position where the ID belongs, and false.
 func (s idSet) search(id ID) (int, bool) {
 	return sort.Find(s.len(), func(i int) int { return strings.Compare(string(id), string(s.at(i))) })
 }

@@ -1,9 +1,7 @@
 package once
 
 import (
-	"cmp"
-	"math/rand/v2"
-	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,29 +25,24 @@ func TestNewEventsNeedNoLookUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				is := is.New(t)
-				random := rand.New(rand.NewPCG(1, 2))
-				type delivery struct {
-					Change[int64]
-					at int
-				}
-				deliveries := make([]delivery, 2000)
-				start := time.Now()
-				for n := range deliveries {
-					madeAt := start.Add(time.Duration(n) * 10 * time.Millisecond)
+				memory := &memoryStore{}
+				in := newInbox[int64](memory)
+				random := newRandom(2)
+				all := make([]Change[int64], 2000)
+				var wg sync.WaitGroup
+				for n := range all {
+					madeAt := time.Now().Add(time.Duration(n) * 10 * time.Millisecond)
+					arrives := madeAt.Add(time.Duration(random(tt.inFlight)) * 10 * time.Millisecond)
 					if n%100 == 99 {
 						madeAt = madeAt.Add(tt.ahead)
 					}
-					deliveries[n] = delivery{timed(madeAt, n), n + random.IntN(tt.inFlight)}
+					all[n] = timed(madeAt, n)
+					wg.Go(func() {
+						time.Sleep(time.Until(arrives))
+						must(t, in, all[n])
+					})
 				}
-				slices.SortStableFunc(deliveries, func(a, b delivery) int { return cmp.Compare(a.at, b.at) })
-				memory := &memoryStore{}
-				in := newInbox[int64](memory)
-				var all []Change[int64]
-				for _, d := range deliveries {
-					time.Sleep(time.Until(start.Add(time.Duration(d.at) * 10 * time.Millisecond)))
-					must(t, in, d.Change)
-					all = append(all, d.Change)
-				}
+				wg.Wait()
 				in.settle()
 				is.Equal(memory.looks, 0)
 				r := storedRecord(t, memory, "apple")

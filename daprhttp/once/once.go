@@ -83,21 +83,24 @@ type Inbox[V any] struct {
 
 	mu      sync.Mutex
 	workers map[string]*worker[V]   // by key
-	pending map[*entry[V]]time.Time // when each one arrived
+	pending map[*entry[V]]time.Time // when each change arrived
 }
 
 // Options are the settings of an [Inbox]. The zero value is good for most stores.
 type Options struct {
-	// MarkerTTL is the least time for which a redelivered event is recognised.
-	// Zero means 24 hours. It is rounded up to seconds.
+	// MarkerTTL is the least time for which a redelivered event is recognised. It is
+	// rounded up to seconds. Zero means 24 hours. A negative value reaches the store as
+	// a ttlInSeconds of 0 or less. Most stores then keep markers for ever.
+	//
+	// See https://docs.dapr.io/developing-applications/building-blocks/state-management/state-store-ttl/.
 	MarkerTTL time.Duration
 
-	// Consistency is that of each read and save. Empty means [daprhttp.Strong].
-	// Reads must show every acknowledged save.
+	// Consistency is the consistency of each read and save. Reads must show every
+	// acknowledged save. Empty means [daprhttp.Strong].
 	Consistency daprhttp.Consistency
 
-	// DefaultConsistency leaves the consistency to the store. It is for stores
-	// whose own default is strong, or stronger than "strong".
+	// DefaultConsistency leaves the consistency to the store, if Consistency is empty.
+	// It is for stores whose own default is strong, or stronger than "strong".
 	DefaultConsistency bool
 }
 
@@ -176,8 +179,8 @@ func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {
 // Set replaces the value of a key, even a value that can't be decoded. Redeliveries of
 // events that were applied before stay duplicates.
 //
-// Set retries until ctx is done. After an error the value may have been set. A Set that has returned never undoes a
-// later Set.
+// Set retries until ctx is done. After an error the value may have been set. A Set that
+// has returned never undoes a later Set.
 func (in *Inbox[V]) Set(ctx context.Context, key string, value V) error {
 	id := newID(uint64(time.Now().UnixMilli()), []byte(rand.Text()))
 	set := Change[V]{Key: key, ID: id, Apply: func(V) (V, error) { return value, nil }}

@@ -53,8 +53,8 @@ func (r *record[V]) encode() (any, error) {
 	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}, nil
 }
 
-// decodeRecord decodes a record, no record (nil), or a bare value that another program
-// left. An error means that the record must not be overwritten. A damaged record keeps
+// decodeRecord decodes a record, or a bare value that another program left. Nil is the
+// record of a new key. An error means that the record must not be overwritten. A damaged record keeps
 // the fields that can be read.
 func decodeRecord[V any](stored []byte) (record[V], error) {
 	var r record[V]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,10 +18,11 @@ func TestFailingStoreIsRetriedUntilTheCallerGivesUp(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				is := is.New(t)
-				calls, repaired := 0, false
+				calls := 0
+				var repaired atomic.Bool
 				in := newInbox[int64](hooked{&memoryStore{}, func(c call) error {
 					calls++
-					if c.method == method && !repaired {
+					if c.method == method && !repaired.Load() {
 						return errFailed
 					}
 					return c.do()
@@ -40,7 +42,7 @@ func TestFailingStoreIsRetriedUntilTheCallerGivesUp(t *testing.T) {
 				time.Sleep(time.Hour)
 				is.Equal(calls, 0) // no caller waits
 				start = time.Now()
-				time.AfterFunc(100*time.Millisecond, func() { repaired = true })
+				time.AfterFunc(100*time.Millisecond, func() { repaired.Store(true) })
 				is.Equal(must(t, in, event("e1", "apple")), Result[int64]{After: -1})
 				is.True(time.Since(start) < 2*time.Second)
 				must(t, in, event("e2", "apple"))
