@@ -36,7 +36,7 @@ func TestFullRecordIsPrunedByAnyReplica(t *testing.T) {
 			cancel()
 		}
 		is.Equal(storedRecord(t, memory, "apple").IDs.len(), maxIDs)
-		is.NoErr(in.Set(t.Context(), "apple", 500)) // Set always has room
+		is.NoErr(in.Set(t.Context(), "apple", 500)) // Set has room in a full record
 		in.settle()
 
 		in = newTestInbox(memory, 20) // a replica that starts when markers can be written
