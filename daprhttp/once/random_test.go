@@ -26,7 +26,8 @@ func randomRun(t *testing.T, seed uint64) {
 	const replicas, events, deliveries = 3, 40, 3
 	random := newRandom(seed)
 	memory := &memoryStore{}
-	keep, maxIDs, maxFuture := random(5), 5+random(10), random(3)
+	keep, maxFuture := random(5), random(3)
+	maxIDs := keep + maxFuture + 1 + random(10)                    // a record that is full has IDs that can leave
 	clock := time.Duration(1+random(2)*200_000) * time.Millisecond // the unit by which clocks are wrong
 	var mu sync.Mutex
 	var inboxes [replicas]*Inbox[int64]

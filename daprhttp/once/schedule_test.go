@@ -163,7 +163,10 @@ func (s *scheduler) run() {
 // is idle.
 func (s *scheduler) wait() bool {
 	synctest.Wait()
-	if len(s.turns) == 0 {
+	s.mu.Lock()
+	idle := len(s.turns) == 0
+	s.mu.Unlock()
+	if idle {
 		time.Sleep(5 * time.Second) // in the bubble: longer than any backoff
 		synctest.Wait()
 	}
