@@ -70,23 +70,26 @@ func (s *System) Start(ctx context.Context, options ...AppOptions) ([]*App, erro
 	for _, app := range s.Apps() {
 		known[app.ID] = true
 	}
-	apps := make([]*App, len(options))
-	var first, replicas []func() error
+	apps, options := make([]*App, len(options)), slices.Clone(options)
+	var first, replicas []int // of the options
 	for i, o := range options {
-		s.complete(&o)
-		start := func() (err error) {
-			apps[i], err = StartApp(ctx, o)
-			return err
-		}
 		if known[o.ID] {
-			replicas = append(replicas, start)
+			replicas = append(replicas, i)
 		} else {
-			first = append(first, start)
+			first = append(first, i)
 		}
 		known[o.ID] = true
 	}
-	call := func(start func() error) error { return start() }
-	err := errors.Join(each(first, call), each(replicas, call))
+	var err error
+	for _, together := range [][]int{first, replicas} {
+		for _, i := range together {
+			s.complete(&options[i])
+		}
+		err = errors.Join(err, each(together, func(i int) (err error) {
+			apps[i], err = StartApp(ctx, options[i])
+			return err
+		}))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.apps = append(s.apps, slices.DeleteFunc(slices.Clone(apps), func(a *App) bool { return a == nil })...)
