@@ -19,7 +19,7 @@ import (
 // they are ce-id and so on.
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#31-binary-content-mode
-// and the bindings of the brokers beside it.
+// and the bindings of the brokers next to it.
 func decodeMessage(h http.Header, body []byte) (Event, error) {
 	e, err := DecodeEvent(body)
 	if err == nil || !isBinary(h) {

@@ -2,7 +2,7 @@
 // to them and keep state. It is built on net/http and encoding/json alone and follows the
 // names of the Dapr HTTP reference, https://docs.dapr.io/reference/api/.
 //
-// A [Client] calls the sidecar (daprd) that runs beside the program. The sidecar calls the
+// A [Client] calls the sidecar (daprd) that runs next to the program. The sidecar calls the
 // program on the routes that [Subscribe] registers: it asks for the subscriptions, and
 // delivers many events at the same time, one in each request. A [Handler] handles one event.
 // [DeadLetters] and [Retries] wrap a handler. [RequireAppToken] refuses requests that don't

@@ -39,7 +39,7 @@ type component struct {
 }
 
 // A componentSchema is what components-contrib says about a component, in the file
-// metadata.yaml beside its source.
+// metadata.yaml next to its source.
 type componentSchema struct {
 	Type, Name, Version    string
 	Metadata               []setting
@@ -132,7 +132,7 @@ func projectFiles(t *testing.T, patterns ...string) (names []string) {
 	return names
 }
 
-// check returns all that is wrong with a resource.
+// check returns every fault of a resource.
 func (d *daprRules) check(document string) error {
 	var resource map[string]any
 	if err := yaml.UnmarshalStrict([]byte(document), &resource); err != nil {
@@ -152,7 +152,7 @@ func (d *daprRules) check(document string) error {
 	return d.checkSettings(c)
 }
 
-// checkSettings returns all that is wrong with the settings of a component.
+// checkSettings returns every fault of the settings of a component.
 func (d *daprRules) checkSettings(c component) error {
 	schema, ok := d.components[c.Spec.Type+" "+c.Spec.Version]
 	if !ok {

@@ -141,7 +141,7 @@ func (p *referred) route(method, path string) string {
 	return route
 }
 
-// without starts a service beside a sidecar that lacks a component file.
+// without starts a service next to a sidecar that lacks a component file.
 func without(s *harness.System, component string, service stack.Service) *stack.App {
 	s.T.Helper()
 	o := harness.Project.App(service)

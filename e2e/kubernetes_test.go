@@ -116,7 +116,7 @@ func newKubernetes(t *testing.T) *kubernetes {
 	return k
 }
 
-// check returns all that is wrong with the files.
+// check returns every fault of the files.
 func (k *kubernetes) check() error {
 	manifests := slices.DeleteFunc(slices.Sorted(maps.Keys(k.files)), func(file string) bool {
 		return strings.Contains(file, "/") || path.Ext(file) != ".yaml" || file == "kustomization.yaml"

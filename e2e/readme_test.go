@@ -25,7 +25,7 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// Pages with commands, beside the README.
+// Pages with commands, next to the README.
 const (
 	windows  = "components/windows.md"
 	oneOrder = "inventory/one-order.md"

@@ -82,7 +82,7 @@ func TestComposeServersAreWhereComponentsLook(t *testing.T) {
 		}
 	}
 
-	// The settings stand in a comment, each on a line of its own behind "#" and a tab.
+	// The settings are in a comment, each on its own line after "#" and a tab.
 	settings := 0
 	for line := range strings.Lines(harness.Document(t, "components/mqtt-postgres/pubsub.yaml")) {
 		if setting, found := strings.CutPrefix(line, "#\t"); found {

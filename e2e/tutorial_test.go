@@ -25,7 +25,7 @@ func TestTutorial(t *testing.T) {
 	s := harness.Start(t, harness.Options{SeparateState: true})
 	g := harness.Guests(t, tutorial)["sales-service"]
 	programs, files := harness.Blocks(t, tutorial, "go"), harness.Blocks(t, tutorial, "yaml")
-	if len(programs) != 3 || len(files) != 5 {
+	if len(programs) != 4 || len(files) != 5 {
 		t.Fatalf("the tutorial has %d programs and %d changes of component files", len(programs), len(files))
 	}
 	dir := workspace(t)
@@ -34,7 +34,7 @@ func TestTutorial(t *testing.T) {
 	}
 	build := func() {
 		t.Helper()
-		c := exec.CommandContext(t.Context(), "sh", "-ec", `test -z "$(gofmt -l .)" && go vet . && go build -o sales .`)
+		c := exec.CommandContext(t.Context(), "sh", "-ec", `test -z "$(gofmt -l .)" && go vet . && go test . && go build -o sales .`)
 		c.Dir = dir
 		if output, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("the subscriber can't be built: %v\n%s", err, output)
@@ -67,6 +67,7 @@ func TestTutorial(t *testing.T) {
 
 	// Step 2: each event is applied once, over a duplicate and a kill -9.
 	write("sold.go", programs[1])
+	write("sold_test.go", programs[2])
 	harness.Edit(t, filepath.Join(dir, "main.go"), "Handler: show", "Handler: count")
 	harness.ApplyYAML(t, s.Resources, files[1])
 	start()
@@ -82,7 +83,7 @@ func TestTutorial(t *testing.T) {
 	harness.Must(t, sales.Stop())
 
 	// Step 3: what can't be applied, now or ever, waits elsewhere.
-	write("main.go", programs[2])
+	write("main.go", programs[3])
 	harness.ApplyYAML(t, s.Resources, files[2])
 	harness.ApplyYAML(t, s.Resources, files[3])
 	start()

@@ -5,15 +5,17 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"example.com/dapr-orders/e2e/harness"
 )
 
-// documents returns the names of all documents of the project.
-func documents(t *testing.T) (names []string) {
+// documents returns the names of the project's documents.
+func documents(t *testing.T) []string { return filesOf(t, ".md") }
+
+// filesOf returns the names of the project's files with an extension.
+func filesOf(t *testing.T, extension string) (names []string) {
 	t.Helper()
 	harness.Must(t, filepath.WalkDir(harness.Project.Root, func(file string, entry fs.DirEntry, err error) error {
 		switch {
@@ -21,38 +23,42 @@ func documents(t *testing.T) (names []string) {
 			return err
 		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && file != harness.Project.Root:
 			return fs.SkipDir
-		case path.Ext(file) == ".md":
+		case path.Ext(file) == extension:
 			name, err := filepath.Rel(harness.Project.Root, file)
 			names = append(names, filepath.ToSlash(name))
 			return err
 		}
 		return nil
 	}))
-	if !slices.Contains(names, "README.md") {
-		t.Fatalf("no README among %q", names)
+	if len(names) < 15 {
+		t.Fatalf("the project has only the files %q", names)
 	}
 	return names
 }
 
-// notPlain finds words and phrases that the documents do not use, since a plainer one says
-// the same.
+// notPlain finds words and phrases for which there is a plainer one.
 var notPlain = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
 	"nobody", "somebody", "whoever", "else", "that which", "of which", "of whom", "so many", "as far as",
-	"for ever", "mends?", "mended", "poison", "is let to", "are let to", "what becomes of", "all that is", "what is no",
+	"for ever", "mends?", "mended", "is let to", "are let to", "what becomes of", "all that is", "what is no",
 	"comes? again", "stands? in", "beside", "some [0-9]+ ms", "counts? once", "counted,? once", "a machine may go",
 }, "|") + `)\b`)
 
-// The documents are in plain words. Code is left out.
+// Documents and comments are in plain words.
 func TestDocumentsUsePlainWords(t *testing.T) {
 	t.Parallel()
-	code := regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`|\\]\\([^)]*\\)")
-	for _, name := range documents(t) {
-		text := code.ReplaceAllStringFunc(harness.Document(t, name), func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
-		number := 0
-		for line := range strings.Lines(text) {
-			number++
-			if found := notPlain.FindString(line); found != "" {
-				t.Errorf("%s:%d has the words %q: say it in plainer ones", name, number, found)
+	for extension, code := range map[string]*regexp.Regexp{
+		".md":   regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`|\\]\\([^)]*\\)"),
+		".go":   regexp.MustCompile(`(?m)^\s*[^/\s].*$|^\s*/[^/].*$`),
+		".yaml": regexp.MustCompile(`(?m)^\s*[^#\s].*$`),
+	} {
+		for _, name := range filesOf(t, extension) {
+			words := code.ReplaceAllStringFunc(harness.Document(t, name), func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
+			number := 0
+			for line := range strings.Lines(words) {
+				number++
+				if found := notPlain.FindString(line); found != "" {
+					t.Errorf("%s:%d has the words %q: say it in plainer ones", name, number, found)
+				}
 			}
 		}
 	}

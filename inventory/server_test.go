@@ -24,7 +24,7 @@ const (
 	trace     = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 )
 
-// A serviceTest is the inventory service beside a sidecar in memory.
+// A serviceTest is the inventory service next to a sidecar in memory.
 type serviceTest struct {
 	*service
 	t     *testing.T

@@ -19,7 +19,7 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// start returns the service beside a sidecar in memory. Settings are names of environment
+// start returns the service next to a sidecar in memory. Settings are names of environment
 // variables and their values.
 func start(t *testing.T, logs io.Writer, settings ...string) (http.Handler, *daprtest.Sidecar) {
 	t.Helper()

@@ -42,7 +42,7 @@ import (
 // Many goroutines may call its methods at the same time. Its fields must not change while
 // a call is under way.
 type Sidecar struct {
-	// App is the program beside the sidecar. Deliver delivers events to it and needs it;
+	// App is the program next to the sidecar. Deliver delivers events to it and needs it;
 	// calls of the API do not.
 	App http.Handler
 
@@ -125,7 +125,7 @@ func (s *Sidecar) Requests() []Request {
 //
 // See https://docs.dapr.io/reference/api/.
 func (s *Sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A body that breaks off is handled as far as it came: the client does not read the answer.
+	// A body that breaks off is handled up to the break: the client does not read the answer.
 	body, _ := io.ReadAll(r.Body)
 	call := Request{r.Method, r.URL.EscapedPath(), r.URL.Query(), r.Header.Clone(), string(body)}
 	s.mu.Lock()

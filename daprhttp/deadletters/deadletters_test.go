@@ -20,7 +20,7 @@ import (
 	"example.com/dapr-orders/daprhttp/daprtest"
 )
 
-// A fixture is the program, which serves beside a sidecar in memory.
+// A fixture is the program, which serves next to a sidecar in memory.
 type fixture struct {
 	is    *is.I
 	daprd *daprtest.Sidecar

@@ -13,7 +13,7 @@
 // Each key with waiting changes has one worker (worker.go). The worker repeats one
 // commit (commit.go). It reads the record, takes the waiting changes, looks up markers
 // (lookup.go) and plans the next record (plan.go). It saves the plan over the ETag that
-// it read, and answers. A record can't hold IDs for ever. When it holds many, the
+// it read, and answers. A record can't hold IDs forever. When it holds many, the
 // smallest IDs get markers, which are keys that expire, and leave the record (prune.go).
 // The watermark is the greatest ID that ever left. A greater ID has no marker, so that
 // most new events need no look-up.
@@ -90,7 +90,7 @@ type Inbox[V any] struct {
 type Options struct {
 	// MarkerTTL is the least time for which a redelivered event is recognised. It is
 	// rounded up to seconds. Zero means 24 hours. A negative value reaches the store as
-	// a ttlInSeconds of 0 or less. Most stores then keep markers for ever.
+	// a ttlInSeconds of 0 or less. Most stores then keep markers forever.
 	//
 	// See https://docs.dapr.io/developing-applications/building-blocks/state-management/state-store-ttl/.
 	MarkerTTL time.Duration

@@ -90,7 +90,7 @@ func (e *Env) URL(name, example string) string {
 	return ""
 }
 
-// isServer reports whether a URL names a server and perhaps a path, and nothing else.
+// isServer reports whether a URL has only a server and perhaps a path.
 func isServer(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.User != nil || strings.ContainsAny(text, "?# ") || !isASCII(text) {
@@ -152,9 +152,9 @@ func (e *Env) Port(fallback int, names ...string) int {
 }
 
 // Addr returns the address, as host:port, at which a program listens for its sidecar. The
-// port is in PORT, or else in APP_PORT, which `dapr run --app-port` sets, or else it is
-// defaultPort. The host, an IP address or a name, is in APP_HOST, or else it is 127.0.0.1,
-// because the sidecar runs on the same machine.
+// port is in PORT. Without PORT it is in APP_PORT, which `dapr run --app-port` sets, and
+// without both it is defaultPort. The host, an IP address or a name, is in APP_HOST. Without
+// APP_HOST it is 127.0.0.1, because the sidecar runs on the same machine.
 func (e *Env) Addr(defaultPort int) string {
 	host := e.Text("APP_HOST", "127.0.0.1")
 	if !isHost(host) {

@@ -1,9 +1,9 @@
 package harness
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"example.com/dapr-orders/e2e/stack"
@@ -15,24 +15,21 @@ func IsInventory(o *stack.AppOptions) bool { return filepath.Base(o.Program) == 
 // Edit replaces a text that is in a file exactly once.
 func Edit(t *testing.T, file, old, new string) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	Must(t, err)
-	if n := bytes.Count(text, []byte(old)); n != 1 {
+	text := read(t, file)
+	if n := strings.Count(text, old); n != 1 {
 		t.Fatalf("%s has %q %d times, want once", file, old, n)
 	}
-	Must(t, os.WriteFile(file, bytes.Replace(text, []byte(old), []byte(new), 1), 0o644))
+	Must(t, os.WriteFile(file, []byte(strings.Replace(text, old, new, 1)), 0o644))
 }
 
 // AdmitAll lets every app publish and receive every topic. It is for Options.Prepare.
 func AdmitAll(t *testing.T) func(resources string) {
 	return func(resources string) {
 		file := filepath.Join(resources, "pubsub.yaml")
-		text, err := os.ReadFile(file)
-		Must(t, err)
-		before, _, found := bytes.Cut(text, []byte("    - name: protectedTopics"))
+		before, _, found := strings.Cut(read(t, file), "    - name: protectedTopics")
 		if !found {
 			t.Fatalf("%s protects no topics", file)
 		}
-		Must(t, os.WriteFile(file, before, 0o644))
+		Must(t, os.WriteFile(file, []byte(before), 0o644))
 	}
 }

@@ -16,10 +16,15 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// Document returns a text of the project's.
+// Document returns the text of a file of the project.
 func Document(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(Project.Root, name))
+	return read(t, filepath.Join(Project.Root, name))
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	Must(t, err)
 	return string(text)
 }
@@ -191,26 +196,20 @@ func Said(t *testing.T, p *stack.Process, text string) {
 	})
 }
 
-// ApplyYAML changes the component file that a document's block names in its first line:
-// the block has a list with a new end, or a line whose value has one.
+// ApplyYAML changes a component file as a block of a document shows: its first line names
+// the file, and the rest has metadata whose values go on, and all scopes.
 func ApplyYAML(t *testing.T, resources, block string) {
 	t.Helper()
-	name, changed, _ := strings.Cut(block, "\n")
+	name, changes, _ := strings.Cut(block, "\n")
 	file := filepath.Join(resources, filepath.Base(name))
-	text, err := os.ReadFile(file)
-	Must(t, err)
-	lines := strings.SplitAfter(strings.TrimSuffix(changed, "\n"), "\n")
-	old := strings.Join(lines[:len(lines)-1], "") // the list without its end
-	if value, ok := strings.CutPrefix(changed, `      value: "`); ok {
-		for line := range strings.Lines(string(text)) {
-			before, ok := strings.CutPrefix(line, `      value: "`)
-			if before = strings.TrimSuffix(before, "\"\n"); ok && strings.Contains(before, "=") && strings.HasPrefix(value, before+";") {
-				old = line
-			}
+	for _, m := range regexp.MustCompile(`(?m)^    - name: (.*)\n      value: "(.*)"\n`).FindAllStringSubmatch(changes, -1) {
+		old := regexp.MustCompile(`    - name: ` + m[1] + `\n      value: "(.*)"\n`).FindStringSubmatch(read(t, file))
+		if old == nil || !strings.HasPrefix(m[2], old[1]) {
+			t.Fatalf("%s has %q, which does not go on as %s", file, old, m[0])
 		}
+		Edit(t, file, old[0], m[0])
 	}
-	if old == "" {
-		t.Fatalf("%s does not have what this changes:\n%s", file, block)
+	if scopes := regexp.MustCompile(`(?ms)^scopes:\n.*`); scopes.MatchString(changes) {
+		Edit(t, file, scopes.FindString(read(t, file)), scopes.FindString(changes))
 	}
-	Edit(t, file, old, changed)
 }

@@ -26,7 +26,7 @@ var (
 	noRedis error // why there is none to start
 )
 
-// Prepare gets ready what all tests need. All that is temporary goes into dir.
+// Prepare makes what every test needs. Temporary files go into dir.
 func Prepare(dir string) (err error) {
 	ctx := context.Background()
 	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as a user of its own

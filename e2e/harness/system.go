@@ -61,7 +61,7 @@ type Options struct {
 	// Unfiltered starts sidecars without the filter: see components/dapr-issues.md.
 	Unfiltered bool
 
-	// Admit is a subscriber beside the inventory service, as components/redis/pubsub.yaml
+	// Admit is a subscriber next to the inventory service, as components/redis/pubsub.yaml
 	// wants it: "audit-service=OrderPlaced".
 	Admit string
 

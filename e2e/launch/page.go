@@ -37,7 +37,7 @@ var pageFiles embed.FS
 //	POST /orders                     {"orderId":"…","itemId":"…","quantity":10} places an order
 //	POST /stocks/{itemId}            {"quantity":100} sets the stock of an item
 //	POST /load                       {"itemId":"…"} places many orders for it
-//	POST /parts/{part}/{action}      breaks a part, or mends it
+//	POST /parts/{part}/{action}      breaks a part, or repairs it
 //	POST /api/v2/spans               takes the sidecars' spans, in Zipkin's format
 type page struct {
 	ctx     context.Context // of the launcher
@@ -214,7 +214,7 @@ const (
 )
 
 // placeLoad begins to place many orders. A refused order is sent again with the same
-// Idempotency-Key, as a careful client does, and so counts once.
+// Idempotency-Key, as a careful client does, and so is applied once.
 func (p *page) placeLoad(w http.ResponseWriter, r *http.Request) {
 	fields, err := web.ReadObject(r, 4<<10)
 	itemID, wrong := fields.Text("itemId", daprhttp.CheckKey)
@@ -246,7 +246,7 @@ func (p *page) placeLoad(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// act breaks a part, or mends it.
+// act breaks a part, or repairs it.
 func (p *page) act(w http.ResponseWriter, r *http.Request) {
 	part := p.parts.find(r.PathValue("part"))
 	if part == nil {

@@ -15,7 +15,7 @@ import (
 // break it.
 type part struct {
 	ID   string
-	Name string // as it stands in a sentence: "the inventory service"
+	Name string // in a sentence: "the inventory service"
 
 	// Start starts the part, and returns when it is ready. Processes returns what Start has
 	// started; it is not called while Start runs.

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A Load bounds a sequence of calls, each of which places an order.
+// A Load bounds a sequence of calls. Each call places an order.
 type Load struct {
 	Clients   int // how many calls may be under way at the same time; at least 1
 	PerSecond int // how many calls may begin in a second; 0: as many as the clients can make

@@ -10,7 +10,7 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// Your own service runs beside a real sidecar, over a Redis of its own, without Docker and
+// Your own service runs next to a real sidecar, over a Redis of its own, without Docker and
 // without the Dapr CLI. A test would use t.TempDir and t.Cleanup.
 func Example() {
 	ctx := context.Background()
@@ -30,7 +30,7 @@ func Example() {
 	resp.Body.Close()
 	fmt.Println(resp.Status)
 
-	me.Sidecar.Kill() // and see what becomes of it
+	me.Sidecar.Kill()
 	must(me.StartSidecar(ctx))
 }
 

@@ -47,7 +47,7 @@ func GivenBackend(folder, run string) (Backend, error) {
 	}, nil
 }
 
-// address is a host and a port, wherever they stand in a setting.
+// address matches a host and a port anywhere in a setting.
 var address = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{2,5}\b`)
 
 // given finds the component of a kind in a folder, under the name that the services know.
@@ -161,7 +161,7 @@ func (g *Given) Address() string { return g.addr }
 // Kill breaks the network to the server.
 func (g *Given) Kill() { g.link.Close() }
 
-// Restart mends the network to the server.
+// Restart repairs the network to the server.
 func (g *Given) Restart(context.Context) error { return g.link.open(g.link.Addr()) }
 
 // Stop leaves the server as it is, but for a Redis: there it deletes what the run has

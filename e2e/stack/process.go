@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// A Process is a program that runs beside this one. A nil Process has ended.
+// A Process is a program that runs next to this one. A nil Process has ended.
 type Process struct {
 	Name string
 	cmd  *exec.Cmd

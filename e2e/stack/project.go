@@ -9,7 +9,7 @@ import (
 	"runtime"
 )
 
-// A Service is a program of the project that runs beside a sidecar.
+// A Service is a program of the project that runs next to a sidecar.
 type Service struct {
 	AppID          string // Dapr app ID
 	Folder         string // in the project, where `go run .` starts it
