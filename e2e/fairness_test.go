@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -10,8 +9,8 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// Three replicas that apply orders for one item take turns: no replica starves, and hands
-// deliveries back.
+// Three replicas that apply orders for one item take turns. A replica that starved would hand
+// its deliveries back after two seconds, which shows in the time of more than 1 % of the orders.
 func TestReplicasShareAHotItem(t *testing.T) {
 	t.Parallel()
 	for name, key := range map[string]func(int) string{
@@ -31,13 +30,6 @@ func TestReplicasShareAHotItem(t *testing.T) {
 			// A promise, not a measurement: wide enough for a busy machine.
 			if most > 2*time.Second || longest > 5*time.Second {
 				t.Errorf("99 %% of the orders were applied within %v, all within %v; want 2s and 5s", most, longest)
-			}
-			handedBack := 0
-			for _, app := range s.Inventory {
-				handedBack += strings.Count(app.Service.Log(), "Failed to process OrderPlaced event")
-			}
-			if handedBack > len(delays)/100 { // a busy machine may delay a few for two seconds
-				t.Errorf("the replicas handed %d deliveries of %d orders back", handedBack, len(delays))
 			}
 		})
 	}
