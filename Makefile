@@ -68,8 +68,10 @@ vuln:
 		esac; \
 	done
 
+# The race detector is too slow for every interleaving of package once: they run without it.
 unit:
 	go test -race $(filter-out ./e2e/...,$(PACKAGES))
+	go test ./daprhttp/once
 
 # One package at a time, because two start too many sidecars for a small machine. Five tests
 # at a time, because tests wait most of the time.
@@ -85,7 +87,7 @@ ifdef COMPONENTS
 	go test -count=1 -v -timeout 30m -run '^TestGivenComponents$$' ./e2e -components $(abspath $(COMPONENTS))
 else
 	@rm -f .run/promises.md
-	go test -count=1 -v -timeout 40m -run '^(TestPromises|TestRetryTopicIsBounded|TestItemOn.*|TestOutage|TestRabbitMQWithoutMemory|TestNetwork|TestFailover)$$' ./e2e -promises $(CURDIR)/.run/promises.md >.run/promises.log; \
+	go test -count=1 -v -parallel 4 -timeout 40m -run '^(TestPromises|TestRetryTopicIsBounded|TestItemOn.*|TestOutage|TestRabbitMQWithoutMemory|TestNetwork|TestFailover)$$' ./e2e -promises $(CURDIR)/.run/promises.md >.run/promises.log; \
 		status=$$?; grep -E '^ .*_test.go:[0-9]+: \| ' .run/promises.log | sed 's/^[^|]*//' >>.run/promises.md; \
 		grep -E '^(---|    ---|FAIL|ok)|_test.go' .run/promises.log; cat .run/promises.md; exit $$status
 endif

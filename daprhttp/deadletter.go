@@ -39,9 +39,10 @@ const (
 // answer to the sidecar has the reason as "error". appID is the program's Dapr app ID.
 //
 // When the topic can't be reached, the outcome is StatusRetry. When the sidecar refuses to
-// publish to the topic, the outcome stays StatusDrop. The sidecar then moves the event to
-// the DeadLetterTopic of the [Subscription] itself, if the app may publish to that topic.
-// An event that a person sent is not moved.
+// publish to the topic, the outcome stays StatusDrop if the [Subscription] has a
+// DeadLetterTopic. The sidecar then moves the event there itself, if the app may publish to
+// that topic. Without a DeadLetterTopic the outcome is StatusRetry: the sidecar would lose
+// the event. An event that a person sent is not moved.
 //
 // The error says that a field of the Topic is missing.
 func DeadLetters(to Topic, appID string) (func(Handler) Handler, error) {
@@ -51,15 +52,18 @@ func DeadLetters(to Topic, appID string) (func(Handler) Handler, error) {
 	return func(next Handler) Handler {
 		return func(ctx context.Context, e Event) Outcome {
 			o := next(ctx, e)
-			if o.Status != StatusDrop || e.byHand {
+			switch {
+			case o.Status != StatusDrop || e.byHand:
 				return o
+			case e.raw == nil:
+				return Retry(errNotDelivered)
 			}
 			err := to.bury(ctx, newDeadLetter(e, appID, o.Err))
 			to.moved(ctx, e, err)
 			switch {
 			case err == nil:
 				return Outcome{Status: StatusSuccess, Err: o.Err}
-			case isRefused(err):
+			case isRefused(err) && e.hasDeadLetterTopic:
 				return o
 			}
 			return Retry(err)

@@ -19,7 +19,8 @@ import (
 const eventContentType = "application/cloudevents+json"
 
 // An Event is a CloudEvent as a sidecar delivers it: the context attributes of
-// CloudEvents 1.0, Dapr's extensions, and the data.
+// CloudEvents 1.0, Dapr's extensions, and the data. A test of a Handler may make one itself.
+// [DeadLetters] and [Retries] move only delivered events, whose message they have.
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and
 // https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-cloudevents/.
@@ -42,9 +43,10 @@ type Event struct {
 	// no data. The JSON value null is the text "null".
 	Data []byte
 
-	deliveredBy [2]string // the pub/sub component and the topic
+	deliveredBy        [2]string // the pub/sub component and the topic
+	hasDeadLetterTopic bool      // the sidecar moves the event after StatusDrop
 
-	raw     []byte // the event in the JSON format, or its beginning
+	raw     []byte // the event in the JSON format, or its beginning; nil if it was not delivered
 	payload []byte // the message, if it is a raw payload and not an event
 	size    int    // the length of the whole body in bytes
 	byHand  bool   // the request did not come from a sidecar

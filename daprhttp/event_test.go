@@ -118,6 +118,9 @@ func TestEventTimeIsReadFromTheID(t *testing.T) {
 		"+17f22e2-79b0-7cc3-98c4-dc0c0c07398f":      0,
 		"01_f22e2-79b0-7cc3-98c4-dc0c0c07398f":      0,
 		"00000000-0000-7cc3-98c4-dc0c0c07398f":      0,
+		"017f22e2-79b0-7QQQ-QQQQ-QQQQQQQQQQQQ":      0,
+		"017f22e2-79b0-7cc3-98c4+dc0c0c07398f":      0,
+		"017f22e2-79b0-7cc3-18c4-dc0c0c07398f":      0, // another variant
 		"order-1001-7":                              0,
 		"":                                          0,
 		"017f22e2-79b0-7cc3-98c4-dc0c0c07398f ":     0,

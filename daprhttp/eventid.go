@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -27,9 +28,19 @@ func NewEventID() string {
 // id is a UUID of version 7, or begins with such a UUID and a full stop.
 func EventTime(id string) (time.Time, bool) {
 	const length = 36
-	if len(id) < length || id[8] != '-' || id[13] != '-' || id[14] != '7' || len(id) > length && id[length] != '.' {
+	if len(id) < length || len(id) > length && id[length] != '.' {
 		return time.Time{}, false
 	}
-	ms, _ := strconv.ParseUint(id[:8]+id[9:13], 16, 64) // 0 after an error
+	if id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' {
+		return time.Time{}, false
+	}
+	digits := id[:8] + id[9:13] + id[14:18] + id[19:23] + id[24:length]
+	if !isHex(digits) || id[14] != '7' || !strings.Contains("89abAB", id[19:20]) {
+		return time.Time{}, false
+	}
+	ms, _ := strconv.ParseUint(digits[:12], 16, 64) // 12 digits fit
 	return time.UnixMilli(int64(ms)), ms > 0
 }
+
+// isHex reports whether a text has only hexadecimal digits.
+func isHex(text string) bool { return strings.Trim(text, "0123456789abcdefABCDEF") == "" }

@@ -26,6 +26,9 @@ func (t Topic) check() error {
 	return nil
 }
 
+// errNotDelivered is the error of an Event that a program made itself.
+var errNotDelivered = errors.New("daprhttp: the event can't be moved, because no sidecar delivered it")
+
 // moveTime bounds how long it takes to move an event.
 const moveTime = 10 * time.Second
 
@@ -82,8 +85,11 @@ func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 	return func(next Handler) Handler {
 		return func(ctx context.Context, e Event) Outcome {
 			o := try(ctx, e, next, tryFor)
-			if !o.isRetry() || e.byHand {
+			switch {
+			case !o.isRetry() || e.byHand:
 				return o
+			case e.raw == nil:
+				return Retry(errNotDelivered)
 			}
 			topic := to
 			if e.deliveredBy == [2]string{to.PubsubName, to.Name} {

@@ -101,6 +101,7 @@ func TestRefusedDeadLetter(t *testing.T) {
 			is := is.New(t)
 			s := newSubscriber()
 			s.Handler = func(context.Context, Event) Outcome { return Drop(errors.New("not ever")) }
+			s.DeadLetterTopic = "dead"
 			s.wrap(t, time.Second)
 			s.refuse(tt.status, tt.limit)
 			body := event("e1", strings.Repeat("x", tt.length))
@@ -119,6 +120,30 @@ func TestRefusedDeadLetter(t *testing.T) {
 			is.Equal(string(letter.Body), body[:1<<10])
 		})
 	}
+}
+
+// Without a dead-letter topic, the sidecar would lose an event that the program drops.
+func TestRefusedDeadLetterOfASubscriptionWithoutDeadLetterTopicIsRetried(t *testing.T) {
+	is := is.New(t)
+	s := newSubscriber()
+	s.wrap(t, time.Second)
+	s.refuse(403, 0)
+	status, got := s.post(eventContentType, event("e1", "never"))
+	is.Equal(status, 500)
+	is.True(strings.HasPrefix(got, `{"status":"RETRY","error":"daprhttp: `))
+}
+
+// An Event that was not delivered has no message that could be moved.
+func TestEventThatWasNotDeliveredIsNotMoved(t *testing.T) {
+	is := is.New(t)
+	s := newSubscriber()
+	s.wrap(t, time.Millisecond)
+	for _, data := range []string{"again", "never"} {
+		o := s.Wrap(s.Handler)(t.Context(), Event{ID: "e1", Source: "s", Data: []byte(data)})
+		is.Equal(o.Status, StatusRetry)
+		is.True(o.Err != nil)
+	}
+	is.Equal(len(s.published()), 0)
 }
 
 func TestReasonOfADeadLetter(t *testing.T) {

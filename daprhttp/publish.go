@@ -13,8 +13,8 @@ import (
 // See https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-raw/.
 const MetadataRawPayload = "rawPayload"
 
-// BrokerMetadata returns the metadata of a subscription without Dapr's own. The rest is for
-// the broker.
+// BrokerMetadata returns the metadata of a subscription without [MetadataRawPayload]. The
+// rest is for the broker.
 func BrokerMetadata(metadata map[string]string) map[string]string {
 	metadata = maps.Clone(metadata)
 	delete(metadata, MetadataRawPayload)

@@ -29,14 +29,22 @@ type Outcome struct {
 	// Err says why the event was not handled, or why it is a dead letter.
 	Err error
 
-	// Answer, unless it is nil, is the answer to the sidecar, as JSON. Its field "status"
-	// must be the Status. Its JSON must be shorter than 2 KiB: Dapr (1.18.2) takes an
-	// incomplete answer for success.
+	// Answer, unless it is nil, is the answer to the request, as JSON. A sidecar gets it only
+	// if its field "status" is the Status, and if its JSON is shorter than 2 KiB: Dapr
+	// (1.18.2) takes an answer without a status, and an incomplete answer, for success.
+	// Otherwise the sidecar gets the Status and Err.
 	Answer any
 
 	// HTTPStatus is the status of the answer to a request that did not come from a
 	// sidecar. Zero means 200 for success, 500 for retry, 400 for drop.
 	HTTPStatus int
+}
+
+// hasAnswer reports whether Answer is an answer that a sidecar takes for the Status.
+func (o Outcome) hasAnswer() bool {
+	text, err := json.Marshal(o.Answer)
+	var answer struct{ Status Status }
+	return err == nil && len(text) < 2<<10 && json.Unmarshal(text, &answer) == nil && answer.Status == o.Status
 }
 
 func (o Outcome) isRetry() bool { return o.Status == StatusRetry || o.Status == "" }
@@ -107,6 +115,7 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 		e.refused = tooLargeError(limit)
 	}
 	e.deliveredBy = [2]string{s.PubsubName, s.Topic}
+	e.hasDeadLetterTopic = s.DeadLetterTopic != ""
 	e.PubsubName, e.Topic = cmp.Or(e.PubsubName, s.PubsubName), cmp.Or(e.Topic, s.Topic)
 	reply(w, byHand, s.chain(ctx, e))
 }
@@ -170,7 +179,7 @@ func reply(w http.ResponseWriter, byHand bool, o Outcome) {
 	if byHand {
 		status = cmp.Or(o.HTTPStatus, status)
 	}
-	if o.Answer != nil {
+	if o.Answer != nil && (byHand || o.hasAnswer()) {
 		web.WriteJSON(w, status, o.Answer)
 		return
 	}

@@ -203,13 +203,19 @@ func TestAnswerOfTheHandler(t *testing.T) {
 	is := is.New(t)
 	s := newSubscriber()
 	s.Handler = func(context.Context, Event) Outcome {
-		return Outcome{Status: StatusDrop, Err: errors.New("why"), Answer: map[string]int{"n": 1}, HTTPStatus: 409}
+		return Outcome{Status: StatusDrop, Err: errors.New("why"), Answer: map[string]any{"n": 1, "status": "DROP"}, HTTPStatus: 409}
 	}
 	status, got := s.post(eventContentType, event("e", ""))
 	is.Equal(status, 200)
-	is.Equal(got, `{"n":1}`)
+	is.Equal(got, `{"n":1,"status":"DROP"}`)
 	status, _ = s.post(byHand, event("e", ""))
 	is.Equal(status, 409)
+	// Dapr takes an answer without a status for success.
+	for _, answer := range []any{map[string]int{"n": 1}, map[string]any{"status": "SUCCESS"}, "DROP", func() {}, map[string]string{"status": "DROP", "n": strings.Repeat("x", 2<<10)}} {
+		s.Handler = func(context.Context, Event) Outcome { return Outcome{Status: StatusDrop, Answer: answer} }
+		_, got = s.post(eventContentType, event("e", ""))
+		is.Equal(got, `{"status":"DROP"}`)
+	}
 	// Dapr takes an incomplete answer for success, so that the answer must be short.
 	s.Handler = func(context.Context, Event) Outcome { return Retry(errors.New(strings.Repeat("x", 10<<10))) }
 	_, got = s.post(eventContentType, event("e", ""))

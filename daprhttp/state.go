@@ -72,7 +72,7 @@ func (c *Client) SaveState(ctx context.Context, storeName string, items ...State
 	return err
 }
 
-// A StateValue is a key as it is stored.
+// A StateValue is the stored value of a key, with its ETag.
 type StateValue struct {
 	Key   string          `json:"key"`
 	Value json.RawMessage `json:"data"` // nil: the store has no such key

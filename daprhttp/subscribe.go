@@ -56,7 +56,11 @@ type Subscription struct {
 // memory at the same time.
 //
 // The error names a subscription without a required field. Subscribe panics, as mux does,
-// if mux has one of the routes already. It may therefore be called once for each mux.
+// if a route is malformed or mux has it already. Call it once for each mux, even after an
+// error.
+//
+// Subscribe does not check who sends a request: see [RequireAppToken] and
+// [web.RefuseOtherSites].
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func Subscribe(mux *http.ServeMux, subscriptions ...Subscription) error {

@@ -90,5 +90,8 @@ func TraceID(traceParent string) string {
 	if len(traceParent) < version+id+1 || traceParent[version-1] != '-' || traceParent[version+id] != '-' {
 		return ""
 	}
-	return traceParent[version : version+id]
+	if traceID := traceParent[version : version+id]; isHex(traceID) {
+		return traceID
+	}
+	return ""
 }

@@ -53,7 +53,7 @@ func TestTraceIsPassedOn(t *testing.T) {
 func TestTraceID(t *testing.T) {
 	is := is.New(t)
 	is.Equal(TraceID(traceParent), "0af7651916cd43dd8448eb211c80319c")
-	for _, malformed := range []string{"", "00-0af7-b7ad-01", traceParent[:35], "00+" + traceParent[3:], traceParent[:35] + "+"} {
+	for _, malformed := range []string{"", "00-0af7-b7ad-01", traceParent[:35], "00+" + traceParent[3:], traceParent[:35] + "+", "00-" + strings.Repeat("Q", 32) + "-b7ad6b7169203331-01"} {
 		is.Equal(TraceID(malformed), "")
 	}
 }

@@ -87,7 +87,10 @@ func TestTutorial(t *testing.T) {
 	harness.ApplyYAML(t, s.Resources, files[2])
 	harness.ApplyYAML(t, s.Resources, files[3])
 	start()
-	s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(`{"itemId":"item1","quantity":"many"}`)})
+	s.TypeAll(harness.LinesOf(t, tutorial, "bash"), []string{""}, func(line string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "bash", "-c", line)
+	})
+	harness.Said(t, sales.Service, "(error: <nil>)\n")
 	harness.WaitFor(t, time.Minute, func() error {
 		letter, err := s.Redis().Entry(t.Context(), harness.DeadLetterTopic, `"deadletterapp":"sales-service"`, time.Now())
 		if err == nil && !strings.Contains(letter, `"deadletterreason":"json: cannot unmarshal string`) {

@@ -85,7 +85,7 @@ func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
 	back, taken := f.taken[id]
 	again := taken && !back
 	if err == nil && !again && readLetter(before).Reason != "" {
-		return false, nil
+		return false, f.sync() // a program that was killed may not have done so
 	}
 	if err := os.Rename(part.Name(), f.path(id)); err != nil {
 		return false, err

@@ -89,8 +89,8 @@ type Inbox[V any] struct {
 // Options are the settings of an [Inbox]. The zero value is good for most stores.
 type Options struct {
 	// MarkerTTL is the least time for which a redelivered event is recognised. It is
-	// rounded up to seconds. Zero means 24 hours. A negative value reaches the store as
-	// a ttlInSeconds of 0 or less. Most stores then keep markers forever.
+	// rounded up to seconds. Zero means 24 hours. It must not be negative: most stores
+	// would keep markers forever.
 	//
 	// See https://docs.dapr.io/developing-applications/building-blocks/state-management/state-store-ttl/.
 	MarkerTTL time.Duration
@@ -100,7 +100,7 @@ type Options struct {
 	Consistency daprhttp.Consistency
 
 	// DefaultConsistency leaves the consistency to the store, if Consistency is empty.
-	// It is for stores whose own default is strong, or stronger than "strong".
+	// Set it for a store that is strongly consistent by default and rejects "strong".
 	DefaultConsistency bool
 }
 

@@ -1,7 +1,6 @@
-// Package web has the parts of a small HTTP service that have nothing to do with Dapr: a
-// server with limits, JSON bodies, settings from environment variables, logs and metrics.
-// [IsCloudEvent], [RefuseOtherSites] and [LogRefused] only know the content type of a
-// sidecar's delivery.
+// Package web has what a small HTTP service needs besides Dapr's API: a server with limits,
+// JSON bodies, settings from environment variables, logs and metrics. It knows the content
+// type of a sidecar's delivery, and the variable APP_PORT of `dapr run`.
 package web
 
 import (

@@ -135,8 +135,9 @@ func (l *Load) WhileAway(t *testing.T, requests int) {
 	})
 }
 
-// EndsExact stops the load and waits until every accepted order, and no other order, is
-// applied. It returns the number of orders in words.
+// EndsExact stops the load and waits until the stock has fallen by the accepted orders, and
+// the logs name each of them as processed. It fails when an order is applied twice. It returns
+// the number of orders in words.
 func (l *Load) EndsExact(t *testing.T) string {
 	t.Helper()
 	l.Stop()
@@ -147,7 +148,7 @@ func (l *Load) EndsExact(t *testing.T) string {
 			stock, _ := l.s.Stock(l.ItemID)
 			Verdicts.Store(t.Name(), fmt.Sprintf("%d of %d applied, %d in the dead-letter topic", l.Stock-stock, accepted, n))
 			t.Logf("%d orders accepted, %d in the dead-letter topic (%v); not drained: %v", accepted, n, err, l.s.Broker.Drained("OrderPlaced", "inventory-service"))
-			t.Logf("accepted, but not applied by any log: %v", l.unapplied())
+			t.Logf("accepted, but in no log: %v", l.unnamed())
 		}
 	}()
 	if _, given := l.s.Broker.(*stack.Given); given { // it may have lost orders, and then waiting is of no use
@@ -159,6 +160,17 @@ func (l *Load) EndsExact(t *testing.T) string {
 	l.s.WaitForStock(l.ItemID, l.Stock-accepted)
 	l.s.Drained("inventory-service")
 	l.s.WaitForStock(l.ItemID, l.Stock-accepted) // the last deliveries have not moved it
+	WaitFor(t, time.Minute, func() error {
+		if lost := l.unnamed(); len(lost) > 0 {
+			return fmt.Errorf("no log names these accepted orders as processed: %v", lost)
+		}
+		return nil
+	})
+	for id, times := range l.s.Counted() {
+		if len(times) > 1 {
+			t.Errorf("the order %s was applied %d times", id, len(times))
+		}
+	}
 	if n := l.s.DeadLetters(); n > 0 {
 		t.Errorf("%d orders are in the dead-letter topic, though every order was valid", n)
 	}
@@ -169,10 +181,12 @@ func (l *Load) EndsExact(t *testing.T) string {
 // Verdicts has the figures of each load that failed in EndsExact, by the name of its test.
 var Verdicts sync.Map
 
-// unapplied returns the accepted orders that no log names as processed.
-func (l *Load) unapplied() []string {
-	orders, applied := l.Accepted(), l.s.Counted()
-	maps.DeleteFunc(orders, func(id string, _ time.Time) bool { return len(applied[id]) > 0 })
+// unnamed returns the accepted orders that no log names as processed, now or before.
+func (l *Load) unnamed() []string {
+	orders := l.Accepted()
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	maps.DeleteFunc(orders, func(id string, _ time.Time) bool { return len(l.s.processed[id]) > 0 || l.s.duplicates[id] })
 	return slices.Sorted(maps.Keys(orders))
 }
 

@@ -34,9 +34,10 @@ type System struct {
 	sidecars   atomic.Int64 // started so far: the number is in each sidecar's name
 	Moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
-	links     map[int]*Links // by the port of an app's sidecar
-	mu        sync.Mutex
-	processed map[string][]time.Time // when the log said that an order was counted, by order ID
+	links      map[int]*Links // by the port of an app's sidecar
+	mu         sync.Mutex
+	processed  map[string][]time.Time // when the log said that an order was applied, by order ID
+	duplicates map[string]bool        // the orders of which the log said that they had been applied already
 }
 
 // Options say how a system differs from the one in the README.
@@ -94,7 +95,7 @@ func Start(t *testing.T, o Options) *System {
 		servers.Configs = ""
 		Must(t, os.Remove(filepath.Join(servers.Resources, stack.FilterFile)))
 	}
-	s := &System{System: servers, T: t, logs: o.Logs, processed: make(map[string][]time.Time)}
+	s := &System{System: servers, T: t, logs: o.Logs, processed: make(map[string][]time.Time), duplicates: make(map[string]bool)}
 	if o.Mesh {
 		s.prefix = fmt.Sprintf("run%d-%d-", os.Getpid(), time.Now().UnixNano()%1e9)
 	}
@@ -214,15 +215,24 @@ func (s *System) watch(name, line string) {
 	if strings.Contains(line, movedLine) {
 		s.Moved.Add(1)
 	}
-	if _, rest, ok := strings.Cut(line, "Processed OrderPlaced event. orderId="); ok {
-		orderID, _, _ := strings.Cut(rest, ",")
-		s.mu.Lock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if orderID, ok := orderIn(line, "Processed OrderPlaced event. orderId="); ok {
 		s.processed[orderID] = append(s.processed[orderID], time.Now())
-		s.mu.Unlock()
+	}
+	if orderID, ok := orderIn(line, "OrderPlaced event had been processed already. orderId="); ok {
+		s.duplicates[orderID] = true
 	}
 }
 
-// Counted returns when the log said that an order was counted, by order ID.
+// orderIn returns the order ID that follows a text in a log line.
+func orderIn(line, text string) (orderID string, ok bool) {
+	_, rest, ok := strings.Cut(line, text)
+	orderID, _, _ = strings.Cut(rest, ",")
+	return orderID, ok
+}
+
+// Counted returns when the log said that an order was applied, by order ID.
 func (s *System) Counted() map[string][]time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
