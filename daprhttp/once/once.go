@@ -6,8 +6,22 @@
 // events in it. A redelivered event therefore changes nothing. The state store needs
 // ETags and keys that expire, and no transactions. Any number of replicas may share a
 // store, and any of them may die at any moment.
-//
-// # How it works
+package once
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/dapr-orders/daprhttp"
+)
+
+// How it works:
 //
 // The record of a key holds the value and the IDs of the changes in it (record.go).
 // Each key with waiting changes has one worker (worker.go). The worker repeats one
@@ -18,7 +32,7 @@
 // The watermark is the greatest ID that ever left. A greater ID has no marker, so that
 // most new events need no look-up.
 //
-// # Invariants
+// Invariants:
 //
 //  1. The value and its IDs change in one save ([worker.plan]). An ID leaves the
 //     record only after the store acknowledged its marker to this replica. A replica
@@ -54,20 +68,6 @@
 // The invariants rely on two promises of the store. It keeps and shows every save that
 // it acknowledged. An ETag never returns with another value in the milliseconds between
 // a read and the save over it.
-package once
-
-import (
-	"cmp"
-	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
-	"time"
-
-	"example.com/dapr-orders/daprhttp"
-)
 
 // An Inbox applies changes to the values of one state store. Its methods may be
 // called by many goroutines at once.
