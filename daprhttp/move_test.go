@@ -134,7 +134,7 @@ func TestRefusedDeadLetterOfASubscriptionWithoutDeadLetterTopicIsRetried(t *test
 }
 
 // An Event that was not delivered has no message that could be moved.
-func TestEventThatWasNotDeliveredIsNotMoved(t *testing.T) {
+func TestOnlyDeliveredEventsAreMoved(t *testing.T) {
 	is := is.New(t)
 	s := newSubscriber()
 	s.wrap(t, time.Millisecond)
