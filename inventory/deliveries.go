@@ -21,7 +21,7 @@ type answer struct {
 	RemainingQuantity *stock          `json:"remainingQuantity,omitempty"`
 }
 
-// handle applies the order in an event to the stock, once. It retries until ctx ends.
+// handle applies the order in an event to the stock, once. Apply retries until ctx ends.
 func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 	o, err := parseOrderPlaced(e)
 	if err != nil {
@@ -36,7 +36,7 @@ func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome
 		return outcome
 	case err != nil:
 		s.metrics.failed.Add(1)
-		s.log.Info("Failed to process OrderPlaced event.", append(o.attributes(), web.LogError, err)...)
+		s.log.Error("Failed to process OrderPlaced event.", append(o.attributes(), web.LogError, err)...)
 		return daprhttp.Retry(err)
 	case r.Duplicate:
 		s.metrics.duplicate.Add(1)
@@ -75,7 +75,7 @@ func (s *service) moved(name string, count *web.Counter) func(context.Context, d
 			s.log.Info("Moved OrderPlaced event to the "+name+" topic", attributes...)
 		case errors.As(err, &refused) && refused.ErrorCode == "ERR_PUBSUB_NOT_FOUND":
 		default:
-			s.log.Info("Failed to move OrderPlaced event to the "+name+" topic", append(attributes, web.LogError, err)...)
+			s.log.Error("Failed to move OrderPlaced event to the "+name+" topic", append(attributes, web.LogError, err)...)
 		}
 	}
 }

@@ -28,8 +28,8 @@ func (s *service) events() (http.Handler, error) {
 		Sidecar: s.sidecar, PubsubName: pubsubName, Name: deadLetterTopic, Moved: s.moved("dead-letter", s.metrics.dead),
 	}, s.appID)
 	retry := daprhttp.Topic{Sidecar: s.sidecar, PubsubName: retryPubsubName, Name: retryTopic, Moved: s.moved("retry", s.metrics.retried)}
-	first, err2 := daprhttp.Retries(retry, tryFor)
-	again, err3 := daprhttp.Retries(retry, retryFor)
+	tryBriefly, err2 := daprhttp.Retries(retry, tryFor)
+	tryLonger, err3 := daprhttp.Retries(retry, retryFor)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
@@ -40,14 +40,15 @@ func (s *service) events() (http.Handler, error) {
 		DeadLetterTopic: deadLetterTopic,
 		Metadata:        s.subscription,
 		Handler:         s.handle,
-		Wrap:            func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(first(h))) },
-		MaxEventBytes:   maxBodyBytes,
-		BareData:        true,
+		// From the inside: try the handler, log a refusal, move the event to the dead letters.
+		Wrap:          func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(tryBriefly(h))) },
+		MaxEventBytes: maxBodyBytes,
+		BareData:      true,
 	}
 	retries := orders
 	retries.PubsubName, retries.Topic, retries.Route, retries.DeadLetterTopic = retryPubsubName, retryTopic, "orders/retry", ""
 	retries.Metadata = daprhttp.BrokerMetadata(s.subscription) // without rawPayload: a moved event is a CloudEvent
-	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(again(h))) }
+	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(tryLonger(h))) }
 
 	mux := http.NewServeMux()
 	if err := daprhttp.Subscribe(mux, orders, retries); err != nil {

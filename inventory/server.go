@@ -62,7 +62,7 @@ func (s *service) getStock(w http.ResponseWriter, r *http.Request) {
 	}
 	quantity, err := s.stocks.Get(daprhttp.ContextWithTrace(r.Context(), r.Header), itemID)
 	if err != nil {
-		s.log.Info("Failed to read inventory quantity.", "itemId", itemID, web.LogError, err)
+		s.log.Error("Failed to read inventory quantity.", "itemId", itemID, web.LogError, err)
 		web.WriteError(w, http.StatusInternalServerError, "Failed to read inventory quantity")
 		return
 	}
@@ -83,7 +83,7 @@ func (s *service) setStock(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(daprhttp.ContextWithTrace(r.Context(), r.Header), setFor)
 	defer cancel()
 	if err := s.stocks.Set(ctx, itemID, stock(quantity)); err != nil {
-		s.log.Info("Failed to save inventory quantity.", "itemId", itemID, "quantity", quantity, web.LogError, err)
+		s.log.Error("Failed to save inventory quantity.", "itemId", itemID, "quantity", quantity, web.LogError, err)
 		web.WriteError(w, http.StatusInternalServerError, "Failed to save inventory quantity")
 		return
 	}

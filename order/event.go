@@ -22,8 +22,8 @@ const (
 //
 // A request that is repeated with the same Idempotency-Key makes an event with the same id,
 // which subscribers apply once. Another order under that key is another event, because two
-// clients may use the same key by chance. The id begins with the key, and so keeps the time
-// of a key that is a UUID of version 7. Without a key the id is new.
+// clients may use the same key by chance. The id begins with the key. A key that is a UUID of
+// version 7 holds a time, and the id keeps it. Without a key the id is new.
 func eventID(h http.Header, o order) (string, error) {
 	keys := h.Values(keyHeader)
 	switch len(keys) {

@@ -80,7 +80,7 @@ func (s *service) placeOrder(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := s.publish(daprhttp.ContextWithTrace(r.Context(), r.Header), o, eventID); err != nil {
 		s.metrics.failed.Add(1)
-		s.log.Info("Failed to publish OrderPlaced event.", append(attributes, web.LogError, err)...)
+		s.log.Error("Failed to publish OrderPlaced event.", append(attributes, web.LogError, err)...)
 		web.WriteJSON(w, http.StatusInternalServerError, failure{"Failed to publish OrderPlaced event", err.Error()})
 		return
 	}

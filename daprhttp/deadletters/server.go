@@ -62,7 +62,7 @@ func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
 	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 		o := next(ctx, e)
 		if o.Status == daprhttp.StatusDrop {
-			s.log.Info("Failed to keep a dead letter.", web.LogEventID, e.ID, web.LogError, o.Err)
+			s.log.Error("Failed to keep a dead letter.", web.LogEventID, e.ID, web.LogError, o.Err)
 			o.Status, o.HTTPStatus = daprhttp.StatusRetry, cmp.Or(o.HTTPStatus, http.StatusBadRequest)
 		}
 		return o
@@ -75,7 +75,7 @@ func (s *service) keep(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
 	id := l.id()
 	isNew, err := s.kept.keep(id, e.Message())
 	if err != nil {
-		s.log.Info("Failed to keep a dead letter.", web.LogEventID, l.ID, "id", id, web.LogError, err)
+		s.log.Error("Failed to keep a dead letter.", web.LogEventID, l.ID, "id", id, web.LogError, err)
 		return daprhttp.Retry(err)
 	}
 	if isNew {
