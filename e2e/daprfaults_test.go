@@ -174,7 +174,7 @@ func refusedIsPublished(t *testing.T) bool {
 	}
 	n, err := rabbit.Len("faults", "faults")
 	harness.Must(t, err)
-	t.Logf("%d events published, of which the broker has %d", events, n)
+	t.Logf("%d events published, and the broker has %d", events, n)
 	return n < events
 }
 

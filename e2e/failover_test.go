@@ -28,7 +28,7 @@ var failovers = []failover{
 	{"a machine gone for good: an inventory service, its sidecar, and the RabbitMQ node that leads the queue", false, true, machineGone},
 }
 
-// TestFailover demands that every accepted order is applied once, whatever machine is lost.
+// TestFailover demands that every accepted order is applied once when a machine is lost.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for _, f := range failovers {

@@ -99,9 +99,7 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 
 func filter(t *testing.T) []byte {
 	t.Helper()
-	module, err := os.ReadFile(filepath.Join(harness.Project.Root, "components", "answered.wasm"))
-	harness.Must(t, err)
-	return module
+	return []byte(harness.Document(t, "components/answered.wasm"))
 }
 
 // Events whose deliveries fail at the same time are delivered again. `make faults` shows that

@@ -44,7 +44,7 @@ var storms = []storm{
 	}},
 }
 
-// TestNetwork demands that every accepted order is applied once, whatever the network loses.
+// TestNetwork demands that every accepted order is applied once when the network fails.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	for _, st := range storms {

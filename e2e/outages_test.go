@@ -35,7 +35,7 @@ var outages = []outage{
 	{"no space on the disk for Redis as state store, until it is started again with more", false, 2, 100, stateStoreWithoutDisk},
 }
 
-// TestOutage demands that every accepted order is applied once, whatever process or server
+// TestOutage demands that every accepted order is applied once when a process or a server
 // fails, and that new orders are applied when the fault is over.
 func TestOutage(t *testing.T) {
 	t.Parallel()

@@ -36,11 +36,10 @@ const (
 // commands for PowerShell: the answers repeat.
 func promiseWalkthrough(t *testing.T, b stack.Backend) string {
 	s := harness.Start(t, harness.Options{Backend: b})
-	bash := func(line string) *exec.Cmd { return exec.CommandContext(t.Context(), "bash", "-c", line) }
 	var commands int
 	for range 2 {
-		commands = s.TypeAll(harness.LinesOf(t, "README.md", "bash"), harness.LinesOf(t, "README.md", "json"), bash) +
-			s.TypeAll(harness.LinesOf(t, oneOrder, "bash"), harness.LinesOf(t, oneOrder, "json"), bash)
+		commands = s.TypeBash("README.md", harness.LinesOf(t, "README.md", "json")) +
+			s.TypeBash(oneOrder, harness.LinesOf(t, oneOrder, "json"))
 	}
 	s.TypeAll(harness.LinesOf(t, windows, "powershell"), harness.LinesOf(t, windows, "json"), func(line string) *exec.Cmd {
 		args, body, err := powerShell(line)

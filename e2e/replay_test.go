@@ -3,9 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,15 +68,11 @@ func TestServiceInvocationIsSentOnce(t *testing.T) {
 // without end.
 func TestResiliencyFilesOfAllBackends(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join(harness.Project.Root, "components", "*", "resiliency.yaml"))
-	harness.Must(t, err)
-	files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "kubernetes") }) // each is used with another backend's file
+	files := projectFiles(t, "components/*/resiliency.yaml")
 	if len(files) != 6 {
 		t.Errorf("there are the files %v", files)
 	}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		harness.Must(t, err)
 		var resiliency struct {
 			Spec struct {
 				Policies struct {
@@ -93,7 +87,7 @@ func TestResiliencyFilesOfAllBackends(t *testing.T) {
 				}
 			}
 		}
-		harness.Must(t, yaml.Unmarshal(text, &resiliency))
+		harness.Must(t, yaml.Unmarshal([]byte(harness.Document(t, file)), &resiliency))
 		// A sidecar ignores the name of a policy that does not exist.
 		check := func(target, policy string, want int) {
 			if p := resiliency.Spec.Policies.Retries[policy]; p.MaxRetries == nil || *p.MaxRetries != want || p.Policy != "constant" {

@@ -37,9 +37,7 @@ func TestShortestVersion(t *testing.T) {
 			t.Fatalf("the page shows %d answers", len(shown))
 		}
 		answers := []string{"", shown[0], shown[1], "", shown[2], "", shown[3]} // the sidecar says nothing to a save or an event
-		s.TypeAll(harness.LinesOf(t, shortest, "bash"), answers, func(line string) *exec.Cmd {
-			return exec.CommandContext(t.Context(), "bash", "-c", line)
-		})
+		s.TypeBash(shortest, answers)
 		harness.Said(t, s.Inventory[0].Service, "Processed OrderPlaced event. orderId=order-1001, itemId=item1, ordered=10, remaining=90\n")
 	})
 	losses := []struct {

@@ -87,9 +87,7 @@ func TestTutorial(t *testing.T) {
 	harness.ApplyYAML(t, s.Resources, files[2])
 	harness.ApplyYAML(t, s.Resources, files[3])
 	start()
-	s.TypeAll(harness.LinesOf(t, tutorial, "bash"), []string{""}, func(line string) *exec.Cmd {
-		return exec.CommandContext(t.Context(), "bash", "-c", line)
-	})
+	s.TypeBash(tutorial, []string{""})
 	harness.Said(t, sales.Service, "(error: <nil>)\n")
 	harness.WaitFor(t, time.Minute, func() error {
 		letter, err := s.Redis().Entry(t.Context(), harness.DeadLetterTopic, `"deadletterapp":"sales-service"`, time.Now())
@@ -123,9 +121,7 @@ func workspace(t *testing.T) string {
 	for _, module := range []string{"daprhttp", "order", "inventory", "e2e"} {
 		harness.Must(t, os.Symlink(filepath.Join(harness.Project.Root, module), filepath.Join(root, module)))
 	}
-	text, err := os.ReadFile(filepath.Join(harness.Project.Root, "go.work"))
-	harness.Must(t, err)
-	harness.Must(t, os.WriteFile(filepath.Join(root, "go.work"), text, 0o644))
+	harness.Must(t, os.WriteFile(filepath.Join(root, "go.work"), []byte(harness.Document(t, "go.work")), 0o644))
 	dir := filepath.Join(root, "sales")
 	harness.Must(t, os.Mkdir(dir, 0o755))
 	return dir

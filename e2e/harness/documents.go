@@ -102,6 +102,14 @@ func Code(text string) (all []string) {
 	return all
 }
 
+// TypeBash is TypeAll for the bash commands of a page.
+func (s *System) TypeBash(page string, answers []string) int {
+	s.T.Helper()
+	return s.TypeAll(LinesOf(s.T, page, "bash"), answers, func(line string) *exec.Cmd {
+		return exec.CommandContext(s.T.Context(), "bash", "-c", line)
+	})
+}
+
 // TypeAll runs commands of a page with the ports of this system, and compares the answers
 // with those shown, which are a line for each URL. It returns the number of commands.
 func (s *System) TypeAll(commands, answers []string, parse func(line string) *exec.Cmd) int {

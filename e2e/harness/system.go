@@ -204,10 +204,10 @@ const movedLine = "Moved OrderPlaced event to the retry topic"
 
 // watch reads the lines of the services' logs.
 func (s *System) watch(name, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.logs != nil {
-		s.mu.Lock()
 		fmt.Fprintf(s.logs, "%s | %s\n", name, line)
-		s.mu.Unlock()
 	}
 	if strings.Contains(line, "rocess") && strings.Contains(line, "OrderPlaced event") {
 		s.Deliveries.Add(1) // processed now or already, or not for the moment
@@ -215,8 +215,6 @@ func (s *System) watch(name, line string) {
 	if strings.Contains(line, movedLine) {
 		s.Moved.Add(1)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if orderID, ok := orderIn(line, "Processed OrderPlaced event. orderId="); ok {
 		s.processed[orderID] = append(s.processed[orderID], time.Now())
 	}

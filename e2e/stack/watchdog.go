@@ -13,7 +13,7 @@ import (
 // not come to its cleanups, and the programs that it has started do not see the Ctrl-C.
 //
 // The watchdog is a shell in a process group of its own, which keeps a list that it reads
-// from a pipe. When this process ends, for whatever reason, the pipe ends too.
+// from a pipe. When this process ends, even by kill -9, the pipe ends too.
 const watchdogScript = `
 while read -r what which; do
 	case $what in
