@@ -148,7 +148,7 @@ func (l *Load) EndsExact(t *testing.T) string {
 			stock, _ := l.s.Stock(l.ItemID)
 			Verdicts.Store(t.Name(), fmt.Sprintf("%d of %d applied, %d in the dead-letter topic", l.Stock-stock, accepted, n))
 			t.Logf("%d orders accepted, %d in the dead-letter topic (%v); not drained: %v", accepted, n, err, l.s.Broker.Drained("OrderPlaced", "inventory-service"))
-			t.Logf("accepted, but in no log: %v", l.unnamed())
+			t.Logf("accepted, but in no log: %v", l.s.unnamed(l.orderIDs()))
 		}
 	}()
 	if _, given := l.s.Broker.(*stack.Given); given { // it may have lost orders, and then waiting is of no use
@@ -160,17 +160,7 @@ func (l *Load) EndsExact(t *testing.T) string {
 	l.s.WaitForStock(l.ItemID, l.Stock-accepted)
 	l.s.Drained("inventory-service")
 	l.s.WaitForStock(l.ItemID, l.Stock-accepted) // the last deliveries have not moved it
-	WaitFor(t, time.Minute, func() error {
-		if lost := l.unnamed(); len(lost) > 0 {
-			return fmt.Errorf("no log names these accepted orders as processed: %v", lost)
-		}
-		return nil
-	})
-	for id, times := range l.s.Counted() {
-		if len(times) > 1 {
-			t.Errorf("the order %s was applied %d times", id, len(times))
-		}
-	}
+	l.s.AppliedOnce(t, l.orderIDs())
 	if n := l.s.DeadLetters(); n > 0 {
 		t.Errorf("%d orders are in the dead-letter topic, though every order was valid", n)
 	}
@@ -181,14 +171,7 @@ func (l *Load) EndsExact(t *testing.T) string {
 // Verdicts has the figures of each load that failed in EndsExact, by the name of its test.
 var Verdicts sync.Map
 
-// unnamed returns the accepted orders that no log names as processed, now or before.
-func (l *Load) unnamed() []string {
-	orders := l.Accepted()
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
-	maps.DeleteFunc(orders, func(id string, _ time.Time) bool { return len(l.s.processed[id]) > 0 || l.s.duplicates[id] })
-	return slices.Sorted(maps.Keys(orders))
-}
+func (l *Load) orderIDs() []string { return slices.Sorted(maps.Keys(l.Accepted())) }
 
 // delays returns the time from accepted to first applied, by order ID.
 func (l *Load) delays() map[string]time.Duration {

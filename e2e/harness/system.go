@@ -236,3 +236,28 @@ func (s *System) Counted() map[string][]time.Time {
 	defer s.mu.Unlock()
 	return maps.Clone(s.processed)
 }
+
+// AppliedOnce waits until the log names each of the orders as processed, now or already. (It
+// says already when the store saved an order and answered that it had not.) AppliedOnce fails
+// when the log names an order as processed now more than once.
+func (s *System) AppliedOnce(t *testing.T, orderIDs []string) {
+	t.Helper()
+	WaitFor(t, time.Minute, func() error {
+		if lost := s.unnamed(orderIDs); len(lost) > 0 {
+			return fmt.Errorf("no log names these accepted orders as processed: %v", lost)
+		}
+		return nil
+	})
+	for orderID, times := range s.Counted() {
+		if len(times) > 1 {
+			t.Errorf("the order %s was applied %d times", orderID, len(times))
+		}
+	}
+}
+
+// unnamed returns those of the orders that no log names as processed.
+func (s *System) unnamed(orderIDs []string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(orderIDs), func(id string) bool { return len(s.processed[id]) > 0 || s.duplicates[id] })
+}
