@@ -15,6 +15,16 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
+// reportingTo makes each sidecar report its spans to a collector.
+func reportingTo(t *testing.T, collector string) func(*stack.AppOptions) {
+	t.Helper()
+	configs := t.TempDir()
+	harness.Must(t, stack.WriteConfigs(harness.Project.Root, configs, stack.Extras{Collector: collector}))
+	return func(o *stack.AppOptions) {
+		o.Config, o.SidecarEnv = filepath.Join(configs, filepath.Base(o.Config)), append(o.SidecarEnv, stack.SpansSoon)
+	}
+}
+
 // The sidecars report their spans to the test. Every step of an order is in the trace of its
 // request.
 func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
@@ -37,11 +47,7 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer zipkin.Close()
-	configs := t.TempDir()
-	harness.Must(t, stack.WriteConfigs(harness.Project.Root, configs, stack.Extras{Collector: zipkin.URL}))
-	s := harness.Start(t, harness.Options{Each: func(o *stack.AppOptions) {
-		o.Config, o.SidecarEnv = filepath.Join(configs, filepath.Base(o.Config)), append(o.SidecarEnv, stack.SpansSoon)
-	}})
+	s := harness.Start(t, harness.Options{Each: reportingTo(t, zipkin.URL)})
 	a := s.Send("POST", s.Order.DaprURL("/v1.0/invoke/order-service/method/order"), `{"orderId":"order-1001","itemId":"item1","quantity":10}`, http.Header{
 		"Traceparent": {"00-" + trace + "-b7ad6b7169203331-01"},
 	})

@@ -60,7 +60,7 @@ func TestTroubleshooting(t *testing.T) {
 			harness.Edit(t, filepath.Join(resources, stack.FilterFile), "middleware.http.wasm", "middleware.http.wasn")
 			return strings.ReplaceAll(refuses(stack.AppOptions{ID: "order-service", Resources: resources}), "middleware.http.wasn", "middleware.http.wasm")
 		}},
-		{"listen tcp 127.0.0.1:5002: bind: address already in use (set PORT to another port, or stop the program that has this one)", func(t *testing.T) string {
+		{"listen tcp 127.0.0.1:5002: bind: address already in use (set PORT, or --app-port of dapr run, to another port, or stop the program that has this one)", func(t *testing.T) string {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			harness.Must(t, err)
 			defer ln.Close()
@@ -83,6 +83,14 @@ func TestTroubleshooting(t *testing.T) {
 			harness.Must(t, s.Inventory[0].StartService(t.Context()))
 			s.WaitForStock("item1", -10) // as the page promises
 			return strings.ReplaceAll(string(seen), port, "5001")
+		}},
+		{"the body is not valid JSON: invalid character 'o' looking for beginning of object key string", func(t *testing.T) string {
+			s := harness.Start(t, harness.Options{})
+			return s.Send("POST", s.Order.URL("/order"), strings.ReplaceAll(order, `"`, ""), nil).Body
+		}},
+		{"the body is not valid JSON: invalid character 'ï' looking for beginning of value", func(t *testing.T) string {
+			s := harness.Start(t, harness.Options{})
+			return s.Send("POST", s.Order.URL("/order"), "\uFEFF"+order, nil).Body
 		}},
 		{"pubsub pubsub is not found", func(t *testing.T) string {
 			s := harness.Start(t, harness.Options{})

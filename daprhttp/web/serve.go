@@ -33,7 +33,7 @@ func Listen(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%w (set APP_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0)", err)
 	}
 	other.Close()
-	return nil, fmt.Errorf("%w (set PORT to another port, or stop the program that has this one)", err)
+	return nil, fmt.Errorf("%w (set PORT, or --app-port of dapr run, to another port, or stop the program that has this one)", err)
 }
 
 // Serve answers requests on ln with h until ctx is done. Then it closes ln, waits at most
