@@ -32,7 +32,7 @@ type Outcome struct {
 	// Answer, unless it is nil, is the answer to the request, as JSON. A sidecar gets it only
 	// if its field "status" is the Status, and if its JSON is shorter than 2 KiB: Dapr
 	// (1.18.2) takes an answer without a status, and an incomplete answer, for success.
-	// Otherwise the sidecar gets the Status and Err.
+	// Otherwise, or if Answer has no JSON, the answer has the Status and Err.
 	Answer any
 
 	// HTTPStatus is the status of the answer to a request that did not come from a
@@ -40,11 +40,10 @@ type Outcome struct {
 	HTTPStatus int
 }
 
-// hasAnswer reports whether Answer is an answer that a sidecar takes for the Status.
-func (o Outcome) hasAnswer() bool {
-	text, err := json.Marshal(o.Answer)
+// isAnswer reports whether a sidecar takes this JSON for the Status.
+func (o Outcome) isAnswer(text string) bool {
 	var answer struct{ Status Status }
-	return err == nil && len(text) < 2<<10 && json.Unmarshal(text, &answer) == nil && answer.Status == o.Status
+	return len(text) < 2<<10 && json.Unmarshal([]byte(text), &answer) == nil && answer.Status == o.Status
 }
 
 func (o Outcome) isRetry() bool { return o.Status == StatusRetry || o.Status == "" }
@@ -73,8 +72,8 @@ const (
 )
 
 const (
-	maxLongEvent = 8 << 20 // bytes of an event beyond its limit that are read for a dead letter
-	maxDiscarded = 8 << 20 // bytes after these that are read and discarded
+	maxLongEvent = 8 << 20 // bytes that are kept of an event beyond its limit
+	maxDiscarded = 8 << 20 // further bytes that are read and discarded
 	maxErrorText = 256     // bytes of an error in an answer
 )
 
@@ -143,15 +142,15 @@ func (s *Subscription) decode(h http.Header, body []byte, byHand bool) (Event, e
 	return e, nil
 }
 
-// isBare reports whether a body has no member of a CloudEvent.
+// isBare reports whether a body has none of the members specversion, data and data_base64.
 func isBare(body []byte) bool {
 	var members map[string]any
 	_ = json.Unmarshal(body, &members) // a body that is not an object has none
 	return members["specversion"] == nil && members["data"] == nil && members["data_base64"] == nil
 }
 
-// refuse returns a handler that drops the events which could not be decoded, and passes
-// the rest to next.
+// refuse returns a handler that drops an event that is too long or can't be decoded, and
+// passes any other event to next.
 func refuse(next Handler) Handler {
 	return func(ctx context.Context, e Event) Outcome {
 		if e.refused == nil {
@@ -179,9 +178,12 @@ func reply(w http.ResponseWriter, byHand bool, o Outcome) {
 	if byHand {
 		status = cmp.Or(o.HTTPStatus, status)
 	}
-	if o.Answer != nil && (byHand || o.hasAnswer()) {
-		web.WriteJSON(w, status, o.Answer)
-		return
+	if o.Answer != nil {
+		answer, err := web.EncodeJSON(o.Answer)
+		if err == nil && (byHand || o.isAnswer(answer)) {
+			web.WriteEncoded(w, status, answer)
+			return
+		}
 	}
 	text := ""
 	if o.Err != nil {

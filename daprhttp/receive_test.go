@@ -211,7 +211,7 @@ func TestAnswerOfTheHandler(t *testing.T) {
 	status, _ = s.post(byHand, event("e", ""))
 	is.Equal(status, 409)
 	// Dapr takes an answer without a status for success.
-	for _, answer := range []any{map[string]int{"n": 1}, map[string]any{"status": "SUCCESS"}, "DROP", func() {}, map[string]string{"status": "DROP", "n": strings.Repeat("x", 2<<10)}} {
+	for _, answer := range []any{map[string]int{"n": 1}, map[string]any{"status": "SUCCESS"}, "DROP", func() {}, map[string]string{"status": "DROP", "n": strings.Repeat("x", 2<<10)}, map[string]string{"status": "DROP", "n": strings.Repeat("\U000E0041", 490)}} {
 		s.Handler = func(context.Context, Event) Outcome { return Outcome{Status: StatusDrop, Answer: answer} }
 		_, got = s.post(eventContentType, event("e", ""))
 		is.Equal(got, `{"status":"DROP"}`)

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,13 +48,24 @@ func WriteBodyError(w http.ResponseWriter, err error) {
 // Invisible characters are escaped, because people read answers in a terminal: see
 // [Visible].
 func WriteJSON(w http.ResponseWriter, status int, v any) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
+	text, err := EncodeJSON(v)
+	if err != nil {
 		panic(err) // a mistake of the program
 	}
-	text := Visible(strings.TrimSuffix(body.String(), "\n")) + "\n"
+	WriteEncoded(w, status, text)
+}
+
+// EncodeJSON returns v as WriteJSON writes it. The error is that of encoding/json.
+func EncodeJSON(v any) (string, error) {
+	var body strings.Builder
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return Visible(strings.TrimSuffix(body.String(), "\n")) + "\n", err
+}
+
+// WriteEncoded answers a request as [WriteJSON] does. text comes from [EncodeJSON].
+func WriteEncoded(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
