@@ -24,9 +24,9 @@ const defaultEndpoint = "http://127.0.0.1:3500"
 // once; its fields must not change after the first call.
 //
 // Every method returns an error that wraps an [*Error] when the sidecar
-// answers with a status other than 2xx. Other errors are those of the connection, of an
-// argument that can't be sent, or of an answer that can't be read. A call that failed may
-// still have taken effect.
+// answers with a status other than 2xx, even if the answer can't be read. Other errors are
+// those of the connection, of an argument that can't be sent, or of an answer that can't be
+// read. A call that failed may still have taken effect.
 type Client struct {
 	// Endpoint is the URL of the sidecar's HTTP API, without "/v1.0".
 	// Empty means http://127.0.0.1:3500.
@@ -37,10 +37,11 @@ type Client struct {
 	APIToken string
 
 	// Timeout bounds a call, from the connection to the last byte of the answer.
-	// Zero means 10 seconds. An earlier deadline of the call's context wins.
+	// Zero means 10 seconds. An earlier deadline of the call's context wins. With
+	// PublishTwice, Publish makes two calls.
 	Timeout time.Duration
 
-	// MaxResponseBytes bounds the body of an answer. A longer one is an error.
+	// MaxResponseBytes bounds the body of an answer in bytes. A longer one is an error.
 	// Zero means 16 MiB.
 	MaxResponseBytes int64
 
@@ -54,10 +55,9 @@ type Client struct {
 	HTTPClient *http.Client
 }
 
-// sharedHTTPClient differs from http.DefaultClient in three ways. It keeps as many
-// idle connections to the sidecar as a busy service has calls under way; the
-// default keeps two. It uses no proxy, because the sidecar runs on the same
-// machine. It follows no redirect, which would send the token to another server.
+// sharedHTTPClient keeps as many idle connections to the sidecar as a busy service has calls
+// under way; http.DefaultClient keeps two. It uses no proxy, because the sidecar runs on the
+// same machine. It follows no redirect, which would send the token to another server.
 var sharedHTTPClient = &http.Client{
 	Transport: &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -90,7 +90,7 @@ func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error)
 type Error struct {
 	StatusCode int    // HTTP status
 	ErrorCode  string // such as "ERR_PUBSUB_NOT_FOUND"; empty when the answer was not Dapr's JSON
-	Message    string // Dapr's message, or the beginning of the answer's body
+	Message    string // Dapr's message, or the beginning of the answer's body; empty when it can't be read
 }
 
 // Error returns the three fields on one line.
@@ -171,21 +171,32 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 		return answer{}, fmt.Errorf("daprhttp: %w", err) // a *url.Error, which names method and URL
 	}
 	defer resp.Body.Close()
+	body, err := c.readBody(resp)
+	switch refused := resp.StatusCode/100 != 2; {
+	case refused && err != nil:
+		err = fmt.Errorf("%w: %w", &Error{StatusCode: resp.StatusCode}, err)
+	case refused:
+		err = newError(resp.StatusCode, body)
+	}
+	if err != nil {
+		return answer{}, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, err)
+	}
+	return answer{resp.StatusCode, resp.Header, body}, nil
+}
+
+func (c *Client) readBody(resp *http.Response) ([]byte, error) {
 	if encoding := strings.Join(resp.Header.Values("Content-Encoding"), ", "); encoding != "" && encoding != "identity" {
-		return answer{}, fmt.Errorf("daprhttp: %s %s: a gateway before the sidecar has encoded the answer with %q, although the request accepts only identity", r.method, r.path, encoding)
+		return nil, fmt.Errorf("a gateway before the sidecar has encoded the answer with %q, although the request accepts only identity", encoding)
 	}
 	most := cmp.Or(c.MaxResponseBytes, 16<<20)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
 	switch {
 	case err != nil:
-		return answer{}, fmt.Errorf("daprhttp: %s %s: reading the answer: %w", r.method, r.path, err)
+		return nil, fmt.Errorf("reading the answer: %w", err)
 	case int64(len(body)) > most:
-		return answer{}, fmt.Errorf("daprhttp: %s %s: the answer is longer than %d bytes", r.method, r.path, most)
+		return nil, fmt.Errorf("the answer is longer than %d bytes", most)
 	}
-	if resp.StatusCode/100 != 2 {
-		return answer{}, fmt.Errorf("daprhttp: %s %s: %w", r.method, r.path, newError(resp.StatusCode, body))
-	}
-	return answer{resp.StatusCode, resp.Header, body}, nil
+	return body, nil
 }
 
 // doJSON makes a call whose body is v as JSON.

@@ -41,9 +41,10 @@ func requests(s *daprtest.Sidecar) (all []string) {
 		if r.Header.Get("Accept-Encoding") != "identity" {
 			text += " [accepts a compressed answer]"
 		}
-		r.Header.Del("Accept-Encoding")
 		for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-			text += " [" + name + ": " + r.Header.Get(name) + "]"
+			if name != "Accept-Encoding" {
+				text += " [" + name + ": " + r.Header.Get(name) + "]"
+			}
 		}
 		all = append(all, strings.TrimSpace(text+" "+r.Body))
 	}
@@ -213,22 +214,26 @@ func TestZeroClientCallsTheDefaultPortAndBoundsTheTime(t *testing.T) {
 	for timeout, want := range map[time.Duration]time.Duration{0: 10 * time.Second, time.Minute: time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			is := is.New(t)
-			var body stalledBody
-			c := &Client{Timeout: timeout, HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-				is.Equal(r.URL.String(), "http://127.0.0.1:3500/v1.0/state/s/k")
-				body.ctx = r.Context()
-				return &http.Response{StatusCode: 200, Body: &body}, nil
-			})}}
-			start := time.Now()
-			_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
-			is.True(errors.Is(err, context.DeadlineExceeded))
-			is.Equal(time.Since(start), want)
-			is.True(body.closed)
+			for _, status := range []int{200, 500} {
+				var body stalledBody
+				c := &Client{Timeout: timeout, HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+					is.Equal(r.URL.String(), "http://127.0.0.1:3500/v1.0/state/s/k")
+					body.ctx = r.Context()
+					return &http.Response{StatusCode: status, Body: &body}, nil
+				})}}
+				start := time.Now()
+				_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
+				is.True(errors.Is(err, context.DeadlineExceeded))
+				is.Equal(errors.As(err, new(*Error)), status == 500)
+				is.Equal(time.Since(start), want)
+				is.True(body.closed)
+			}
 		})
 	}
 }
 
-// A gateway that compresses an answer removes the ETag.
+// A gateway that compresses an answer removes the ETag. A status other than 2xx is in the
+// error, even if the body can't be read.
 func TestAnswersThatAreTooLongOrCompressedAreErrors(t *testing.T) {
 	for _, tt := range []struct {
 		most     int64 // 0: the default
@@ -242,10 +247,16 @@ func TestAnswersThatAreTooLongOrCompressedAreErrors(t *testing.T) {
 		{10, 11, "identity", "longer than 10 bytes"},
 		{10, 10, "gzip", `a gateway before the sidecar has encoded the answer with "gzip"`},
 	} {
-		c, _ := answering(200, http.Header{"Content-Encoding": {tt.encoding}}, strings.Repeat("1", tt.length))
-		c.MaxResponseBytes = tt.most
-		if _, err := c.GetState(t.Context(), "s", "k", GetStateOptions{}); !strings.Contains(fmt.Sprint(err), tt.want) {
-			t.Errorf("%d bytes of %q, at most %d: got %v", tt.length, tt.encoding, tt.most, err)
+		for _, status := range []int{200, 413} {
+			c, _ := answering(status, http.Header{"Content-Encoding": {tt.encoding}}, strings.Repeat("1", tt.length))
+			c.MaxResponseBytes = tt.most
+			_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
+			var refused *Error
+			isRefused := errors.As(err, &refused) && refused.StatusCode == status
+			hasReason := strings.Contains(fmt.Sprint(err), tt.want)
+			if isRefused != (status == 413) || !hasReason && (tt.want != "<nil>" || status == 200) {
+				t.Errorf("%d with %d bytes of %q, at most %d: got %v", status, tt.length, tt.encoding, tt.most, err)
+			}
 		}
 	}
 }
