@@ -8,8 +8,7 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
-// tokenHeader carries the program's token to the sidecar, and the sidecar's to the
-// program.
+// tokenHeader carries DAPR_API_TOKEN to the sidecar and APP_API_TOKEN to the program.
 const tokenHeader = "dapr-api-token"
 
 // RequireAppToken returns a handler that passes a request to next if its header

@@ -14,17 +14,17 @@ import (
 
 // A DeadLetter is an event that can never be handled, with the reason. [DeadLetters]
 // publishes the event with the CloudEvents extension attributes deadletterreason,
-// deadlettertopic and deadletterapp. If the body is not an event, or too long with these
-// attributes, it publishes another event. That event has the body as its data, and the
-// attribute deadlettersize too.
+// deadlettertopic and deadletterapp. If the body is not an event, has one of these attributes
+// already, or is too long with them, it publishes another event. That event has the body as
+// its data, and the attribute deadlettersize too.
 type DeadLetter struct {
 	Event         // the attributes that could be read
 	Reason string // why the event can never be handled
-	From   string // the topic to which the event was published first
+	From   string // the Topic of the event
 	AppID  string // the app that could not handle the event
 
-	Body []byte // the body of the event as the app got it, or its beginning
-	Size int    // the length of the whole body in bytes
+	Body []byte // the event in the JSON format, or a body that is no event; only the beginning if it is too long
+	Size int    // the length of the whole body in bytes, of which at most 16 MiB are counted
 }
 
 const (
@@ -75,9 +75,9 @@ func newDeadLetter(e Event, appID string, why error) DeadLetter {
 	return DeadLetter{Event: e, Reason: cmp.Or(why, errors.New("the handler gave no reason")).Error(), From: e.Topic, AppID: appID, Body: e.raw, Size: e.size}
 }
 
-// bury publishes a dead letter. If the letter is too long for the sidecar or the broker, it
-// publishes only the beginning of the body. A sidecar answers 413 to a message that is too
-// long for it, and 500 if the broker refuses the message.
+// bury publishes a dead letter. If the sidecar refuses it, bury publishes only the beginning
+// of the body: the letter may be too long for the sidecar or the broker. A sidecar answers 413
+// to a message that is too long for it, and 500 if the broker refuses the message or is down.
 func (t Topic) bury(ctx context.Context, l DeadLetter) error {
 	const short, beginning = 64 << 10, 1 << 10 // every broker takes a short message
 	if len(l.Body) == l.Size {

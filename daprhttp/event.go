@@ -33,8 +33,8 @@ type Event struct {
 	Time            string // when the event was published, in the format of RFC 3339
 	DataContentType string
 
-	PubsubName  string
-	Topic       string // the topic to which the event was published first
+	PubsubName  string // as Topic
+	Topic       string // the attribute; without it, the topic that delivered the event
 	TraceParent string
 	TraceState  string
 
@@ -48,7 +48,7 @@ type Event struct {
 
 	raw     []byte // the event in the JSON format, or its beginning; nil if it was not delivered
 	payload []byte // the message, if it is a raw payload and not an event
-	size    int    // the length of the whole body in bytes
+	size    int    // the length of raw in bytes before it was cut; at most 16 MiB are counted
 	byHand  bool   // the request did not come from a sidecar
 	refused error  // why the program's handler does not get the event
 }
@@ -63,7 +63,7 @@ func (e Event) Message() []byte {
 }
 
 // DecodeEvent reads a CloudEvent in the JSON format. It checks id and source, which identify
-// a redelivery, specversion, and the data. Another attribute is left empty if it is not a
+// the event, specversion, and the data. Another attribute is left empty if it is not a
 // string.
 //
 // After an error the Event has the attributes that could be read. If it has no id, a hash of

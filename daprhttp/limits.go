@@ -8,17 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// MaxInteger is the greatest integer that passes through Dapr unchanged. Dapr
-// keeps the numbers of events and of saved values as float64.
+// MaxInteger is the end of the range in which each integer has a float64 of its own. Dapr
+// keeps the numbers in saved values as float64, so that a greater integer may change.
 const MaxInteger = 1<<53 - 1
 
-// maxKeyBytes is the length of a key that every state store takes, with room for the
-// prefix that Dapr puts before it.
 const maxKeyBytes = 256
 
-// CheckKey returns nil if key can be the key of a value in any state store and
-// a segment of a URL. Otherwise the error names the broken rule, in words that
-// follow the key's name: "must not be empty".
+// CheckKey returns nil if key has at most 256 bytes of valid UTF-8, can be a segment of a
+// URL, and has no control characters and no "||". Otherwise the error names the broken rule,
+// in words that follow the key's name: "must not be empty".
+//
+// Some state stores take only shorter keys. Dapr's prefix is part of the key.
 func CheckKey(key string) error {
 	switch {
 	case key == "":

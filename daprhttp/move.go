@@ -14,8 +14,8 @@ type Topic struct {
 	PubsubName string
 	Name       string
 
-	// Moved is called after each attempt to publish an event to the topic. It may be
-	// nil.
+	// Moved is called once for each event, with the error of the last attempt to publish
+	// it to the topic. It may be nil.
 	Moved func(ctx context.Context, e Event, err error)
 }
 
@@ -29,7 +29,7 @@ func (t Topic) check() error {
 // errNotDelivered is the error of an Event that a program made itself.
 var errNotDelivered = errors.New("daprhttp: the event can't be moved, because no sidecar delivered it")
 
-// moveTime bounds how long it takes to move an event.
+// moveTime bounds one attempt to publish an event.
 const moveTime = 10 * time.Second
 
 // publish publishes the body of an event unchanged. It goes on when the delivery of the
@@ -40,10 +40,10 @@ func (t Topic) publish(ctx context.Context, body []byte) error {
 	return t.Sidecar.Publish(ctx, t.PubsubName, t.Name, Message{Data: body, Raw: true})
 }
 
-// publishingOnce returns the topic for events that it delivered itself. With PublishTwice,
-// each of their rounds would add a copy. Once is enough, because the sidecar publishes and
-// acknowledges over one connection to the broker. If the connection breaks before the broker
-// has the new event, the broker gets no acknowledgement either, and redelivers the old event.
+// publishingOnce returns the topic without PublishTwice. Otherwise an event that returns to
+// its topic would double each time. Once is enough if the component publishes and
+// acknowledges over one connection. If that breaks before the broker has the new event, the
+// broker gets no acknowledgement either, and redelivers the old event.
 func (t Topic) publishingOnce() Topic {
 	sidecar := *t.Sidecar
 	sidecar.PublishTwice = false
@@ -68,8 +68,9 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // when the sidecar breaks off the delivery: a redelivery would come much later. After a panic
 // there is no other try: see [Handler].
 //
-// If the event can't be moved, the outcome is that of the wrapped handler, and the sidecar
-// delivers the event again. An event that a person sent is tried and not moved.
+// After a move the outcome is StatusSuccess, with the error of the wrapped handler. If the
+// event can't be moved, the outcome is that of the wrapped handler, and the sidecar delivers
+// the event again. An event that a person sent is tried and not moved.
 //
 // The retry topic should have a component of its own: some components bound the events in
 // flight over all their topics.

@@ -7,8 +7,9 @@ import (
 	"net/http"
 )
 
-// MetadataRawPayload is the name of a subscription's metadata. With the value "true" the
-// sidecar does not decode messages, and puts each into the data of an event.
+// MetadataRawPayload is a name in the metadata of a subscription. With the value "true" the
+// sidecar does not decode messages, and puts each into the data of an event. A [Message] has
+// the field Raw for it.
 //
 // See https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-raw/.
 const MetadataRawPayload = "rawPayload"
@@ -45,7 +46,8 @@ type Message struct {
 	// Raw publishes Data as it is, without an envelope.
 	Raw bool
 
-	// Metadata holds options of the pub/sub component. The fields above override it.
+	// Metadata holds options of the pub/sub component. A field above that is set overrides
+	// its option.
 	Metadata map[string]string
 }
 

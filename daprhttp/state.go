@@ -46,8 +46,8 @@ type StateOptions struct {
 type StateItem struct {
 	Key string `json:"key"`
 
-	// Value is saved as its JSON. Dapr reads every number in it as a float64:
-	// integers beyond ±2^53 do not survive.
+	// Value is saved as its JSON. Dapr reads every number in it as a float64: an
+	// integer beyond ±MaxInteger may change.
 	Value any `json:"value,omitempty"`
 
 	// ETag, unless it is empty, must be the stored one. Otherwise the write fails.

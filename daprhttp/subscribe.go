@@ -18,8 +18,9 @@ type Subscription struct {
 	Route      string `json:"route"` // the path to which events are POSTed
 
 	// DeadLetterTopic is the topic to which the sidecar moves events after StatusDrop, or
-	// when their retries have run out. If it is empty, these events are lost. The sidecar
-	// gives no reason: see DeadLetters.
+	// when their retries have run out. It gives no reason: see DeadLetters. If the topic is
+	// empty, a dropped event is lost. The broker's component decides about an event whose
+	// retries have run out.
 	DeadLetterTopic string `json:"deadLetterTopic,omitempty"`
 
 	// Metadata is for the sidecar and the broker. With MetadataRawPayload, the Handler gets
@@ -27,19 +28,20 @@ type Subscription struct {
 	// event whose ID is new in each delivery: a redelivery can't be recognised.
 	Metadata map[string]string `json:"metadata,omitempty"`
 
-	// Handler handles the events that could be decoded.
+	// Handler handles the events that can be decoded and are not too long.
 	Handler Handler `json:"-"`
 
 	// Wrap returns a handler that wraps another. It gets every event of the subscription,
-	// even an event that is dropped because it can't be decoded. It may be nil.
+	// even one that is dropped because it can't be decoded or is too long. It may be nil.
 	Wrap func(Handler) Handler `json:"-"`
 
-	// MaxEventBytes bounds the body of an event. A longer one is dropped. Zero means
-	// 64 KiB.
+	// MaxEventBytes bounds the body of an event in bytes. A longer one is dropped. Zero
+	// means 64 KiB.
 	MaxEventBytes int `json:"-"`
 
-	// BareData accepts a request without the members or headers of a CloudEvent. Its body
-	// is the data of an event with a new ID. Sidecars don't send such requests; people do.
+	// BareData accepts a person's request whose body is only the data of an event. The event
+	// gets a new ID. Such a body has no member specversion, data or data_base64, and the
+	// request has no header ce-id or ce-specversion.
 	BareData bool `json:"-"`
 
 	chain Handler
@@ -56,8 +58,8 @@ type Subscription struct {
 // memory at the same time.
 //
 // The error names a subscription without a required field. Subscribe panics, as mux does,
-// if a route is malformed or mux has it already. Call it once for each mux, even after an
-// error.
+// if a route is malformed or mux has it already. Don't call it again for the same mux, even
+// after an error.
 //
 // Subscribe does not check who sends a request: see [RequireAppToken] and
 // [web.RefuseOtherSites].

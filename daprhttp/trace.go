@@ -25,9 +25,10 @@ const (
 // context, so that the sidecar continues the trace. Several headers tracestate or baggage
 // are one list. Without a traceparent, tracestate is ignored.
 //
-// ContextWithTrace leaves out members for which a sidecar would refuse the call: of
-// tracestate those beyond 512 bytes or 32 members, of baggage those beyond 2 KiB or 64
-// members, and malformed ones. It leaves out a whole list of more than 8 KiB.
+// ContextWithTrace keeps the headers short, because a sidecar reads 8 KiB of headers. It
+// leaves out the members of tracestate beyond 512 bytes or 32 members, and those of baggage
+// beyond 2 KiB or 64 members. It leaves out a whole list of more than 8 KiB. It also leaves
+// out malformed baggage, for which a sidecar answers 400.
 //
 // See https://www.w3.org/TR/trace-context/, https://www.w3.org/TR/baggage/ and
 // https://docs.dapr.io/operations/observability/tracing/w3c-tracing-overview/.
@@ -83,8 +84,8 @@ func setTrace(ctx context.Context, h http.Header) {
 	set("Baggage", t.baggage)
 }
 
-// TraceID returns the ID of a trace, 32 hexadecimal digits, from its traceparent. It returns
-// "" if that is malformed.
+// TraceID returns the ID of a trace, 32 hexadecimal digits, from its traceparent, or "" if it
+// has none. It does not check the other fields.
 func TraceID(traceParent string) string {
 	const version, id = len("00-"), 32
 	if len(traceParent) < version+id+1 || traceParent[version-1] != '-' || traceParent[version+id] != '-' {

@@ -21,9 +21,9 @@ const (
 
 // A limiter bounds the open connections of a server. A new connection takes the place of
 // the connection that has been without a complete request for the longest time. Clients
-// that hold connections open therefore keep no other client out. A complete
-// request keeps its connection until its answer is sent. When every connection has a
-// complete request, a new connection waits.
+// that hold connections open therefore keep no other client out. A request is complete
+// when its handler has read the body to the end. It keeps its connection until its answer
+// is sent. When every connection has a complete request, a new connection waits.
 type limiter struct {
 	net.Listener
 
@@ -56,7 +56,7 @@ func limit(server *http.Server, ln net.Listener) *limiter {
 		if r.Body == http.NoBody {
 			complete()
 		} else {
-			r.Body = &arriving{r.Body, complete}
+			r.Body = &arrivingBody{r.Body, complete}
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -95,7 +95,7 @@ func (l *limiter) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// Close ends Accept too. The server's Shutdown waits for that without a limit of time.
+// Close also ends a waiting Accept. Otherwise Shutdown would wait for it forever.
 func (l *limiter) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +124,7 @@ func (l *limiter) waits(conn net.Conn, since time.Time) {
 	l.changed.Signal()
 }
 
-// forget gives the place of a connection that is closed to another one.
+// forget removes a closed connection, so that another can take its place.
 func (l *limiter) forget(conn net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,13 +132,13 @@ func (l *limiter) forget(conn net.Conn) {
 	l.changed.Signal()
 }
 
-// An arriving is the body of a request. Its end completes the request.
-type arriving struct {
+// An arrivingBody is the body of a request. Its end completes the request.
+type arrivingBody struct {
 	io.ReadCloser
 	complete func()
 }
 
-func (b *arriving) Read(p []byte) (int, error) {
+func (b *arrivingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
 		b.complete()

@@ -47,7 +47,7 @@ func (e *Env) Text(name, fallback string) string { return cmp.Or(e.getenv(name),
 // it is not set. The value must be visible ASCII characters without blanks.
 func (e *Env) Name(name, fallback string) string {
 	value := e.Text(name, fallback)
-	if !isASCII(value) || strings.Contains(value, " ") {
+	if !isVisibleASCII(value) || strings.Contains(value, " ") {
 		e.wrong(name, "visible ASCII characters without blanks")
 	}
 	return value
@@ -61,14 +61,14 @@ const maxSecret = 2 << 10
 // blanks, without a blank at its beginning or end. The error does not show the value.
 func (e *Env) Secret(name string) string {
 	value := e.getenv(name)
-	if !isASCII(value) || strings.TrimSpace(value) != value || len(value) > maxSecret {
+	if !isVisibleASCII(value) || strings.TrimSpace(value) != value || len(value) > maxSecret {
 		e.Fail(fmt.Errorf("%s must be at most %d visible ASCII characters, without a blank or a newline at its beginning or end", name, maxSecret))
 	}
 	return value
 }
 
-// isASCII reports whether a text has only visible ASCII characters and blanks.
-func isASCII(text string) bool {
+// isVisibleASCII reports whether a text has only visible ASCII characters and blanks.
+func isVisibleASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
@@ -93,7 +93,7 @@ func (e *Env) URL(name, example string) string {
 // isServer reports whether a URL has only a server and perhaps a path.
 func isServer(text string) bool {
 	u, err := url.Parse(text)
-	if err != nil || u.User != nil || strings.ContainsAny(text, "?# ") || !isASCII(text) {
+	if err != nil || u.User != nil || strings.ContainsAny(text, "?# ") || !isVisibleASCII(text) {
 		return false
 	}
 	port := u.Port()
@@ -174,7 +174,7 @@ func (e *Env) Pairs(name string) map[string]string {
 	for pair := range strings.SplitSeq(e.getenv(name), ",") {
 		key, value, found := strings.Cut(pair, "=")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		if _, again := pairs[key]; again || !found || key == "" || !isASCII(key+value) {
+		if _, again := pairs[key]; again || !found || key == "" || !isVisibleASCII(key+value) {
 			e.wrong(name, "names and values in visible ASCII characters, each name once, such as name=value,other=value")
 			return pairs
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What is read is what encoding/json reads, and nothing of it was replaced by U+FFFD.
+// Text returns what encoding/json reads, and never adds a replacement character (U+FFFD).
 func FuzzObject(f *testing.F) {
 	for _, seed := range []string{
 		`{"key":"a","n":1}`, `{"key":"\ud83d\ude00","n":9007199254740991}`, `{"key":"\ud800"}`, `{"key":"\\ud800\\"}`,

@@ -79,8 +79,8 @@ func plainOrQuoted(value string) string {
 
 func quoted(value string) string { return withoutNames(strconv.Quote(value)) }
 
-// inText matches text that looks like the name of an attribute.
-var inText = regexp.MustCompile(` (\w+)=`)
+// attributeName matches text that looks like the name of an attribute.
+var attributeName = regexp.MustCompile(` (\w+)=`)
 
 // withoutNames returns text in which a program finds no " name=".
-func withoutNames(text string) string { return inText.ReplaceAllString(text, ` ${1}\x3d`) }
+func withoutNames(text string) string { return attributeName.ReplaceAllString(text, ` ${1}\x3d`) }

@@ -15,7 +15,7 @@ import (
 // ends the program with status 1.
 //
 // Unless GOGC is set, the garbage collector lets the heap grow to five times its live
-// size: a service with a heap of a few megabytes would collect many times a second.
+// size. A service with a heap of a few megabytes would otherwise collect many times a second.
 func Main(name string, run func(ctx context.Context, getenv func(string) string, stdout io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if os.Getenv("GOGC") == "" {

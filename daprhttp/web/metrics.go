@@ -10,8 +10,8 @@ import (
 )
 
 // Metrics are the figures of a program. As an HTTP handler they answer in Prometheus's text
-// format. The zero value has no figures. Add all figures before the first request, those that
-// differ in their labels alone one after another.
+// format. The zero value has no figures. Add all figures before the first request. Add
+// figures that differ only in their labels directly after each other.
 //
 // See https://prometheus.io/docs/instrumenting/exposition_formats/.
 type Metrics struct{ figures []figure }

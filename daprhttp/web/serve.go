@@ -45,7 +45,8 @@ func Listen(addr string) (net.Listener, error) {
 // 5 seconds and the whole request within 15. The answer must be written within 60 seconds
 // of the header. A connection without a request is closed after 30 seconds. Beyond 512
 // connections, a new one takes the place of the one that the server has waited for longest.
-// Longer headers than 5 MiB get 431.
+// The server waits for a request until h has read its body to the end: h should do so before
+// other work. Longer headers than 5 MiB get 431.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration) error {
 	server := &http.Server{
 		Handler:           h,
