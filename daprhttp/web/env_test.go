@@ -131,6 +131,6 @@ func TestListenNamesTheVariable(t *testing.T) {
 	for addr, want := range map[string]string{taken.Addr().String(): "PORT", "192.0.2.1:0": "APP_HOST"} {
 		_, err := Listen(addr)
 		is.True(err != nil)
-		is.True(strings.Contains(err.Error(), "(set "+want+" to "))
+		is.True(strings.Contains(err.Error(), "(set "+want))
 	}
 }
