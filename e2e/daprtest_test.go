@@ -60,7 +60,7 @@ func TestSidecarInMemoryAnswersLikeARealOne(t *testing.T) {
 				})
 			}
 			real.token, fake.token = "wrong", "wrong"
-			same(`GET statestore/b`, `POST /publish/pubsub/free (application/json) {}`)
+			same(`GET statestore/b`, `POST /publish/pubsub/free (application/json) {}`, `GET /healthz`, `GET /healthz/outbound`, `POST /healthz`)
 		})
 	}
 }
@@ -130,6 +130,8 @@ var otherCalls = []string{
 	`POST /publish/pubsub/free (application/json) {"a":1}`,
 	`POST /publish/pubsub/free (application/json) {`,
 	`POST /publish/pubsub/free?metadata.rawPayload=true {`,
+	`POST /publish/pubsub/free?metadata.rawPayload=1 (application/cloudevents+json) {`,
+	`POST /publish/pubsub/free?metadata.rawPayload=yes {`,
 	`POST /publish/pubsub/free (application/cloudevents+json) {`,
 	`POST /publish/no-such-pubsub/free {}`,
 	`GET /healthz`,

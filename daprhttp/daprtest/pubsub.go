@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -48,7 +49,10 @@ func (s *Sidecar) publish(pubsubName, topic string, r Request) answer {
 		PubsubName: pubsubName, Topic: topic,
 		Data: []byte(r.Body), ContentType: r.Header.Get("Content-Type"), Metadata: metadataOf(r),
 	}
-	var err error
+	_, err := isRaw(m.Metadata)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "ERR_PUBSUB_REQUEST_METADATA", "failed deserializing metadata. Error: "+err.Error())
+	}
 	if m.Event, err = s.event(m, r.Header); err != nil {
 		return refuse(http.StatusInternalServerError, "ERR_PUBSUB_CLOUD_EVENTS_SER", "cannot create cloudevent")
 	}
@@ -58,11 +62,12 @@ func (s *Sidecar) publish(pubsubName, topic string, r Request) answer {
 	return noContent
 }
 
-// event returns the message as the broker gets it: as a CloudEvent. The sidecar adds
-// attributes that are missing. The trace comes from the headers of the call.
+// event returns the message as the broker gets it: as a CloudEvent, or unchanged with the
+// metadata rawPayload. The sidecar adds attributes that are missing. The trace comes from
+// the headers of the call.
 func (s *Sidecar) event(m Message, h http.Header) ([]byte, error) {
-	if m.Metadata["rawPayload"] == "true" {
-		return m.Data, nil
+	if raw, err := isRaw(m.Metadata); raw || err != nil {
+		return m.Data, err
 	}
 	event := make(map[string]any)
 	isEvent := isType(m.ContentType, eventType)
@@ -91,7 +96,7 @@ func (s *Sidecar) event(m Message, h http.Header) ([]byte, error) {
 			event["data_base64"] = base64.StdEncoding.EncodeToString(m.Data)
 		}
 	}
-	lacks := map[string]any{
+	defaults := map[string]any{
 		"specversion": "1.0", "source": "Dapr", "type": "com.dapr.event.sent",
 		"time": time.Now().Format(time.RFC3339), "tracestate": h.Get("tracestate"),
 	}
@@ -99,15 +104,20 @@ func (s *Sidecar) event(m Message, h http.Header) ([]byte, error) {
 		if event["traceparent"] == nil || isEvent { // a sidecar replaces the traceparent of a CloudEvent
 			event["traceparent"] = h.Get("traceparent")
 		}
-		lacks["traceid"] = event["traceparent"]
+		defaults["traceid"] = event["traceparent"]
 	}
-	for name, value := range lacks {
+	for name, value := range defaults {
 		if event[name] == nil {
 			event[name] = value
 		}
 	}
 	event["pubsubname"], event["topic"] = m.PubsubName, m.Topic
 	return json.Marshal(event)
+}
+
+// isRaw reports whether the metadata rawPayload is true.
+func isRaw(metadata map[string]string) (bool, error) {
+	return strconv.ParseBool(cmp.Or(metadata["rawPayload"], "false"))
 }
 
 const eventType = "application/cloudevents+json"
@@ -153,8 +163,8 @@ type Delivery struct {
 // Before the first delivery, Deliver asks App for its subscriptions with GET /dapr/subscribe.
 //
 // The error says that App is nil or does not list its subscriptions, that App has no
-// subscription for m, or that m can't be made an event. What App answers is no error. Deliver
-// panics when App does, but not with [http.ErrAbortHandler].
+// subscription for m, or that m can't be made an event. What App answers is no error. A
+// panic of App passes through, except [http.ErrAbortHandler].
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-routes-for-dapr-to-deliver-topic-events.
 func (s *Sidecar) Deliver(ctx context.Context, m Message) (Delivery, error) {
@@ -232,8 +242,11 @@ func (s *Sidecar) subscribe(ctx context.Context) (subscriptions []subscription, 
 
 // body returns the body of a delivery. The error says that the sidecar can't make one.
 func (sub subscription) body(m Message) ([]byte, error) {
+	raw, err := isRaw(sub.Metadata)
 	switch {
-	case sub.Metadata["rawPayload"] == "true":
+	case err != nil:
+		return nil, err
+	case raw:
 		return json.Marshal(map[string]string{
 			"id": newID(), "specversion": "1.0", "datacontenttype": "application/octet-stream", "source": "Dapr", "type": "com.dapr.event.sent",
 			"topic": m.Topic, "pubsubname": m.PubsubName, "data_base64": base64.StdEncoding.EncodeToString(m.Event),

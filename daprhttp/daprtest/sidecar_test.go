@@ -84,6 +84,11 @@ func TestCallsThatAreCancelledOrUnknown(t *testing.T) {
 	status, _, err = call(t.Context(), s.Client(), "GET", "metadata", "")
 	is.NoErr(err)
 	is.Equal(status, 401)
+	for _, path := range []string{"healthz", "healthz/outbound"} {
+		status, _, err = call(t.Context(), s.Client(), "GET", path, "")
+		is.NoErr(err)
+		is.Equal(status, 204)
+	}
 	s.APIToken, s.MaxConcurrency = "", 7
 	_, body, err = call(t.Context(), s.Client(), "GET", "metadata", "")
 	is.NoErr(err)
@@ -131,6 +136,24 @@ func TestDeliverMakesAnEventOfData(t *testing.T) {
 		"specversion": "1.0", "id": "1", "source": "s", "type": "com.dapr.event.sent", "datacontenttype": "application/json", "data": map[string]any{"a": 1.0},
 		"pubsubname": "pubsub", "topic": "t", "traceid": "", "traceparent": "", "tracestate": "",
 	})
+}
+
+// A sidecar takes "1", "T" and the like for true.
+func TestRawPayloadIsABoolean(t *testing.T) {
+	is := is.New(t)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /dapr/subscribe", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"t","route":"r","metadata":{"rawPayload":"True"}}]`)
+	})
+	var got struct{ Data_base64 []byte }
+	mux.HandleFunc("POST /r", func(_ http.ResponseWriter, r *http.Request) { is.NoErr(json.NewDecoder(r.Body).Decode(&got)) })
+	s := &Sidecar{App: mux}
+	_, _, err := call(t.Context(), s.Client(), "POST", "publish/pubsub/t?metadata.rawPayload=1", "x")
+	is.NoErr(err)
+	is.Equal(string(s.Published()[0].Event), "x")
+	_, err = s.Deliver(t.Context(), s.Published()[0])
+	is.NoErr(err)
+	is.Equal(string(got.Data_base64), "x")
 }
 
 // The attributes of a CloudEvent in binary mode are in headers.

@@ -33,7 +33,6 @@ func (s *Sidecar) SetState(storeName, key, value string) {
 
 type stateKey struct{ store, key string }
 
-// A stateValue is a stored value.
 type stateValue struct {
 	json    []byte
 	etag    string    // empty: the store does not have the key
@@ -78,7 +77,7 @@ type stateItem struct {
 }
 
 // write carries out operations in their order. Like Redis, it goes on after an operation
-// that fails. errorCode and message begin the answer to a call with such an operation.
+// that fails. The answer then has errorCode, and its text begins with message.
 func (s *Sidecar) write(storeName, errorCode, message string, operations ...operation) answer {
 	for _, o := range operations {
 		if strings.Contains(o.Request.Key, "||") {
