@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,13 +19,26 @@ type folder struct {
 
 	mu    sync.Mutex      // held while files are renamed or removed
 	count int             // of the letters: listing a million takes seconds
-	taken map[string]bool // the IDs of the letters that take uses; true: the letter has come back meanwhile
+	inUse map[string]*use // by the ID of the letter
+}
+
+// A use is the time during which take sends or drops a letter.
+type use struct {
+	cameBack bool // the same event came as a letter again
 }
 
 const (
 	letterSuffix = ".letter"
 	partSuffix   = ".part" // the letter is being written
 )
+
+// idOf returns the ID of the letter in a file. A file of another name has none.
+func idOf(fileName string) (id string, ok bool) {
+	id, ok = strings.CutSuffix(fileName, letterSuffix)
+	return id, ok && idPattern.MatchString(id)
+}
+
+var idPattern = regexp.MustCompile(`^[a-z2-7]{16}$`)
 
 var errNoLetter = errors.New("there is no such letter")
 
@@ -47,12 +61,12 @@ func openFolder(dir string) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &folder{dir: dir, taken: make(map[string]bool)}
+	f := &folder{dir: dir, inUse: make(map[string]*use)}
 	for _, e := range entries {
-		switch filepath.Ext(e.Name()) {
-		case letterSuffix:
+		if _, ok := idOf(e.Name()); ok {
 			f.count++
-		case partSuffix:
+		}
+		if filepath.Ext(e.Name()) == partSuffix {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return nil, err
 			}
@@ -63,9 +77,9 @@ func openFolder(dir string) (*folder, error) {
 
 func (f *folder) path(id string) string { return filepath.Join(f.dir, id+letterSuffix) }
 
-// keep keeps a letter, and reports whether the letter is new. A copy replaces one without a
-// reason. A copy of a letter that is being sent is a new letter: its event has failed
-// again.
+// keep keeps a letter, and reports whether the letter is new. A copy replaces a letter that
+// has no reason or can't be read. A copy of a letter that is being sent is a new letter: its
+// event has failed again.
 func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
 	part, err := os.CreateTemp(f.dir, id+".*"+partSuffix)
 	if err != nil {
@@ -81,22 +95,22 @@ func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before, err := os.ReadFile(f.path(id))
-	back, taken := f.taken[id]
-	again := taken && !back
-	if err == nil && !again && readLetter(before).Reason != "" {
+	before, err := f.read(id)
+	u := f.inUse[id]
+	failedAgain := u != nil && !u.cameBack
+	if err == nil && !failedAgain && readLetter(before).Reason != "" {
 		return false, f.sync() // a program that was killed may not have done so
 	}
 	if err := os.Rename(part.Name(), f.path(id)); err != nil {
 		return false, err
 	}
-	if err != nil {
+	if err == errNoLetter {
 		f.count++
 	}
-	if again {
-		f.taken[id] = true
+	if failedAgain {
+		u.cameBack = true
 	}
-	return err != nil || again, f.sync()
+	return err == errNoLetter || failedAgain, f.sync()
 }
 
 // sync writes the names of the files to the disk, on systems that can do so.
@@ -130,7 +144,7 @@ func (f *folder) list() ([]keptLetter, error) {
 	}
 	var letters []keptLetter
 	for _, e := range entries {
-		id, ok := strings.CutSuffix(e.Name(), letterSuffix)
+		id, ok := idOf(e.Name())
 		if !ok {
 			continue
 		}
@@ -147,8 +161,10 @@ func (f *folder) list() ([]keptLetter, error) {
 	return letters, nil
 }
 
-// read returns a letter.
 func (f *folder) read(id string) ([]byte, error) {
+	if !idPattern.MatchString(id) { // it may lead out of the folder
+		return nil, errNoLetter
+	}
 	body, err := os.ReadFile(f.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errNoLetter
@@ -156,14 +172,15 @@ func (f *folder) read(id string) ([]byte, error) {
 	return body, err
 }
 
-// take calls use with a letter. When use returns nil, take deletes the letter, unless the
+// take calls do with a letter. When do returns nil, take deletes the letter, unless the
 // same event has come back as another letter.
-func (f *folder) take(id string, use func(body []byte) error) error {
+func (f *folder) take(id string, do func(body []byte) error) error {
 	f.mu.Lock()
-	_, taken := f.taken[id]
+	u := new(use)
+	taken := f.inUse[id] != nil
 	body, err := f.read(id)
 	if err == nil && !taken {
-		f.taken[id] = false
+		f.inUse[id] = u
 	}
 	f.mu.Unlock()
 	switch {
@@ -172,12 +189,11 @@ func (f *folder) take(id string, use func(body []byte) error) error {
 	case taken:
 		return errors.New("the letter is being sent already")
 	}
-	err = use(body)
+	err = do(body)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	back := f.taken[id]
-	delete(f.taken, id)
-	if err != nil || back {
+	delete(f.inUse, id)
+	if err != nil || u.cameBack {
 		return err
 	}
 	if err := os.Remove(f.path(id)); err != nil {

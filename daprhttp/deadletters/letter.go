@@ -13,7 +13,7 @@ import (
 )
 
 // A letter is a message of the dead-letter topic: an event that an app could not handle, or
-// a message that is not an event, which is its own data.
+// another message, whose whole body is the data.
 type letter struct {
 	daprhttp.DeadLetter
 	isEvent bool

@@ -29,7 +29,7 @@
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT, then DAPR_HTTP_PORT      its sidecar (3504)
 //	DAPR_API_TOKEN                               the token that it sends to the sidecar
-//	APP_API_TOKEN                                the token that every request must have
+//	APP_API_TOKEN                                the token of every request but GET /healthz, /metrics
 //	PUBSUB_NAME                                  the pub/sub component (pubsub)
 //	SUBSCRIPTION_METADATA                        metadata of its subscription: name=value,…
 //	DEAD_LETTERS_DIR                             the folder of the files (dead-letters)
@@ -59,18 +59,18 @@ var errUsage = errors.New("usage: deadletters serve DEAD-LETTER-TOPIC TOPIC | li
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	env := web.NewEnv(getenv)
-	service := remote{url: "http://" + env.Addr(5004), token: env.Secret("APP_API_TOKEN")}
+	server := remote{url: "http://" + env.Addr(5004), token: env.Secret("APP_API_TOKEN")}
 	switch {
 	case len(args) == 3 && args[0] == "serve":
 		return serve(ctx, args[1], args[2], getenv, stdout)
 	case env.Err() != nil:
 		return env.Err()
 	case len(args) == 1 && args[0] == "list":
-		return service.list(ctx, stdout)
+		return server.list(ctx, stdout)
 	case len(args) > 1 && args[0] == "send":
-		return service.each(ctx, args[1:], "POST", "/send", "sent again", stdout)
+		return server.each(ctx, args[1:], "POST", "/send", "sent again", stdout)
 	case len(args) > 1 && args[0] == "drop":
-		return service.each(ctx, args[1:], "DELETE", "", "dropped", stdout)
+		return server.each(ctx, args[1:], "DELETE", "", "dropped", stdout)
 	default:
 		return errUsage
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"regexp"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/web"
@@ -37,7 +36,7 @@ func (s *service) handler() (http.Handler, error) {
 		Route:         "letters/deliver",
 		Metadata:      s.subscription,
 		Handler:       s.keep,
-		Wrap:          s.refused,
+		Wrap:          s.retryDropped,
 		MaxEventBytes: maxLetterBytes,
 	})
 	if err != nil {
@@ -56,9 +55,9 @@ func (s *service) handler() (http.Handler, error) {
 	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
 }
 
-// refused returns a handler that retries a letter which next drops, because the letter is too
-// long or damaged, and logs it. Otherwise the letter would be lost.
-func (s *service) refused(next daprhttp.Handler) daprhttp.Handler {
+// retryDropped returns a handler that retries a letter which next drops, because the letter
+// is too long or damaged, and logs it. Otherwise the letter would be lost.
+func (s *service) retryDropped(next daprhttp.Handler) daprhttp.Handler {
 	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 		o := next(ctx, e)
 		if o.Status == daprhttp.StatusDrop {
@@ -84,7 +83,8 @@ func (s *service) keep(_ context.Context, e daprhttp.Event) daprhttp.Outcome {
 	return daprhttp.Success()
 }
 
-// list answers with all letters, the oldest first.
+// list answers with all letters, the oldest first. A letter that can't be read has the error
+// as its reason.
 func (s *service) list(w http.ResponseWriter, _ *http.Request) {
 	letters, err := s.kept.list()
 	if err != nil {
@@ -93,8 +93,12 @@ func (s *service) list(w http.ResponseWriter, _ *http.Request) {
 	}
 	summaries := make([]summary, 0, len(letters))
 	for _, k := range letters {
-		if body, err := s.kept.read(k.id); err == nil { // after an error it was just sent or dropped
+		body, err := s.kept.read(k.id)
+		switch {
+		case err == nil:
 			summaries = append(summaries, readLetter(body).summary(k.id, k.receivedAt))
+		case !errors.Is(err, errNoLetter): // otherwise it was just sent or dropped
+			summaries = append(summaries, summary{ID: k.id, Reason: "the letter can't be read: " + err.Error(), ReceivedAt: k.receivedAt})
 		}
 	}
 	web.WriteJSON(w, http.StatusOK, summaries)
@@ -102,7 +106,7 @@ func (s *service) list(w http.ResponseWriter, _ *http.Request) {
 
 // show answers with a letter, unchanged.
 func (s *service) show(w http.ResponseWriter, r *http.Request) {
-	body, err := s.kept.read(letterID(r))
+	body, err := s.kept.read(r.PathValue("id"))
 	if err != nil {
 		web.WriteError(w, statusOf(err), err.Error())
 		return
@@ -118,16 +122,6 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-var idPattern = regexp.MustCompile(`^[a-z2-7]{16}$`)
-
-// letterID returns the ID in a request's path, or "none", which no letter has.
-func letterID(r *http.Request) string {
-	if id := r.PathValue("id"); idPattern.MatchString(id) {
-		return id
-	}
-	return "none"
-}
-
 // A result is the result of a request for one letter.
 type result struct {
 	ID    string `json:"id"`
@@ -138,8 +132,8 @@ type result struct {
 // answers with the status of the last failure, and a result for each letter.
 func (s *service) each(do func(context.Context, string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ids := []string{letterID(r)}
-		if r.PathValue("id") == "all" {
+		ids := []string{r.PathValue("id")}
+		if ids[0] == "all" {
 			letters, err := s.kept.list()
 			if err != nil {
 				web.WriteError(w, http.StatusInternalServerError, err.Error())
