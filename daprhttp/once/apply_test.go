@@ -200,8 +200,8 @@ func TestFailedSaveThatTookEffectIsRecognised(t *testing.T) {
 	is.Equal(must(t, in, lower(testID("e1"), "apple", 10)), Result[int64]{Before: 0, After: -10})
 }
 
-// A caller that has gone may have set a newer value since. Another delivery of its event
-// still waits.
+// A late change could undo a newer value that its caller has set since. Another delivery of
+// its event still waits.
 func TestCancelledChangesAreNotApplied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)

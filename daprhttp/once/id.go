@@ -59,5 +59,5 @@ func (id ID) madeAt() uint64 {
 	return binary.BigEndian.Uint64(ms[:])
 }
 
-// span returns the number of the 8 ms in which the event happened, or 0.
+// span returns the number of the 8 ms interval in which the event happened, or 0.
 func (id ID) span() uint64 { return id.madeAt() >> 3 }

@@ -152,7 +152,6 @@ func (s scenario) inbox(store store, replica string) *Inbox[int64] {
 	return in
 }
 
-// run makes one run.
 func (s scenario) run(t *testing.T, c *choices) {
 	memory := &memoryStore{}
 	if s.start != "" {

@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// maxCalls is how many requests for markers a worker sends at the same time.
+// maxCalls is how many markers a worker reads at the same time, and how many shared markers
+// it writes.
 const maxCalls = 64
 
 // resolved tells whether the record and the look-ups so far decide if a change has

@@ -29,8 +29,8 @@ import (
 // (lookup.go) and plans the next record (plan.go). It saves the plan over the ETag that
 // it read, and answers. A record can't hold IDs forever. When it holds many, the
 // smallest IDs get markers, which are keys that expire, and leave the record (prune.go).
-// The watermark is the greatest ID that ever left. A greater ID has no marker, so that
-// most new events need no look-up.
+// The watermark is the greatest ID that ever left. A greater ID is in the record or new,
+// so that most new events need no look-up.
 //
 // Invariants:
 //
@@ -169,7 +169,7 @@ func (e finalError) Is(target error) bool { return target == ErrFinal }
 //
 // Apply returns a nil error when the store has acknowledged a value that has the change
 // in it. It retries until ctx is done. Then the error wraps the error of ctx and the
-// last error of the store. A store without ETags, and a record of a newer version of this
+// last error of the store. A stored value without an ETag, and a record of a newer version of this
 // package, are errors at once. After an error that is not [ErrFinal], the change may have
 // been applied: deliver the event again.
 func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {

@@ -26,9 +26,9 @@ type written struct {
 	err error
 }
 
-// leaving returns the IDs that are to leave a record: the smallest. The keep most recent
-// IDs stay, and up to maxFuture IDs from the future too. An ID from the future that
-// leaves raises the watermark. Each event until that time then costs a look-up.
+// leaving returns the IDs that are to leave a record: the smallest. The most recent IDs
+// stay, as many as keep says, and up to maxFuture IDs from the future. An ID from the
+// future that leaves raises the watermark. Each event until that time then costs a look-up.
 func (in *Inbox[V]) leaving(ids idSet, keep int, now time.Time) idSet {
 	ms := uint64(now.UnixMilli())
 	past := sort.Search(ids.len(), func(i int) bool { return ids.at(i).madeAt() > ms })
@@ -84,18 +84,18 @@ func (in *Inbox[V]) share(ctx context.Context, key string, ids idSet) idSet {
 	}
 	errs := make([]error, len(sets))
 	inParallel(len(sets), func(i int) { errs[i] = in.store.save(ctx, sharedKey(key, sets[i].at(0).span()), "", sets[i]) })
-	var written []string
+	var saved []string
 	for i, set := range sets {
 		if errs[i] == nil {
-			written = append(written, string(set))
+			saved = append(saved, string(set))
 		}
 	}
-	return idSet(strings.Join(written, " "))
+	return idSet(strings.Join(saved, " "))
 }
 
-// wholeSpans returns the first n IDs of a set, without those of a span of time that goes
-// on after them: the rest of that span could not share their marker. It returns all n
-// IDs if few or most of them are in that span.
+// wholeSpans returns the first n IDs of a set, without their last span of time if that span
+// goes on after them. The rest of the span could not share its marker. A last span with few
+// or most of the n IDs stays.
 func (s idSet) wholeSpans(n, sharers int) idSet {
 	whole := n
 	for whole > 0 && whole < s.len() && s.at(whole-1).span() == s.at(whole).span() {

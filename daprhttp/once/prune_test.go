@@ -77,7 +77,7 @@ func TestOneReplicaWritesMarkers(t *testing.T) {
 }
 
 // IDs that one write has marked leave the record, even if the next write fails.
-func TestMarkersAreNeverWrittenAgainAfterAPartialFailure(t *testing.T) {
+func TestMarkedIDsLeaveAfterAPartialFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		memory := &memoryStore{}

@@ -53,9 +53,9 @@ func (r *record[V]) encode() (any, error) {
 	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}, nil
 }
 
-// decodeRecord decodes a record, or a bare value that another program left. Nil is the
-// record of a new key. An error means that the record must not be overwritten. A damaged record keeps
-// the fields that can be read.
+// decodeRecord decodes a record, or a bare value that another program left. If stored is
+// nil, the key is new. An error means that the record must not be overwritten. A damaged
+// record keeps the fields that can be read.
 func decodeRecord[V any](stored []byte) (record[V], error) {
 	var r record[V]
 	if stored == nil {
@@ -93,7 +93,7 @@ func (r *record[V]) mayHaveLeft(id ID) bool {
 	return id <= r.Watermark || r.Old.mayHave(id)
 }
 
-// takeOut takes IDs out of the record, and returns how many the record had.
+// takeOut takes IDs out of the record, and returns how many of them were in it.
 func (r *record[V]) takeOut(ids idSet, commit string) int {
 	if ids == "" {
 		return 0

@@ -14,7 +14,7 @@ import (
 
 // The requests must ask the store for the promises that the invariants rely on. Replicas
 // of the next version must be able to read what is saved. A quiet key costs a read and a
-// save for an event, and as much again when the ID leaves the record.
+// save for an event, and a marker, a read and a save when its ID leaves the record.
 func TestRequestsToTheStateStore(t *testing.T) {
 	for _, tt := range []struct {
 		options          Options

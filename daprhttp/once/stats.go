@@ -21,10 +21,3 @@ func (in *Inbox[V]) Stats() Stats {
 	}
 	return s
 }
-
-// forget removes a change from those that wait.
-func (in *Inbox[V]) forget(e *entry[V]) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	delete(in.pending, e)
-}

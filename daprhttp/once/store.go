@@ -38,8 +38,8 @@ type daprStore struct {
 }
 
 func (s *daprStore) read(ctx context.Context, key string) (stored, error) {
-	// A bulk read can't ask for strong consistency. When some stores break one off, Dapr
-	// 1.18.2 answers as if the keys did not exist.
+	// A bulk read can't ask for strong consistency. When a store breaks it off, Dapr 1.18.2
+	// may answer as if the keys did not exist.
 	v, err := s.sidecar.GetState(ctx, s.name, key, daprhttp.GetStateOptions{Consistency: s.consistency})
 	return stored{v.Value, v.ETag}, err
 }

@@ -105,7 +105,7 @@ func (s *memoryStore) markers() (n int) {
 	return n
 }
 
-// A call is a call of a method of a store. To save a marker that many IDs share is to mark.
+// A call is a call of a method of a store. Saving a shared marker is a "mark".
 type call struct {
 	method string // "read", "save" or "mark"
 	key    string

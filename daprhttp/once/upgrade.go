@@ -8,7 +8,8 @@ import (
 
 // Records of version 1 are read, and saved as version 2. IDs that left them have markers
 // of another form, which hold many IDs. These are looked for and no longer written. They
-// have expired one MARKER_TTL after the upgrade. Then this file can be removed.
+// expire within Options.MarkerTTL of the upgrade. A key keeps its record of version 1 until
+// its next change. When no such marker and record is left, all but markerHas can be removed.
 
 // version1 has the fields that only records of version 1 have.
 type version1 struct {

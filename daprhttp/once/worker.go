@@ -35,12 +35,13 @@ type entry[V any] struct {
 
 	hasMarker  bool   // a look-up found its marker
 	noMarker   bool   // a look-up found no marker
-	noMarkerAt string // the commit that had pruned the record last, before that look-up
+	noMarkerAt string // the record's Pruned at that look-up
 	commit     string // the last commit that applied the change, and may have taken effect
 	saved      bool   // that commit took effect: the record says so
 }
 
-// A worker commits the changes of one key, and ends when no change waits.
+// A worker commits the changes of one key. It ends when no change waits and no marker is
+// being written.
 type worker[V any] struct {
 	in      *Inbox[V]
 	key     string
@@ -129,8 +130,9 @@ func (w *worker[V]) end() bool {
 	return true
 }
 
-// dropAbandoned drops the changes whose callers have gone. It tells whether any change
-// still waits, and whether one of them sets the value.
+// dropAbandoned drops the changes whose callers have gone, and takes w.ctx from the first
+// change that is left. It tells whether any change still waits, and whether one of them sets
+// the value.
 func (w *worker[V]) dropAbandoned() (waits, sets bool) {
 	w.in.mu.Lock()
 	defer w.in.mu.Unlock()
@@ -156,6 +158,13 @@ func (w *worker[V]) take() {
 	case <-w.arrived:
 	default:
 	}
+}
+
+// forget removes a change from those that wait.
+func (in *Inbox[V]) forget(e *entry[V]) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	delete(in.pending, e)
 }
 
 // finish gives a caller the answer.
