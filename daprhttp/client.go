@@ -74,7 +74,8 @@ var sharedHTTPClient = &http.Client{
 // comes from DAPR_API_TOKEN. getenv is usually [os.Getenv].
 //
 // The error names the wrong variables and the values that they may have. It shows
-// neither the token nor a password in the URL.
+// neither the token nor a password in the URL. The Client is never nil, so that a program
+// can set fields before it checks the error.
 func ClientFromEnv(getenv func(string) string, defaultPort int) (*Client, error) {
 	env := web.NewEnv(getenv)
 	c := &Client{APIToken: env.Secret("DAPR_API_TOKEN"), Endpoint: env.URL("DAPR_HTTP_ENDPOINT", defaultEndpoint)}
@@ -145,7 +146,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 10*time.Second))
 	defer cancel()
 
-	target := cmp.Or(c.Endpoint, defaultEndpoint) + r.path
+	target := strings.TrimSuffix(cmp.Or(c.Endpoint, defaultEndpoint), "/") + r.path
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}

@@ -275,6 +275,13 @@ func TestCallsGoToTheSidecarAlone(t *testing.T) {
 	is.True((&Client{Endpoint: "http://0.0.0.0:1"}).DeleteState(t.Context(), "s", StateItem{Key: "k"}) != nil) // unlike 127.0.0.1, not exempt from proxies
 }
 
+func TestEndpointMayEndWithASlash(t *testing.T) {
+	client, sidecar := answering(204, nil, "")
+	client.Endpoint = "http://127.0.0.1:3500/"
+	is.New(t).NoErr(client.DeleteState(t.Context(), "s", StateItem{Key: "k"}))
+	is.New(t).Equal(sidecar.Requests()[0].Path, "/v1.0/state/s/k")
+}
+
 // All clients together keep as many connections as they have calls at a time.
 func TestConnectionsAreReused(t *testing.T) {
 	const atOnce = 20

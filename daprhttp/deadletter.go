@@ -38,8 +38,8 @@ const (
 // drops to a dead-letter topic, with the reason. The outcome is then StatusSuccess, and the
 // answer to the sidecar has the reason as "error". appID is the program's Dapr app ID.
 //
-// When the topic can't be reached, the outcome is StatusRetry. When the sidecar refuses to
-// publish to the topic, the outcome stays StatusDrop if the [Subscription] has a
+// When publishing fails, the outcome is StatusRetry. When the sidecar answers 400, 403 or 413,
+// a retry would not help: the outcome stays StatusDrop if the [Subscription] has a
 // DeadLetterTopic. The sidecar then moves the event there itself, if the app may publish to
 // that topic. Without a DeadLetterTopic the outcome is StatusRetry: the sidecar would lose
 // the event. An event that a person sent is not moved.

@@ -54,7 +54,8 @@ type Event struct {
 }
 
 // Message returns the message of the event, as it is in the broker. A message in binary mode
-// is returned in the JSON format, with its attributes.
+// is returned in the JSON format, with its attributes. Of an event that was too long, the
+// beginning is returned, and of an event that no sidecar delivered, nil.
 func (e Event) Message() []byte {
 	if e.payload != nil {
 		return e.payload

@@ -18,7 +18,8 @@ const maxKeyBytes = 256
 // URL, and has no control characters and no "||". Otherwise the error names the broken rule,
 // in words that follow the key's name: "must not be empty".
 //
-// Some state stores take only shorter keys. Dapr's prefix is part of the key.
+// Some state stores take only shorter keys, or refuse characters such as "/": package once
+// escapes these. Dapr's prefix is part of the key.
 func CheckKey(key string) error {
 	switch {
 	case key == "":

@@ -134,10 +134,11 @@ func decodePrecisely(text []byte, v any) error {
 	return d.Decode(v)
 }
 
-// newID returns a random ID, as sidecars give them to events.
+// newID returns a UUID of version 4, as sidecars give them to events.
 func newID() string {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 

@@ -154,9 +154,9 @@ type Result[V any] struct {
 	Duplicate     bool // the change was applied before
 }
 
-// ErrFinal matches errors that retrying can't cure: the Change's Apply function failed,
-// its key or ID is invalid, the new value has no JSON, or the stored value can't be
-// decoded.
+// ErrFinal matches errors of Apply and Set that retrying can't cure: the Change's Apply
+// function failed, its key or ID is invalid, the new value has no JSON, or the stored value
+// can't be decoded.
 var ErrFinal = errors.New("this change can't be applied")
 
 type finalError struct{ error }
@@ -169,9 +169,9 @@ func (e finalError) Is(target error) bool { return target == ErrFinal }
 //
 // Apply returns a nil error when the store has acknowledged a value that has the change
 // in it. It retries until ctx is done. Then the error wraps the error of ctx and the
-// last error of the store. A stored value without an ETag, and a record of a newer version of this
-// package, are errors at once. After an error that is not [ErrFinal], the change may have
-// been applied: deliver the event again.
+// last error of the store. A stored value without an ETag, and a record of a newer version
+// of this package, are errors at once. After an error that is not [ErrFinal], the change may
+// have been applied: deliver the event again.
 func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {
 	return in.apply(ctx, &entry[V]{Change: c})
 }

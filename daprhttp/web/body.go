@@ -113,7 +113,8 @@ func (o Object) Has(field string) bool {
 
 // Text returns the string in a field, or "" when the field is missing, null or empty. It
 // fails when the value is another type, has half of a surrogate pair, or check returns an
-// error. Text puts the field's name before the error of check. check is not called for "".
+// error. Text puts the field's name before the error of check. check is not called for "". It must
+// not be nil.
 func (o Object) Text(field string, check func(string) error) (string, error) {
 	if !o.Has(field) {
 		return "", nil

@@ -43,7 +43,7 @@ func Listen(addr string) (net.Listener, error) {
 // A slow or silent client can't keep out others, unless clients have sent 512 requests and
 // read none of the answers. The header of a request must arrive within
 // 5 seconds and the whole request within 15. The answer must be written within 60 seconds
-// of the header. A connection without a request is closed after 30 seconds. Beyond 512
+// of the header. A connection is closed when no further request begins within 30 seconds. Beyond 512
 // connections, a new one takes the place of the one that the server has waited for longest.
 // The server waits for a request until h has read its body to the end: h should do so before
 // other work. Longer headers than 5 MiB get 431.
