@@ -29,6 +29,7 @@ func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome
 	}
 	result := answer{Status: daprhttp.StatusSuccess, OrderID: o.OrderID, ItemID: o.ItemID, OrderedQuantity: o.Quantity}
 	r, err := s.stocks.Apply(ctx, o.change())
+	s.stuck.note(o.ItemID, err == nil || errors.Is(err, once.ErrFinal))
 	switch {
 	case errors.Is(err, once.ErrFinal):
 		outcome := daprhttp.Drop(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -168,6 +169,65 @@ func TestFailingStore(t *testing.T) {
 		s.checkMetrics(`events_total{outcome="failed"} 3`, `events_total{outcome="retried"} 1`, `events_total{outcome="dead"} 0`)
 		time.Sleep(time.Hour) // until no worker retries
 	})
+}
+
+// While the state store refuses an item, one order in a second is tried. The rest moves to the
+// retry topic at once, so that the orders for other items find a place in the sidecar.
+func TestOrdersForAStuckItemMoveAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := newServiceTest(t)
+		n := 0
+		deliver := func(itemID string) (moved bool, after time.Duration) {
+			n++
+			started, published := time.Now(), len(s.published())
+			event := fmt.Sprintf(`{"specversion":"1.0","id":"e%d","source":"s","data":{"itemId":%q,"quantity":1}}`, n, itemID)
+			result, _ := s.deliver(daprtest.Message{Event: []byte(event)})
+			is.Equal(result, "SUCCESS")
+			return len(s.published()) > published, time.Since(started).Round(time.Millisecond)
+		}
+		check := func(itemID string, wantMoved bool, wantAfter time.Duration) {
+			t.Helper()
+			if moved, after := deliver(itemID); moved != wantMoved || after != wantAfter {
+				t.Errorf("order e%d for %s: moved %t after %v, want %t after %v", n, itemID, moved, after, wantMoved, wantAfter)
+			}
+		}
+		s.fail("/v1.0/state/statestore/item1", daprtest.Fault{Status: 500})
+		check("item1", true, tryFor)
+		check("item1", true, 0)
+		check("item1", true, 0)
+		check("item2", false, 0)
+		status, _ := s.do("POST", "/orders", "", `{"itemId":"item1","quantity":1}`)
+		is.Equal(status, 500) // a person gets an answer after a try, as ever
+		time.Sleep(tryEvery)
+		check("item1", true, tryFor)
+
+		// An order that is applied, from the retry topic too, ends this.
+		s.fail("/", daprtest.Fault{})
+		check("item1", true, 0)
+		s.deliver(daprtest.Message{PubsubName: "pubsub-retry", Topic: "OrderPlaced-retry",
+			Event: []byte(`{"specversion":"1.0","id":"e1","source":"s","data":{"itemId":"item1","quantity":1}}`)})
+		check("item1", false, 0)
+
+		// Without a retry topic, each order is tried.
+		s.fail("/v1.0/", daprtest.Refusal(404, "ERR_PUBSUB_NOT_FOUND", "pubsub pubsub-retry is not found"))
+		for range 2 {
+			started := time.Now()
+			result, _ := s.deliver(daprtest.Message{Event: []byte(`{"specversion":"1.0","id":"e","source":"s","data":{"itemId":"item1","quantity":1}}`)})
+			is.Equal(result, "RETRY")
+			is.Equal(time.Since(started).Round(time.Millisecond), tryFor)
+		}
+		time.Sleep(time.Hour) // until no worker retries
+	})
+}
+
+func TestStuckItemsAreBounded(t *testing.T) {
+	is := is.New(t)
+	var s stuckItems
+	for i := range maxStuckItems + 5 {
+		s.note(strconv.Itoa(i), false)
+	}
+	is.Equal(len(s.tried), 5)
 }
 
 // The retry topic's subscription must not have rawPayload: a moved event has its envelope.

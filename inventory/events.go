@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -30,9 +31,11 @@ func (s *service) events() (http.Handler, error) {
 	retry := daprhttp.Topic{Sidecar: s.sidecar, PubsubName: retryPubsubName, Name: retryTopic, Moved: s.moved("retry", s.metrics.retried)}
 	tryBriefly, err2 := daprhttp.Retries(retry, tryFor)
 	tryLonger, err3 := daprhttp.Retries(retry, retryFor)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	tryNone, err4 := daprhttp.Retries(retry, time.Nanosecond)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
+	move := tryNone(func(context.Context, daprhttp.Event) daprhttp.Outcome { return daprhttp.Retry(errStuck) })
 	orders := daprhttp.Subscription{
 		PubsubName:      pubsubName,
 		Topic:           topic,
@@ -40,8 +43,9 @@ func (s *service) events() (http.Handler, error) {
 		DeadLetterTopic: deadLetterTopic,
 		Metadata:        s.subscription,
 		Handler:         s.handle,
-		// From the inside: try the handler, log a refusal, move the event to the dead letters.
-		Wrap:          func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(tryBriefly(h))) },
+		// From the inside: try the handler, move an order for a stuck item, log a refusal, move
+		// the event to the dead letters.
+		Wrap:          func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(s.moveStuck(move, tryBriefly(h)))) },
 		MaxEventBytes: maxBodyBytes,
 		BareData:      true,
 	}

@@ -20,6 +20,7 @@ const (
 // A service is the inventory service.
 type service struct {
 	stocks       *once.Inbox[stock]
+	stuck        stuckItems
 	sidecar      *daprhttp.Client
 	appID        string            // the service's Dapr app ID
 	appToken     string            // the token that the sidecar sends; empty: none

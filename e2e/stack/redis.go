@@ -99,6 +99,12 @@ func (r *Redis) Drained(stream, group string) error {
 	return err
 }
 
+// Waiting returns how many entries of a stream a consumer group has not acknowledged.
+func (r *Redis) Waiting(stream, group string) (int64, error) {
+	g, err := r.group(stream, group)
+	return g.Pending + g.Lag, err
+}
+
 // group returns what Redis tells of a consumer group of a stream.
 func (r *Redis) group(stream, group string) (redis.XInfoGroup, error) {
 	groups, err := r.client.XInfoGroups(context.Background(), stream).Result()
