@@ -177,7 +177,8 @@ func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {
 }
 
 // Set replaces the value of a key, even a value that can't be decoded. Redeliveries of
-// events that were applied before stay duplicates.
+// events that were applied before stay duplicates. But IDs that can't be read are lost: then
+// a redelivery is applied again.
 //
 // Set retries until ctx is done. After an error the value may have been set. A Set that
 // has returned never undoes a later Set.

@@ -113,6 +113,17 @@ func TestSetKeepsTheIDsOfAppliedEvents(t *testing.T) {
 	}
 }
 
+// Set can't keep IDs that it can't read.
+func TestSetForgetsTheIDsOfAnUnreadableRecord(t *testing.T) {
+	is := is.New(t)
+	memory := &memoryStore{}
+	in := newInbox[int64](memory)
+	must(t, in, event("e1", "apple"))
+	memory.put("apple", "broken")
+	is.NoErr(in.Set(t.Context(), "apple", 7))
+	is.Equal(must(t, in, event("e1", "apple")), Result[int64]{Before: 7, After: 6})
+}
+
 // A record of a newer format is neither read nor overwritten.
 func TestRecordOfANewerVersionIsHandedBack(t *testing.T) {
 	is := is.New(t)
