@@ -64,6 +64,7 @@ func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 		{"README.md", "kubectl create secret generic dead-letters-token ", "", "dead-letters-token"},
 		{"README.md", "-f components/redis/retry.yaml ", "", "retry.yaml"},
 		{"README.md", "After 11 seconds", "After 12 seconds", "After 11 seconds"},
+		{"README.md", "after 41 seconds", "after 40 seconds", "after 41 seconds"},
 		{"order.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot"},
 		{"inventory.yaml", "path: /healthz", "path: /health", "liveness"},
 		{"inventory.yaml", "minReadySeconds: 15", "minReadySeconds: 10", "minReadySeconds"},
@@ -222,7 +223,11 @@ func (k *kubernetes) checkKustomization(manifests []string) {
 
 // checkReadme checks that the commands name all programs, secrets and component files.
 func (k *kubernetes) checkReadme() {
-	needed := []string{"generic dapr-api-token --from-literal=token=", fmt.Sprintf("After %.0f seconds", k.takeover().Seconds())}
+	needed := []string{
+		"generic dapr-api-token --from-literal=token=",
+		fmt.Sprintf("After %.0f seconds", k.takeover("pubsub.yaml").Seconds()),
+		fmt.Sprintf("after %.0f seconds, those of the retry topic", k.takeover("retry.yaml").Seconds()),
+	}
 	for _, s := range stack.Services {
 		needed = append(needed, " ./"+s.Folder+" ", "generic "+s.AppID+"-token --from-literal=token=")
 	}
@@ -237,16 +242,16 @@ func (k *kubernetes) checkReadme() {
 	}
 }
 
-// setting returns a setting of the broker's component file.
-func (k *kubernetes) setting(name string) string {
-	return regexp.MustCompile(name + `\n *value: "(.*)"`).FindStringSubmatch(k.files["redis/pubsub.yaml"])[1]
+// setting returns a setting of a component file of the broker.
+func (k *kubernetes) setting(file, name string) string {
+	return regexp.MustCompile("name: " + name + `.*\n *value: "(.*)"`).FindStringSubmatch(k.files["redis/"+file])[1]
 }
 
 // takeover returns the time until another sidecar delivers the events of a dead sidecar.
-func (k *kubernetes) takeover() time.Duration {
-	timeout, err := time.ParseDuration(k.setting("processingTimeout"))
+func (k *kubernetes) takeover(file string) time.Duration {
+	timeout, err := time.ParseDuration(k.setting(file, "processingTimeout"))
 	k.noError(err)
-	interval, err := time.ParseDuration(k.setting("redeliverInterval") + "ms")
+	interval, err := time.ParseDuration(k.setting(file, "redeliverInterval") + "ms")
 	k.noError(err)
 	return timeout + interval
 }
@@ -267,7 +272,7 @@ func (k *kubernetes) checkFilter() {
 // checkNetwork checks that the NetworkPolicies name the ports of the apps, of their sidecars
 // and of their servers, and let in only programs that they name.
 func (k *kubernetes) checkNetwork() {
-	_, redis, _ := strings.Cut(k.setting("redisHost"), ":")
+	_, redis, _ := strings.Cut(k.setting("pubsub.yaml", "redisHost"), ":")
 	want := []string{redis, "53", "6500", "9090", "50001", "50002", "50005", "50006"} // DNS; Dapr's, as its Helm chart has them
 	for _, s := range stack.Services {
 		want = append(want, strconv.Itoa(s.Port))
@@ -416,7 +421,8 @@ func (k *kubernetes) checkReplicas(d *appsv1.Deployment) {
 	update := d.Spec.Strategy.RollingUpdate
 	k.same("MaxSurge and MaxUnavailable", []int{1, 0}, []int{update.MaxSurge.IntValue(), update.MaxUnavailable.IntValue()})
 	ready := time.Duration(d.Spec.MinReadySeconds) * time.Second
-	k.isTrue(ready >= k.takeover(), "minReadySeconds is shorter than the %v until another sidecar takes over", k.takeover())
+	takeover := k.takeover("pubsub.yaml")
+	k.isTrue(ready >= takeover, "minReadySeconds is shorter than the %v until another sidecar takes over", takeover)
 	for _, s := range d.Spec.Template.Spec.TopologySpreadConstraints {
 		k.isTrue(selects(s.LabelSelector, d), "its pods are not spread over each %s", s.TopologyKey)
 	}
