@@ -62,6 +62,10 @@ func startRabbitMQ(ctx context.Context, dir string, nodes int) (_ Broker, err er
 		if r.balancer, err = NewLink(addrs...); err != nil {
 			return nil, err
 		}
+		// As components/replicated/pubsub.yaml asks.
+		if _, err := r.Control(ctx, "set_policy", "--apply-to", "queues", "deliveries", ".*", `{"delivery-limit":1000000}`); err != nil {
+			return nil, err
+		}
 		if definitions, err = quorumDefinitions(definitions, dir); err != nil {
 			return nil, err
 		}
