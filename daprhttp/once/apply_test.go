@@ -225,3 +225,37 @@ func TestCancelledChangesAreNotApplied(t *testing.T) {
 		is.Equal(got, Result[int64]{After: -1})
 	})
 }
+
+// hidden has no JSON while it is empty.
+type hidden string
+
+func (h hidden) MarshalText() ([]byte, error) {
+	if h == "" {
+		return nil, errors.New("hidden is empty")
+	}
+	return []byte(h), nil
+}
+
+func (h *hidden) UnmarshalText(text []byte) error { *h = hidden(text); return nil }
+
+// The value before a change need not have JSON: a new key's zero value may have none.
+func TestValueWithoutJSONIsAFinalError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := &memoryStore{}
+		type record struct{ Done func() }
+		_, err := newInbox[record](s).Apply(t.Context(), Change[record]{"a", testID("e1"), func(record) (record, error) { return record{func() {}}, nil }})
+		is.True(errors.Is(err, ErrFinal))
+		is.True(errors.Is(newInbox[chan int](s).Set(t.Context(), "b", nil), ErrFinal))
+
+		in := newInbox[hidden](s)
+		refused := errors.New("refused")
+		_, err = in.Apply(t.Context(), Change[hidden]{"c", testID("e1"), func(hidden) (hidden, error) { return "", refused }})
+		is.True(errors.Is(err, ErrFinal) && errors.Is(err, refused))
+		_, err = in.Apply(t.Context(), Change[hidden]{"c", testID("e2"), func(h hidden) (hidden, error) { return h + "x", nil }})
+		is.NoErr(err)
+		got, err := in.Get(t.Context(), "c")
+		is.NoErr(err)
+		is.Equal(got, hidden("x"))
+	})
+}

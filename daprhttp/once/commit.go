@@ -42,12 +42,7 @@ func (w *worker[V]) commit() time.Duration {
 		}
 		return 0
 	}
-	body, err := p.next.encode()
-	if err != nil { // the stored value can't be encoded again
-		w.marked = ""
-		return w.failed(err)
-	}
-	if err := in.store.save(w.ctx, recordKey(w.key), found.etag, body); err != nil {
+	if err := in.store.save(w.ctx, recordKey(w.key), found.etag, p.next.encode()); err != nil {
 		w.note(err)
 		w.lost = &lostSave{found.etag, err}
 		if len(w.entries) == 0 {

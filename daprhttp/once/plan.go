@@ -49,14 +49,14 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 			p.waiting = append(p.waiting, e)
 		default:
 			before := p.next.Value
-			after, err := e.try(before)
+			after, text, err := e.try(before)
 			if err != nil {
 				p.answer(e, Result[V]{}, finalError{err})
 				break
 			}
 			p.answer(e, Result[V]{Before: before, After: after}, nil)
 			e.commit = commit
-			p.next.Value, p.next.damaged = after, nil
+			p.next.Value, p.next.json, p.next.damaged = after, text, nil
 			applied[e.ID] = true
 			ids = append(ids, e.ID)
 		}
@@ -67,18 +67,18 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 	return p
 }
 
-// try returns the value after the change. An Apply function that panics must not end the
+// try returns the value after the change, and its JSON. An Apply function that panics must not end the
 // program: the redelivery would end the next replica.
-func (c Change[V]) try(before V) (after V, err error) {
+func (c Change[V]) try(before V) (after V, text []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("Apply panicked: %v", p)
 		}
 	}()
 	if after, err = c.Apply(before); err == nil {
-		_, err = json.Marshal(after)
+		text, err = json.Marshal(after)
 	}
-	return after, err
+	return after, text, err
 }
 
 // answer sets the answer that a change gets when the save is acknowledged.

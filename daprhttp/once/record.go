@@ -20,10 +20,11 @@ var errNewer = errors.New("the stored record has a newer format than this replic
 // A record is the content of a key in the state store.
 type record[V any] struct {
 	Value     V
-	IDs       idSet   // those of the changes in Value that have not left
-	Watermark ID      // the greatest ID that ever left
-	Pruned    string  // the last commit that took IDs out
-	Commits   commits // the latest commits
+	json      json.RawMessage // Value as JSON; nil: the key is new
+	IDs       idSet           // those of the changes in Value that have not left
+	Watermark ID              // the greatest ID that ever left
+	Pruned    string          // the last commit that took IDs out
+	Commits   commits         // the latest commits
 	Old       *oldMarkers
 
 	damaged error  // why the value or the IDs can't be read
@@ -41,16 +42,13 @@ type envelope struct {
 	Old       *oldMarkers     `json:"old,omitempty"`
 }
 
-// encode returns the record to be saved as JSON. A damaged record is saved unchanged.
-func (r *record[V]) encode() (any, error) {
+// encode returns the record to be saved as JSON. A damaged record is saved unchanged. A nil
+// json is saved as null.
+func (r *record[V]) encode() any {
 	if r.damaged != nil {
-		return json.RawMessage(r.raw), nil
+		return json.RawMessage(r.raw)
 	}
-	value, err := json.Marshal(r.Value)
-	if err != nil {
-		return nil, err
-	}
-	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}, nil
+	return envelope{format, r.json, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}
 }
 
 // decodeRecord decodes a record, or a bare value that another program left. If stored is
@@ -76,9 +74,10 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 		if err := json.Unmarshal(stored, &r.Value); err != nil {
 			r.damaged = fmt.Errorf("the stored value can't be decoded: %w", err)
 		}
+		r.json = stored
 		return r, nil
 	}
-	r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old = e.IDs, e.Watermark, e.Pruned, e.envelope.Commits, e.Old
+	r.json, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old = e.Value, e.IDs, e.Watermark, e.Pruned, e.envelope.Commits, e.Old
 	if !r.IDs.valid() {
 		r.IDs, damaged = r.IDs.readable(), errors.New("its IDs are damaged")
 	}
