@@ -33,7 +33,7 @@ type Event struct {
 	Time            string // when the event was published, in the format of RFC 3339
 	DataContentType string
 
-	PubsubName  string // as Topic
+	PubsubName  string // the attribute; without it, the component that delivered the event
 	Topic       string // the attribute; without it, the topic that delivered the event
 	TraceParent string
 	TraceState  string

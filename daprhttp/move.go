@@ -14,8 +14,8 @@ type Topic struct {
 	PubsubName string
 	Name       string
 
-	// Moved is called once for each event, with the error of the last attempt to publish
-	// it to the topic. It may be nil.
+	// Moved is called after each move, and after a move that failed, with the error. It may
+	// be nil.
 	Moved func(ctx context.Context, e Event, err error)
 }
 
@@ -65,8 +65,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 //
 // The handler calls the wrapped handler again while that returns StatusRetry, with growing
 // pauses of up to a second. The context of these calls ends after tryFor. It does not end
-// when the sidecar breaks off the delivery: a redelivery would come much later. After a panic
-// there is no other try: see [Handler].
+// when the sidecar breaks off the delivery: a redelivery would come much later. A panic
+// ends the tries, and the sidecar delivers the event again.
 //
 // After a move the outcome is StatusSuccess, with the error of the wrapped handler. If the
 // event can't be moved, the outcome is that of the wrapped handler, and the sidecar delivers

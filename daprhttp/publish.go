@@ -8,8 +8,8 @@ import (
 )
 
 // MetadataRawPayload is a name in the metadata of a subscription. With the value "true" the
-// sidecar does not decode messages, and puts each into the data of an event. A [Message] has
-// the field Raw for it.
+// sidecar does not decode messages, and puts each into the data of an event. To publish
+// without an event around the data, set Raw of a [Message].
 //
 // See https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-raw/.
 const MetadataRawPayload = "rawPayload"

@@ -183,7 +183,8 @@ func (c *Client) StateTransaction(ctx context.Context, storeName string, operati
 	return err
 }
 
-// TTL returns the metadata of a value that expires after this many seconds, at least 1.
+// TTL returns the metadata of a value that expires after this many seconds. The number must
+// be at least 1.
 func TTL(seconds int) map[string]string {
 	return map[string]string{"ttlInSeconds": strconv.Itoa(seconds)}
 }

@@ -22,8 +22,8 @@ const (
 
 // ContextWithTrace returns a copy of ctx that carries the trace of a request: its headers
 // traceparent, tracestate and baggage. A [Client] sends them with every call under that
-// context, so that the sidecar continues the trace. Several headers tracestate or baggage
-// are one list. Without a traceparent, tracestate is ignored.
+// context, so that the sidecar continues the trace. The values of several
+// headers tracestate or baggage become one list. Without a traceparent, tracestate is ignored.
 //
 // ContextWithTrace keeps the headers short, because a sidecar reads 8 KiB of headers. It
 // leaves out the members of tracestate beyond 512 bytes or 32 members, and those of baggage

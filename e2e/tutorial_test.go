@@ -144,6 +144,9 @@ func TestSubscribersInOtherLanguages(t *testing.T) {
 	}
 	python := start("notifications", "python", "main.py")
 	node := start("analytics", "js", "main.js")
+	if a := s.Send("POST", node.URL("/orders"), "{", nil); a.Status != 400 {
+		t.Errorf("a body without JSON got %d", a.Status)
+	}
 	for _, data := range []string{`"not an order"`, `{"itemId":"item1","quantity":"many"}`} {
 		s.Publish(s.Order, "OrderPlaced", daprhttp.Message{Data: []byte(data)})
 	}

@@ -148,7 +148,7 @@ type Delivery struct {
 	// "RETRY", a sidecar delivers the message again. To do so, call Deliver again.
 	Status string
 
-	HTTPStatus int    // of App's answer; zero means that App broke off without an answer
+	HTTPStatus int    // of App's answer; zero: App got no delivery, or broke off without an answer
 	Body       string // of App's answer
 
 	// DeadLetterTopic is the topic to which Deliver moved the message after "DROP". Empty
