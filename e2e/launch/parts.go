@@ -206,9 +206,10 @@ func (ps *parts) do(p *part, do action) error {
 	if !slices.Contains(actions[now], do) {
 		return fmt.Errorf("%s is %s: it can't be made to %s", upper(p.Name), now, do)
 	}
+	// Meanwhile a start may end, or the part may end by itself: kill and restart allow for both.
 	switch do {
 	case actionKill:
-		ps.change(p, statusDown, now)
+		ps.change(p, statusDown, now, statusUp)
 		p.settle()
 		p.kill()
 		ps.journal.say("%s was killed, as kill -9 does. %s", upper(p.Name), p.Gone)
@@ -229,7 +230,7 @@ func (ps *parts) do(p *part, do action) error {
 		ps.start(p, func() {})
 	case actionRestart:
 		ps.journal.say("%s is asked to end, as kill does: it finishes what it has begun, and is then started again.", upper(p.Name))
-		ps.change(p, statusEnding, now)
+		ps.change(p, statusEnding, now, statusDown)
 		ps.start(p, func() {
 			_ = p.each(func(process *stack.Process) error { return process.Stop(20 * time.Second) })
 			ps.change(p, statusStarting, statusEnding)
