@@ -26,14 +26,14 @@ const usage = `usage: launch followed by one of these commands
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the launcher itself
-	err := launch(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	err := launch(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "\n%v\n", err)
 		os.Exit(1)
 	}
 }
 
-func launch(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+func launch(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	root, err := stack.Root()
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 		_, err := stack.Sentry(ctx, root, stdout)
 		return err
 	case "daprd":
-		path, err := stack.Daprd(ctx, root, stdout)
+		path, err := stack.Daprd(ctx, root, stderr)
 		if err != nil {
 			return err
 		}

@@ -155,9 +155,22 @@ func TestRunUsesARedisThatRunsAlreadyAndLeavesItRunning(t *testing.T) {
 
 func TestWrongArgumentsAreAnsweredWithTheCommands(t *testing.T) {
 	for _, args := range [][]string{nil, {"start"}, {"run", "setup"}} {
-		err := launch(t.Context(), args, os.Getenv, io.Discard)
+		err := launch(t.Context(), args, os.Getenv, io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), "launch run ") {
 			t.Errorf("%q: got %v", args, err)
 		}
 	}
+}
+
+// `make daprd` prints a path that a command can use, also when the sidecar is built first.
+func TestProgressOfABuildIsNotAPath(t *testing.T) {
+	is := is.New(t)
+	for _, name := range []string{"HOME", "XDG_CACHE_HOME"} { // no sidecar is there
+		t.Setenv(name, t.TempDir())
+	}
+	t.Setenv("PATH", "") // and no Go to build it
+	var stdout, stderr strings.Builder
+	is.True(launch(t.Context(), []string{"daprd"}, os.Getenv, &stdout, &stderr) != nil)
+	is.True(strings.Contains(stderr.String(), "Building Dapr's daprd"))
+	is.Equal(stdout.String(), "")
 }
