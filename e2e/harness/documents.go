@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -130,9 +131,12 @@ func (s *System) TypeAll(commands, answers []string, parse func(line string) *ex
 		want := strings.Join(answers[:urls], "\n")
 		answers = answers[urls:]
 		typed := func() error {
-			got, err := parse(strings.NewReplacer(ports...).Replace(command)).Output()
+			program := parse(strings.NewReplacer(ports...).Replace(command))
+			var diagnostics bytes.Buffer
+			program.Stderr = &diagnostics
+			got, err := program.Output()
 			if err != nil {
-				t.Fatalf("%s: %v", command, err)
+				t.Fatalf("%s: %v %s", command, err, &diagnostics)
 			}
 			if diff := cmp.Diff(want, strings.TrimSpace(string(got))); diff != "" {
 				return fmt.Errorf("%s (-page +got):\n%s", command, diff)

@@ -255,9 +255,11 @@ func (r *RabbitMQ) Control(ctx context.Context, args ...string) ([]byte, error) 
 	}
 	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(node.command.Path), "rabbitmqctl"), args...)
 	c.Env = append(os.Environ(), node.command.Env...)
+	var diagnostics bytes.Buffer
+	c.Stderr = &diagnostics
 	output, err := c.Output()
 	if err != nil {
-		return nil, fmt.Errorf("rabbitmqctl %s: %w: %s", strings.Join(args, " "), err, output)
+		return nil, fmt.Errorf("rabbitmqctl %s: %w: %s%s", strings.Join(args, " "), err, output, &diagnostics)
 	}
 	return output, nil
 }
