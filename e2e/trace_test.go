@@ -1,12 +1,13 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 	t.Parallel()
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	var mu sync.Mutex
-	var seen []string // service and name of each span of the trace
+	var seen []string // the service of each span of the trace, and what it did
 	zipkin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var spans []stack.Span
 		if err := json.NewDecoder(r.Body).Decode(&spans); err != nil {
@@ -41,7 +42,7 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 		defer mu.Unlock()
 		for _, s := range spans {
 			if s.TraceID == trace {
-				seen = append(seen, s.Endpoint.ServiceName+": "+strings.ToLower(s.Name))
+				seen = append(seen, s.Endpoint.ServiceName+": "+cmp.Or(s.Tags.API, s.Name))
 			}
 		}
 		w.WriteHeader(http.StatusAccepted)
@@ -56,21 +57,20 @@ func TestOneTraceFromTheRequestToTheStateWrite(t *testing.T) {
 	}
 	s.WaitForStock("item1", -10)
 
-	for _, step := range []struct{ service, name string }{
-		{"order-service", "order"}, // the request
-		{"order-service", "publish"},
-		{"inventory-service", "pubsub/orderplaced"}, // the delivery
-		{"inventory-service", "state"},              // the record, read and written
+	for _, step := range []string{
+		"order-service: POST /v1.0/invoke/order-service/method/order",
+		"order-service: POST /v1.0/publish/pubsub/OrderPlaced",
+		"inventory-service: pubsub/orderplaced", // the delivery
+		"inventory-service: GET /v1.0/state/statestore/item1",
+		"inventory-service: POST /v1.0/state/statestore",
 	} {
 		harness.WaitFor(t, time.Minute, func() error {
 			mu.Lock()
 			defer mu.Unlock()
-			for _, span := range seen {
-				if strings.HasPrefix(span, step.service+": ") && strings.Contains(span, step.name) {
-					return nil
-				}
+			if !slices.Contains(seen, step) {
+				return fmt.Errorf("the trace has no span %q; it has %q", step, seen)
 			}
-			return fmt.Errorf("the trace has no span %s of %s; it has %q", step.name, step.service, seen)
+			return nil
 		})
 	}
 }
