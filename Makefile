@@ -5,7 +5,7 @@
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats a run
 # make bench  compare the performance with other programs, and write e2e/README.md
 # make faults  show each fault of Dapr that has a workaround here, and what Mosquitto and
-#             Redis lose; FAULT=an_event_whose shows the faults whose names begin so
+#             Redis lose; FAULT=an_event shows the faults with this in their names
 # make fuzz   run every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
 # make help   print this
@@ -18,7 +18,7 @@ PACKAGES := $(MODULES:%=./%/...)
 help: # what plain `make` does
 	@sed -n '/^#/!q; s/^# //p' $(firstword $(MAKEFILE_LIST))
 
-# The launcher is started directly, not with `go run`, so that Ctrl-C reaches it.
+# The launcher is started directly: `go run` would not pass a SIGTERM on to it.
 run: .run/bin/launch
 	@exec .run/bin/launch run
 

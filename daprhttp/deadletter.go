@@ -24,7 +24,7 @@ type DeadLetter struct {
 	AppID  string // the app that could not handle the event
 
 	Body []byte // the event in the JSON format, or a body that is no event; only the beginning if it is too long
-	Size int    // the length of the whole body in bytes, of which at most 16 MiB are counted
+	Size int    // the length of the whole body in bytes, at most 16 MiB
 }
 
 const (

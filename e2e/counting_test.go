@@ -65,7 +65,7 @@ func promiseEventDeliveredAgain(t *testing.T, b stack.Backend) string {
 	return fmt.Sprintf("%d deliveries, applied once", 2*times+len(s.Inventory))
 }
 
-// promiseCountingProtocol runs the tests of package once over a sidecar and a real store.
+// promiseCountingProtocol runs those tests of package once that can use a sidecar and a real store.
 func promiseCountingProtocol(t *testing.T, b stack.Backend) string {
 	s := harness.Start(t, harness.Options{Backend: b})
 	tests := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "/sidecar$", ".")

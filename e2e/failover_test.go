@@ -89,9 +89,9 @@ func machineGone(t *testing.T, s *harness.System, l *harness.Load) {
 	l.WhileAway(t, 50)
 }
 
-// primaryCutOff leaves one replica, the broker and the old primary on one side of a cut. The
-// other replica and the new primary are on the other side. The old primary acknowledges no
-// write that its standby does not have. A replica that trusts what it reads there, and not
+// primaryCutOff cuts the old primary off from the new one. The first replica reaches only the
+// new primary, the second only the old one. Both reach the broker. The old primary acknowledges
+// no write that its standby does not have. A replica that trusts what it reads there, and not
 // only what was acknowledged, loses orders.
 func primaryCutOff(t *testing.T, s *harness.System, l *harness.Load) {
 	pair := s.State.(*stack.PostgreSQLPair)

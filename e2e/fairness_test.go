@@ -9,8 +9,9 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// Three replicas that apply orders for one item take turns. A replica that starved would hand
-// its deliveries back after two seconds, which shows in the time of more than 1 % of the orders.
+// Three replicas that apply orders for one item take turns. A replica that starved would move
+// its orders to the retry topic after two seconds. That shows in the time of more than 1 % of
+// the orders.
 func TestReplicasShareAHotItem(t *testing.T) {
 	t.Parallel()
 	for name, key := range map[string]func(int) string{

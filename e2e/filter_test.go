@@ -39,7 +39,7 @@ func TestFilterIsBuiltFromItsText(t *testing.T) {
 }
 
 // The filter runs here as in a sidecar, in the library that Dapr uses. It sets the status of
-// each request to 503, marks the request and calls the next handler. From a delivery, it
+// each answer to 503, marks the request and calls the next handler. From a delivery, it
 // removes the headers that would keep the delivery from the app.
 func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 	t.Parallel()

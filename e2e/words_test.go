@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"go/scanner"
+	"go/token"
 	"io/fs"
 	"path"
 	"path/filepath"
@@ -46,20 +48,42 @@ var notPlain = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
 // Documents and comments are in plain words.
 func TestDocumentsUsePlainWords(t *testing.T) {
 	t.Parallel()
-	for extension, code := range map[string]*regexp.Regexp{
-		".md":   regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`|\\]\\([^)]*\\)"),
-		".go":   regexp.MustCompile(`(?m)^\s*[^/\s].*$|^\s*/[^/].*$`),
-		".yaml": regexp.MustCompile(`(?m)^\s*[^#\s].*$`),
+	without := func(code *regexp.Regexp) func(string) string {
+		return func(text string) string {
+			return code.ReplaceAllStringFunc(text, func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
+		}
+	}
+	for extension, words := range map[string]func(string) string{
+		".md":   without(regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`|\\]\\([^)]*\\)")),
+		".go":   commentsOf,
+		".yaml": without(regexp.MustCompile(`(?m)^(?:.*?\s)??#|^.*$`)),
 	} {
 		for _, name := range filesOf(t, extension) {
-			words := code.ReplaceAllStringFunc(harness.Document(t, name), func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) })
 			number := 0
-			for line := range strings.Lines(words) {
+			for line := range strings.Lines(words(harness.Document(t, name))) {
 				number++
 				if found := notPlain.FindString(line); found != "" {
 					t.Errorf("%s:%d has the words %q: say it in plainer ones", name, number, found)
 				}
 			}
+		}
+	}
+}
+
+// commentsOf returns the comments of Go code, each in its line.
+func commentsOf(code string) string {
+	file := token.NewFileSet().AddFile("", -1, len(code))
+	var tokens scanner.Scanner
+	tokens.Init(file, []byte(code), nil, scanner.ScanComments)
+	var comments strings.Builder
+	for line := 1; ; {
+		pos, kind, text := tokens.Scan()
+		switch kind {
+		case token.EOF:
+			return comments.String()
+		case token.COMMENT:
+			comments.WriteString(strings.Repeat("\n", file.Line(pos)-line) + text)
+			line = file.Line(pos) + strings.Count(text, "\n")
 		}
 	}
 }

@@ -11,7 +11,7 @@
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT, then DAPR_HTTP_PORT      its sidecar (3501)
 //	DAPR_API_TOKEN                               the token that it sends to the sidecar
-//	APP_API_TOKEN                                the token that every request must have
+//	APP_API_TOKEN                                the token that POST /order must have
 //	PUBLISH_TWICE                                true: publish each event twice, for a broker that
 //	                                             may lose an event that it acknowledged
 //	LOG_FORMAT                                   text, or json (text)

@@ -2,7 +2,7 @@
 // the programs that they are compared with. It prints a table, and writes the table and a
 // chart into e2e/README.md.
 //
-// Every figure is a median over the rounds. The rate at which orders are applied is found
+// A figure is a median over the rounds, except those of grow, which runs once. The rate at which orders are applied is found
 // like this: the subscribers are frozen, thousands of orders are published, the
 // subscribers go on, and the clock runs until every order is acknowledged. So only the
 // deliveries and the subscribers take processor time.

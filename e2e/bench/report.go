@@ -39,8 +39,8 @@ func (b *bench) write() {
 // table returns the report as Markdown.
 func (b *bench) table() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds.\n",
-		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.project.Daprd), "daprd-"), b.rounds)
+	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds; one run for the %d items in turn.\n",
+		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.project.Daprd), "daprd-"), b.rounds, growthItems)
 	t.WriteString("The interval in brackets has the true median with a confidence of 95 %. A ratio is bold where the two intervals do not overlap.\n\n")
 	t.WriteString("| measurement | this project | compared with | ratio |\n| --- | --- | --- | --- |\n")
 	for _, c := range b.comparisons {

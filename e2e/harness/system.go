@@ -30,14 +30,14 @@ type System struct {
 	prefix      string // of each app ID; empty for none
 
 	logs       io.Writer    // may be nil
-	Deliveries atomic.Int64 // in the logs
-	sidecars   atomic.Int64 // started so far: the number is in each sidecar's name
+	Deliveries atomic.Int64 // that the logs mention
+	started    atomic.Int64 // apps: the number makes an MQTT client's name unique
 	Moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
 	links      map[int]*Links // by the port of an app's sidecar
 	mu         sync.Mutex
 	processed  map[string][]time.Time // when the log said that an order was applied, by order ID
-	duplicates map[string]bool        // the orders of which the log said that they had been applied already
+	duplicates map[string]bool        // orders that the log called applied already
 }
 
 // Options say how a system differs from the one in the README.
@@ -112,7 +112,7 @@ func Start(t *testing.T, o Options) *System {
 	}
 	s.Each = func(app *stack.AppOptions) {
 		app.Env = slices.Concat(o.Backend.Env, app.Env)
-		app.SidecarEnv = append(app.SidecarEnv, fmt.Sprintf("MQTT_CLIENT_ID=%s-%d", app.ID, s.sidecars.Add(1)))
+		app.SidecarEnv = append(app.SidecarEnv, fmt.Sprintf("MQTT_CLIENT_ID=%s-%d", app.ID, s.started.Add(1)))
 		app.ID = s.prefix + app.ID
 		if run := o.Backend.Given; run != "" {
 			app.ID = run + app.ID
@@ -202,7 +202,7 @@ func (s *System) showLogs() {
 // movedLine is what a service logs when it moves an order to the retry topic.
 const movedLine = "Moved OrderPlaced event to the retry topic"
 
-// watch reads the lines of the services' logs.
+// watch reads the lines that services and sidecars write.
 func (s *System) watch(name, line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,9 +237,9 @@ func (s *System) Counted() map[string][]time.Time {
 	return maps.Clone(s.processed)
 }
 
-// AppliedOnce waits until the log names each of the orders as processed, now or already. (It
-// says already when the store saved an order and answered that it had not.) AppliedOnce fails
-// when the log names an order as processed now more than once.
+// AppliedOnce waits until the log names each order as processed or as a duplicate. The log
+// names only a duplicate when the store saved the order and answered that it had not.
+// AppliedOnce fails when an order is processed twice.
 func (s *System) AppliedOnce(t *testing.T, orderIDs []string) {
 	t.Helper()
 	WaitFor(t, time.Minute, func() error {

@@ -47,7 +47,7 @@ func (c *console) process(name, line string) {
 	fmt.Fprintf(c.w, "%s | %s\n", name, line)
 }
 
-// log returns the log file of a process. The file is empty when the launcher starts.
+// log returns the log file of a process. It empties the file of the previous run first.
 func (c *console) log(name string) io.Writer {
 	if c.logs[name] == nil {
 		file, err := os.Create(filepath.Join(c.dir, strings.ReplaceAll(name, " ", "-")+".log"))

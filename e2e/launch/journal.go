@@ -59,7 +59,7 @@ const (
 
 const (
 	// lostAfter is how long an order may wait while nothing is broken. After that it counts
-	// as lost. The services promise half of it.
+	// as lost.
 	lostAfter = time.Minute
 
 	// slowAfter is how long an order takes that is worth a note.
@@ -219,7 +219,7 @@ func (j *journal) line(who string, l logLine) {
 		}
 	case "Failed to process OrderPlaced event.":
 		if o := j.find(l.EventID); o != nil {
-			j.step(o, who, l, "It was delivered, and handed back: "+l.Error)
+			j.step(o, who, l, "It was delivered, and could not be applied: "+l.Error)
 		}
 	case "Set inventory quantity.":
 		i := j.item(l.ItemID)

@@ -1,7 +1,7 @@
 // Command progress shows how tests proceed. It reads what `go test -json` prints, and
-// writes a line for each test that ends: its result, how long it took, its name, and the
-// tests that are running. At the end it writes the whole output of the first failure. Its
-// exit status is 1 when a test has failed.
+// writes a line for each test that fails or takes 0.1 s or longer: its result, how long it
+// took, its name, and the tests that are running. At the end it writes the whole output of
+// the first failure. Its exit status is 1 when a test has failed.
 package main
 
 import (

@@ -18,7 +18,7 @@ import (
 type Program struct {
 	name     string            // for people
 	commands []string          // the names of its file, the best first
-	folders  []string          // patterns of where the file may be, beside the PATH
+	folders  []string          // patterns of where the file may be, in addition to the PATH
 	pkg      string            // its package
 	packages map[string]string // its package by package manager, where that has another name
 	advice   string            // another way to get it

@@ -128,8 +128,8 @@ func run(ctx context.Context, c Command) error {
 	return nil
 }
 
-// cleanEnv returns the environment without the variables that tell a service or a sidecar
-// where to listen and whom to trust: they are set for each program.
+// cleanEnv returns the environment without the settings of services and sidecars: they are
+// set for each program.
 func cleanEnv() []string {
 	ours := strings.Fields(`PORT APP_PORT APP_HOST DAPR_HTTP_PORT DAPR_HTTP_ENDPOINT DAPR_GRPC_PORT DAPR_API_TOKEN APP_API_TOKEN APP_ID
 		MARKER_TTL STATE_CONSISTENCY PUBLISH_TWICE SUBSCRIPTION_METADATA LOG_FORMAT PUBSUB_NAME DEAD_LETTERS_DIR`)

@@ -13,7 +13,7 @@ import (
 // A System is a broker, a state store, and apps that share them.
 type System struct {
 	Project   *Project
-	Broker    Broker // nil if it runs already and is not stopped
+	Broker    Broker // nil if the launcher found it running
 	State     Server // the broker, or another server; may be nil, too
 	Resources string // the folder of component files
 	Configs   string // the folder of Dapr Configurations; empty for none, and so without the filter
