@@ -148,9 +148,9 @@ func unconfirmedIsLost(t *testing.T) bool {
 		harness.WaitFor(t, 2*time.Minute, func() error { return s.Broker.Drained("OrderPlaced", "inventory-service") })
 		stock, err := s.Stock("item1")
 		harness.Must(t, err)
-		counted, accepted := l.Stock-stock, l.NumAccepted()
-		t.Logf("%d orders accepted, %d counted", accepted, counted)
-		if counted < accepted {
+		applied, accepted := l.Stock-stock, l.NumAccepted()
+		t.Logf("%d orders accepted, %d applied", accepted, applied)
+		if applied < accepted {
 			return true
 		}
 	}
@@ -219,7 +219,7 @@ func backlogWaits(t *testing.T) bool {
 	harness.Must(t, app.StartSidecar(t.Context()))
 	s.Place("new", "item1", 1)
 	harness.WaitFor(t, time.Minute, func() error {
-		if len(s.Counted()["new"]) == 0 {
+		if len(s.Applied()["new"]) == 0 {
 			return fmt.Errorf("the new order is not applied")
 		}
 		return nil

@@ -32,7 +32,7 @@ var promises = []promise{
 	{"OrdersAtTheSameTime", "concurrent orders, with three replicas", true, promiseOrdersAtTheSameTime},
 	{"EventDeliveredAgain", "one event redelivered many times, and after restarts", false, promiseEventDeliveredAgain},
 	{"UnusualIDs", "items with unusual IDs", false, promiseUnusualIDs},
-	{"CountingProtocol", "the tests of package `once`, over this store", false, promiseCountingProtocol},
+	{"PackageOnce", "the tests of package `once`, over this store", false, promisePackageOnce},
 	{"Poison", "invalid events are moved to the dead-letter topic", false, promisePoison},
 	{"DeadLetters", "dead letters survive `kill -9`, are listed, resent and applied once", true, promiseDeadLetters},
 	{"ItemRefused", "the state store refuses one item for a minute, under load", false, promiseItemRefused},

@@ -73,7 +73,7 @@ func TestSoak(t *testing.T) {
 	for topic, app := range map[string]string{"OrderPlaced": "inventory-service", "OrderPlaced-retry": "inventory-service", harness.DeadLetterTopic: "dead-letters"} {
 		harness.WaitFor(t, 5*time.Minute, func() error { return s.Broker.Drained(topic, app) })
 	}
-	counted, lost, doubled := audit(s, t, l)
+	applied, lost, doubled := audit(s, t, l)
 	letters := harness.Metrics(t, deadLetters.URL("/metrics"))["dead_letters"]
 	if letters != fmt.Sprint(actors.poison.Load()) {
 		t.Errorf("there are %s dead letters of %d invalid events", letters, actors.poison.Load())
@@ -85,7 +85,7 @@ func TestSoak(t *testing.T) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "orders accepted\t%d\n", l.NumAccepted())
-	fmt.Fprintf(w, "orders applied\t%d\n", counted)
+	fmt.Fprintf(w, "orders applied\t%d\n", applied)
 	fmt.Fprintf(w, "lost\t%d\n", lost)
 	fmt.Fprintf(w, "doubled\t%d\n", doubled)
 	fmt.Fprintf(w, "invalid events published, and dead letters kept\t%d, %s\n", actors.poison.Load(), letters)
@@ -217,7 +217,7 @@ func soakFaults(s *harness.System, t *testing.T, random *rand.Rand) map[string]f
 }
 
 // audit compares the stock of every item with the orders that were accepted.
-func audit(s *harness.System, t *testing.T, l *harness.Load) (counted, lost, doubled int) {
+func audit(s *harness.System, t *testing.T, l *harness.Load) (applied, lost, doubled int) {
 	ordered := map[string]int{l.ItemID: 0}
 	for orderID := range l.Accepted() {
 		ordered[orderID[:strings.LastIndex(orderID, "-")]]++ // before it is the item
@@ -237,11 +237,11 @@ func audit(s *harness.System, t *testing.T, l *harness.Load) (counted, lost, dou
 		mu.Lock()
 		defer mu.Unlock()
 		if stock != -ordered[item] {
-			t.Errorf("item %s: ordered %d, counted %d; .run/soak.log has all that was written", item, ordered[item], -stock)
+			t.Errorf("item %s: ordered %d, applied %d; .run/soak.log has all that was written", item, ordered[item], -stock)
 		}
-		counted += -stock
+		applied += -stock
 		lost += max(0, ordered[item]+stock)
 		doubled += max(0, -stock-ordered[item])
 	})
-	return counted, lost, doubled
+	return applied, lost, doubled
 }

@@ -12,7 +12,7 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// DeadLetterTopic has the orders that can't be counted.
+// DeadLetterTopic has the orders that can't be applied.
 const DeadLetterTopic = "OrderPlaced-dead-letter"
 
 // DeadLetters returns how many events the dead-letter topic has.

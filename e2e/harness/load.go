@@ -175,7 +175,7 @@ func (l *Load) orderIDs() []string { return slices.Sorted(maps.Keys(l.Accepted()
 
 // delays returns the time from accepted to first applied, by order ID.
 func (l *Load) delays() map[string]time.Duration {
-	delays, applied := make(map[string]time.Duration), l.s.Counted()
+	delays, applied := make(map[string]time.Duration), l.s.Applied()
 	for id, accepted := range l.Accepted() {
 		if times := applied[id]; len(times) > 0 {
 			delays[id] = times[0].Sub(accepted)
@@ -200,9 +200,9 @@ func (l *Load) Latest() (orderID string, longest time.Duration) {
 // AcceptedAt returns when orders were accepted.
 func (l *Load) AcceptedAt() []time.Time { return slices.Collect(maps.Values(l.Accepted())) }
 
-// CountedAt returns when orders were first applied.
-func (l *Load) CountedAt() (times []time.Time) {
-	for _, applied := range l.s.Counted() {
+// AppliedAt returns when orders were first applied.
+func (l *Load) AppliedAt() (times []time.Time) {
+	for _, applied := range l.s.Applied() {
 		times = append(times, applied[0])
 	}
 	return times

@@ -230,8 +230,8 @@ func orderIn(line, text string) (orderID string, ok bool) {
 	return orderID, ok
 }
 
-// Counted returns when the log said that an order was applied, by order ID.
-func (s *System) Counted() map[string][]time.Time {
+// Applied returns when the log said that an order was applied, by order ID.
+func (s *System) Applied() map[string][]time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.processed)
@@ -248,7 +248,7 @@ func (s *System) AppliedOnce(t *testing.T, orderIDs []string) {
 		}
 		return nil
 	})
-	for orderID, times := range s.Counted() {
+	for orderID, times := range s.Applied() {
 		if len(times) > 1 {
 			t.Errorf("the order %s was applied %d times", orderID, len(times))
 		}

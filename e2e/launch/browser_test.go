@@ -181,13 +181,13 @@ func TestPage(t *testing.T) {
 
 		w.openLatest()
 		w.shows("#detail-title", "order-7: 10 of pen")
-		w.shows("#detail-stage", "It is counted after")
+		w.shows("#detail-stage", "It is applied after")
 		w.shows("#detail-command", `{"orderId":"order-7","itemId":"pen","quantity":10}`)
 		w.shows("#detail-event", `"type": "OrderPlaced"`)
 		w.shows("#detail-look", "/v1.0/state/statestore/pen")
 		w.shows("#detail-record", `"value": 90`)
 		for _, happened := range []string{ // the sidecars send their spans a little later
-			"It is counted: 90 are left of pen.",
+			"It is applied: 90 are left of pen.",
 			"order-service's sidecar\tcalls the service: POST /v1.0/invoke/order-service/method/order, answered 200",
 			"order-service's sidecar\thands the event to the broker: POST /v1.0/publish/pubsub/OrderPlaced, answered 204",
 			"inventory-service's sidecar\tdelivers the event to the service",
@@ -252,12 +252,12 @@ func TestPage(t *testing.T) {
 		second.act("inventory", actionStart, statusUp, "is up")
 		for _, w := range []*window{w, second} {
 			w.until("all were accepted", fmt.Sprint(total("accepted"), " === ", before+loadOrders))
-			w.until("all are counted", total("waiting")+" === 0")
+			w.until("all are applied", total("waiting")+" === 0")
 			w.stock("ink", 500)
 			w.until("every dot has gone its way", `document.querySelectorAll("#dots i").length === 0`)
 			w.shows("#log", "Nothing waits any more.")
-			if lost, doubled, dead, missing := w.total("lost"), w.total("doubled"), w.total("dead"), w.total("accepted")-w.total("counted"); lost+doubled+dead+missing != 0 {
-				t.Errorf("%d are lost, %d doubled, %d dead letters, %d not counted", lost, doubled, dead, missing)
+			if lost, doubled, dead, missing := w.total("lost"), w.total("doubled"), w.total("dead"), w.total("accepted")-w.total("applied"); lost+doubled+dead+missing != 0 {
+				t.Errorf("%d are lost, %d doubled, %d dead letters, %d not applied", lost, doubled, dead, missing)
 			}
 		}
 	})
@@ -354,7 +354,7 @@ func canBeRead(t *testing.T, browser context.Context, s system) {
 			w.do(prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce"), chromedp.EmulateViewport(width, 800))
 			w.do(fill("order-form", "itemId", "pen"), submit("order-form"))
 			w.shows("#tried-status", "It is answered 200")
-			w.until("it is counted", total("waiting")+" === 0")
+			w.until("it is applied", total("waiting")+" === 0")
 			if moving := ask(w, chromedp.Evaluate[int](`document.getAnimations().length`)); moving != 0 {
 				t.Errorf("%d things move, though the person prefers that nothing moves", moving)
 			}
@@ -388,5 +388,5 @@ func takeScreenshots(t *testing.T, browser context.Context, s system) {
 		harness.Must(t, os.WriteFile("page-"+scheme+".png", ask(w, chromedp.CaptureScreenshot()), 0o644))
 	}
 	w.act("inventory-sidecar", actionStart, statusUp, "is up")
-	w.until("all are counted", total("waiting")+" === 0")
+	w.until("all are applied", total("waiting")+" === 0")
 }

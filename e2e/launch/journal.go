@@ -58,8 +58,7 @@ const (
 )
 
 const (
-	// lostAfter is how long an order may wait while nothing is broken. After that it counts
-	// as lost.
+	// lostAfter is how long an order may wait while nothing is broken. After that it is lost.
 	lostAfter = time.Minute
 
 	// slowAfter is how long an order takes that is worth a note.
@@ -73,7 +72,7 @@ type order struct {
 	ItemID   string `json:"itemId"`
 	Quantity int64  `json:"quantity"` // 0 if it is not known yet
 	Stage    stage  `json:"stage"`
-	Took     int64  `json:"tookMicros"` // from published to counted; 0 if it is not known
+	Took     int64  `json:"tookMicros"` // from published to applied; 0 if it is not known
 	By       string `json:"by"`         // the process that logged its end
 	Repeated int    `json:"repeated"`   // deliveries that the service recognised as duplicates
 
@@ -82,7 +81,7 @@ type order struct {
 	traceIDs         []string
 	first            time.Time // the time of the first log line about it
 	published, ended time.Time
-	processed        int // how often a service logged that it counted the order
+	processed        int // how often a service logged that it applied the order
 }
 
 // A stage is how far an order is.
@@ -91,8 +90,8 @@ type stage string
 const (
 	stagePublished stage = "published" // the broker has it
 	stageRetried   stage = "retried"   // the broker has it, in the retry topic
-	stageCounted   stage = "counted"
-	stageDead      stage = "dead" // it can't be counted, and goes to the dead-letter topic
+	stageApplied   stage = "applied"
+	stageDead      stage = "dead" // it can't be applied, and goes to the dead-letter topic
 )
 
 // A step is one thing that happened to an order.
@@ -115,10 +114,10 @@ type item struct {
 	version, asked int // of its latest change, and of the change before Stock was asked for
 }
 
-// totals are counts of orders. An order counts as one, however often it is delivered.
+// totals are numbers of orders, each counted once, however often it is delivered.
 type totals struct {
 	Accepted int `json:"accepted"`
-	Counted  int `json:"counted"`
+	Applied  int `json:"applied"`
 	Waiting  int `json:"waiting"`
 	Dead     int `json:"dead"`
 	Lost     int `json:"lost"`
@@ -130,7 +129,7 @@ type totals struct {
 type point struct {
 	At       int64 `json:"at"` // milliseconds since 1970
 	Accepted int   `json:"accepted"`
-	Counted  int   `json:"counted"` // and dead letters
+	Applied  int   `json:"applied"` // and dead letters
 	version  int
 }
 
@@ -196,22 +195,22 @@ func (j *journal) line(who string, l logLine) {
 		if o.processed++; o.processed > 1 {
 			j.totals.Doubled++
 		}
-		j.end(o, stageCounted, who, l.Time)
-		j.step(o, who, l, fmt.Sprintf("It is counted: %d are left of %s.", l.Remaining, l.ItemID))
+		j.end(o, stageApplied, who, l.Time)
+		j.step(o, who, l, fmt.Sprintf("It is applied: %d are left of %s.", l.Remaining, l.ItemID))
 	case "OrderPlaced event had been processed already.":
 		if j.find(l.EventID) == nil && j.orders.Len() == journalOrders {
 			return // the journal may have forgotten this order
 		}
-		// If no replica logged that it counted the order, the replica died before it could.
+		// If no replica logged that it applied the order, the replica died before it could.
 		o := j.order(l, 0)
 		o.Repeated++
 		j.totals.Repeated++
-		j.end(o, stageCounted, who, l.Time)
-		j.step(o, who, l, "It was delivered again, and recognised: it is counted already.")
+		j.end(o, stageApplied, who, l.Time)
+		j.step(o, who, l, "It was delivered again, and recognised: it is applied already.")
 	case "Refused OrderPlaced event.":
 		o := j.order(l, 0)
 		j.end(o, stageDead, who, l.Time)
-		j.step(o, who, l, "It can't be counted, and goes to the dead-letter topic: "+l.Error)
+		j.step(o, who, l, "It can't be applied, and goes to the dead-letter topic: "+l.Error)
 	case "Moved OrderPlaced event to the retry topic":
 		if o := j.waiting[l.EventID]; o != nil {
 			o.Stage = stageRetried
@@ -225,7 +224,7 @@ func (j *journal) line(who string, l logLine) {
 		i := j.item(l.ItemID)
 		i.Set, i.Ordered = &l.Quantity, 0
 		if i.Waiting > 0 {
-			i.Set = nil // some of these orders are counted before it, and some after it
+			i.Set = nil // some of these orders are applied before it, and some after it
 		}
 	}
 }
@@ -279,7 +278,7 @@ func (j *journal) end(o *order, how stage, who string, at time.Time) {
 	case j.waiting[o.EventID] != nil:
 		delete(j.waiting, o.EventID)
 		i.Waiting--
-	case o.Stage == stageDead && how == stageCounted: // the dead letter was sent again
+	case o.Stage == stageDead && how == stageApplied: // the dead letter was sent again
 		j.totals.Dead--
 		i.Ordered += o.Quantity
 	default:
@@ -291,7 +290,7 @@ func (j *journal) end(o *order, how stage, who string, at time.Time) {
 		i.Ordered -= o.Quantity
 		return
 	}
-	j.totals.Counted++
+	j.totals.Applied++
 	o.ended = at
 	if took := o.time(); took > slowAfter {
 		j.slow++
@@ -299,12 +298,12 @@ func (j *journal) end(o *order, how stage, who string, at time.Time) {
 	}
 }
 
-// time returns how long it took from published to counted, or 0 if one is not known.
+// time returns how long it took from published to applied, or 0 if one is not known.
 func (o *order) time() time.Duration {
 	if o.published.IsZero() || o.ended.IsZero() {
 		return 0
 	}
-	// The log may say that the order is published after it says that the order is counted.
+	// The log may say that the order is published after it says that the order is applied.
 	o.Took = max(o.ended.Sub(o.published).Microseconds(), 1)
 	return time.Duration(o.Took) * time.Microsecond
 }
@@ -345,7 +344,7 @@ func (j *journal) setParts(parts []state, broken bool) {
 // notes when slow orders have ended and none is under way.
 func (j *journal) tick() {
 	if slow, slowest := j.addPoint(); slow > 0 {
-		j.say("Nothing waits any more. Orders that had waited for more than %v: %d, the longest for %.1f s, and now all are counted.",
+		j.say("Nothing waits any more. Orders that had waited for more than %v: %d, the longest for %.1f s, and now all are applied.",
 			slowAfter, slow, slowest.Seconds())
 	}
 }
@@ -362,7 +361,7 @@ func (j *journal) addPoint() (slow int, slowest time.Duration) {
 			}
 		}
 	}
-	p := point{now.UnixMilli(), j.totals.Accepted, j.totals.Counted + j.totals.Dead, j.change()}
+	p := point{now.UnixMilli(), j.totals.Accepted, j.totals.Applied + j.totals.Dead, j.change()}
 	j.points = append(j.points[max(0, len(j.points)+1-journalPoints):], p)
 	if len(j.waiting) == 0 {
 		slow, slowest = j.slow, j.slowest

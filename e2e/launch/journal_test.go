@@ -30,7 +30,7 @@ func (s *story) after(d time.Duration) *story {
 // messages are what the services log, by a word for it.
 var messages = map[string]string{
 	"published": "Published OrderPlaced event.",
-	"counted":   "Processed OrderPlaced event.",
+	"applied":   "Processed OrderPlaced event.",
 	"repeated":  "OrderPlaced event had been processed already.",
 	"refused":   "Refused OrderPlaced event.",
 	"set":       "Set inventory quantity.",
@@ -55,17 +55,17 @@ func TestJournalCounts(t *testing.T) {
 		item string // set, ordered, waiting
 	}{
 		"an order under way":                                   {"published", totals{Accepted: 1, Waiting: 1}, "10 10 1"},
-		"a counted order":                                      {"published counted", totals{Accepted: 1, Counted: 1}, "10 10 0"},
-		"counted before it is published":                       {"counted published", totals{Accepted: 1, Counted: 1}, "10 10 0"},
-		"sent twice with one key":                              {"published published counted", totals{Accepted: 1, Counted: 1}, "10 10 0"},
-		"delivered twice":                                      {"published counted repeated", totals{Accepted: 1, Counted: 1, Repeated: 1}, "10 10 0"},
-		"counted by a replica that died":                       {"published repeated", totals{Accepted: 1, Counted: 1, Repeated: 1}, "10 10 0"},
-		"counted by a replica that froze, and logged so later": {"published repeated counted", totals{Accepted: 1, Counted: 1, Repeated: 1}, "10 10 0"},
-		"counted twice":                                        {"published counted counted", totals{Accepted: 1, Counted: 1, Doubled: 1}, "10 10 0"},
+		"an applied order":                                     {"published applied", totals{Accepted: 1, Applied: 1}, "10 10 0"},
+		"applied before it is published":                       {"applied published", totals{Accepted: 1, Applied: 1}, "10 10 0"},
+		"sent twice with one key":                              {"published published applied", totals{Accepted: 1, Applied: 1}, "10 10 0"},
+		"delivered twice":                                      {"published applied repeated", totals{Accepted: 1, Applied: 1, Repeated: 1}, "10 10 0"},
+		"applied by a replica that died":                       {"published repeated", totals{Accepted: 1, Applied: 1, Repeated: 1}, "10 10 0"},
+		"applied by a replica that froze, and logged so later": {"published repeated applied", totals{Accepted: 1, Applied: 1, Repeated: 1}, "10 10 0"},
+		"applied twice":                                        {"published applied applied", totals{Accepted: 1, Applied: 1, Doubled: 1}, "10 10 0"},
 		"a dead letter":                                        {"published refused", totals{Accepted: 1, Dead: 1}, "10 0 0"},
 		"a dead letter before it is published":                 {"refused published", totals{Accepted: 1, Dead: 1}, "10 0 0"},
-		"a dead letter that is sent again":                     {"published refused counted", totals{Accepted: 1, Counted: 1}, "10 10 0"},
-		"stock is set with an order on its way":                {"published set counted", totals{Accepted: 1, Counted: 1}, "? 0 0"},
+		"a dead letter that is sent again":                     {"published refused applied", totals{Accepted: 1, Applied: 1}, "10 10 0"},
+		"stock is set with an order on its way":                {"published set applied", totals{Accepted: 1, Applied: 1}, "? 0 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			is := is.New(t)
@@ -96,7 +96,7 @@ func TestJournalCallsLostWhatWaitsWhileNothingIsBroken(t *testing.T) {
 	s.after(time.Second).log("published", "b")
 	s.tick()
 	is.Equal(s.news(0).Totals.Lost, 1)
-	s.log("counted", "a")
+	s.log("applied", "a")
 	s.tick()
 	is.Equal(s.news(0).Totals.Lost, 0) // it was late
 }
@@ -105,18 +105,18 @@ func TestJournalSaysWhenNothingWaitsAnyMore(t *testing.T) {
 	is := is.New(t)
 	s := newStory()
 	s.log("published", "quick")
-	s.after(time.Second).log("counted", "quick")
+	s.after(time.Second).log("applied", "quick")
 	s.log("published", "a")
 	s.log("published", "b")
-	s.after(21300*time.Millisecond).log("counted", "a")
+	s.after(21300*time.Millisecond).log("applied", "a")
 	s.tick()
 	is.Equal(len(s.news(0).Notes), 0) // one waits
-	s.after(time.Second).log("counted", "b")
+	s.after(time.Second).log("applied", "b")
 	s.tick()
 	s.tick()
 	notes := s.news(0).Notes
 	is.Equal(len(notes), 1)
-	is.Equal(notes[0].Text, "Nothing waits any more. Orders that had waited for more than 2s: 2, the longest for 22.3 s, and now all are counted.")
+	is.Equal(notes[0].Text, "Nothing waits any more. Orders that had waited for more than 2s: 2, the longest for 22.3 s, and now all are applied.")
 }
 
 func TestJournalTellsOfAnOrder(t *testing.T) {
@@ -124,7 +124,7 @@ func TestJournalTellsOfAnOrder(t *testing.T) {
 	s := newStory()
 	began := s.time.UnixMicro()
 	s.log("published", "a")
-	s.after(2*time.Millisecond).log("counted", "a")
+	s.after(2*time.Millisecond).log("applied", "a")
 	s.traces.Add("trace-a", []step{{began + 1000, 900, "inventory-service's sidecar", "delivers the event"}})
 	s.traces.Add("trace-b", []step{{began, 0, "order-service's sidecar", "calls the service"}})
 	a, happened, known := s.tell("a")
@@ -133,11 +133,11 @@ func TestJournalTellsOfAnOrder(t *testing.T) {
 	is.Equal(happened, []step{
 		{began, 0, "order-service", "The broker has it: it is published."},
 		{began + 1000, 900, "inventory-service's sidecar", "delivers the event"},
-		{began + 2000, 0, "inventory-service", "It is counted: 90 are left of item1."},
+		{began + 2000, 0, "inventory-service", "It is applied: 90 are left of item1."},
 	})
 	_, _, known = s.tell("b")
 	is.True(!known)
-	s.log("counted published", "c")
+	s.log("applied published", "c")
 	c, _, _ := s.tell("c")
 	is.Equal(c.Took, int64(1))
 }
@@ -156,15 +156,15 @@ func TestNewsHasEachChangeOnce(t *testing.T) {
 	is.Equal(opened.Orders[newsOrders-1].EventID, "999") // the latest
 
 	for i := range 1000 {
-		s.log("counted", fmt.Sprint(i))
+		s.log("applied", fmt.Sprint(i))
 	}
-	s.say("they are counted")
+	s.say("they are applied")
 	s.setParts([]state{{ID: "redis"}}, false)
-	s.log("counted", "0") // again
+	s.log("applied", "0") // again
 	n := s.news(opened.version)
 	is.Equal(len(n.Orders), 1000) // the page shows a dot for some of them
 	is.Equal(n.Orders[999].EventID, "0")
-	is.Equal(n.Orders[0].Stage, stageCounted)
+	is.Equal(n.Orders[0].Stage, stageApplied)
 	is.Equal(len(n.Notes), 1)
 	is.Equal(len(n.Items), 1)
 	is.Equal(n.Parts, []state{{ID: "redis"}})
@@ -188,16 +188,16 @@ func TestJournalForgetsOrdersThatEndedLongAgo(t *testing.T) {
 	s := newStory()
 	s.log("published", "waits")
 	for i := range journalOrders + 10 {
-		s.log("published counted", fmt.Sprint(i))
+		s.log("published applied", fmt.Sprint(i))
 	}
 	_, _, known := s.tell("waits")
 	is.True(known)
 	_, _, known = s.tell("0")
 	is.True(!known)
-	s.log("repeated", "0") // which was counted
-	is.Equal(s.news(0).Totals, totals{Accepted: journalOrders + 11, Counted: journalOrders + 10, Waiting: 1})
-	s.log("counted", "waits")
-	is.Equal(s.news(0).Totals, totals{Accepted: journalOrders + 11, Counted: journalOrders + 11})
+	s.log("repeated", "0") // which was applied
+	is.Equal(s.news(0).Totals, totals{Accepted: journalOrders + 11, Applied: journalOrders + 10, Waiting: 1})
+	s.log("applied", "waits")
+	is.Equal(s.news(0).Totals, totals{Accepted: journalOrders + 11, Applied: journalOrders + 11})
 }
 
 func TestALogInJSONReadsAsOneForPeople(t *testing.T) {

@@ -114,14 +114,14 @@ func partsOf(inventory, order *stack.App, startSecond func(context.Context) (*st
 			Start: order.StartSidecar, Processes: only(&order.Sidecar),
 			Gone:  "No order can be placed now. What is on its way already goes on.",
 			Still: "A new order gets no answer. What is on its way already goes on.",
-			Back:  "Orders are accepted again. One that was sent again with its Idempotency-Key counts once.",
+			Back:  "Orders are accepted again. An order that was sent again with its Idempotency-Key is applied once.",
 		},
 		{
 			ID: "inventory", Name: "the inventory service",
 			Start: inventory.StartService, Processes: only(&inventory.Service),
 			Gone:  accepted + " The sidecar tries to deliver them until the service answers." + takeover,
 			Still: accepted + " The sidecar waits for answers." + takeover,
-			Back:  "It counts what waits for it. What it had counted, and could not say so, it recognises.",
+			Back:  "It applies the orders that wait. It recognises those that it had applied without an answer.",
 		},
 		{
 			ID: "inventory-sidecar", Name: "the inventory service's sidecar",
@@ -158,8 +158,8 @@ func partsOf(inventory, order *stack.App, startSecond func(context.Context) (*st
 		list = append(list, &part{
 			ID: "redis", Name: "Redis, broker and state store in one",
 			Start: redis.Restart, Processes: only(&redis.Process),
-			Gone:  "Orders are refused, and none is counted. What it acknowledged is on the disk.",
-			Still: "Orders get no answer, and none is counted.",
+			Gone:  "Orders are refused, and none is applied. What it acknowledged is on the disk.",
+			Still: "Orders get no answer, and none is applied.",
 			Back:  "It has what it acknowledged. The sidecars find it again by themselves.",
 		})
 	}

@@ -91,7 +91,7 @@ const dots = {
       dot.ending = true;
       const second = o.by.includes("second") && !station("second").hidden;
       dot.stations.push(...(second ? ["second"] : ["inventory-sidecar", "inventory"]));
-      if (o.stage === "counted") dot.stations.push("store");
+      if (o.stage === "applied") dot.stations.push("store");
     }
     if (!dot.busy) this.go(o.eventId, dot);
   },
@@ -208,7 +208,7 @@ function speak() {
   clearTimeout(spokenSoon);
   spokenSoon = setTimeout(() => {
     spokenAt = Date.now();
-    $("spoken").textContent = `${totals.accepted} orders accepted, ${totals.counted} counted, ${totals.waiting} on their way, ` +
+    $("spoken").textContent = `${totals.accepted} orders accepted, ${totals.applied} applied, ${totals.waiting} on their way, ` +
       `${totals.lost} lost, ${totals.doubled} doubled.`;
   }, Math.max(0, spokenAt + 4000 - Date.now()));
 }
@@ -225,8 +225,8 @@ function showTotals() {
   if (changed) speak();
 }
 
-const endings = { published: "on its way", retried: "on its way, over the retry topic", counted: "counted", dead: "dead letter" };
-const ending = (o) => endings[o.stage] + (o.tookMicros && o.stage === "counted" ? ` after ${milliseconds(o.tookMicros)}` : "");
+const endings = { published: "on its way", retried: "on its way, over the retry topic", applied: "applied", dead: "dead letter" };
+const ending = (o) => endings[o.stage] + (o.tookMicros && o.stage === "applied" ? ` after ${milliseconds(o.tookMicros)}` : "");
 
 function showOrders() {
   const list = $("orders");
@@ -255,7 +255,7 @@ function showItems(items) {
     if (i.set !== null) {
       const due = i.set - i.ordered;
       sum = `${number.format(i.set)} − ${number.format(i.ordered)} = ${number.format(due)}`;
-      if (i.waiting) sum += `, when ${number.format(i.waiting)} on their way are counted`;
+      if (i.waiting) sum += `, when ${number.format(i.waiting)} on their way are applied`;
       else if (i.fresh) sum += i.stock === due ? " ✓" : " ✗ it is not what it should be";
     }
     return element("tr", {}, element("td", { textContent: i.itemId }),
@@ -275,20 +275,20 @@ function showChart() {
   if (points.length < 2) return;
   const [first, last] = [points[0], points.at(-1)];
   const span = Math.max(last.at - first.at, 15_000);
-  const floor = Math.min(first.accepted, first.counted);
+  const floor = Math.min(first.accepted, first.applied);
   const top = Math.max(10, last.accepted - floor);
   const place = (p, value) => `${(600 - ((last.at - p.at) / span) * 600).toFixed(1)},${(197 - ((value - floor) / top) * 192).toFixed(1)}`;
   const accepted = points.map((p) => place(p, p.accepted));
-  const counted = points.map((p) => place(p, p.counted));
+  const applied = points.map((p) => place(p, p.applied));
   $("chart").replaceChildren(
-    svg("polygon", { points: [...accepted, ...counted.toReversed()].join(" ") }),
-    svg("polyline", { class: "counted", points: counted.join(" ") }),
+    svg("polygon", { points: [...accepted, ...applied.toReversed()].join(" ") }),
+    svg("polyline", { class: "applied", points: applied.join(" ") }),
     svg("polyline", { class: "accepted", points: accepted.join(" ") }),
   );
   $("chart-from").textContent = `${Math.round(span / 1000)} s ago`;
   $("chart-top").textContent = `from bottom to top: ${number.format(top)} orders`;
   $("chart").setAttribute("aria-label", `In the last ${Math.round(span / 1000)} seconds ${last.accepted - first.accepted} orders were accepted, ` +
-    `and ${last.counted - first.counted} counted; ${last.accepted - last.counted} are on their way.`);
+    `and ${last.applied - first.applied} applied; ${last.accepted - last.applied} are on their way.`);
 }
 
 // --- one order

@@ -58,15 +58,15 @@ func promiseEventDeliveredAgain(t *testing.T, b stack.Backend) string {
 	for _, app := range s.Inventory {
 		a := s.Send("POST", app.URL("/orders"), delivery, http.Header{"Content-Type": {harness.EventsJSON}})
 		if a.Status != 200 || !strings.Contains(a.Body, "already") {
-			t.Errorf("POST /orders of a counted event: got %d %s, want 200 and \"already\"", a.Status, a.Body)
+			t.Errorf("POST /orders of an applied event: got %d %s, want 200 and \"already\"", a.Status, a.Body)
 		}
 	}
 	s.WaitForStock("item1", 90)
 	return fmt.Sprintf("%d deliveries, applied once", 2*times+len(s.Inventory))
 }
 
-// promiseCountingProtocol runs those tests of package once that can use a sidecar and a real store.
-func promiseCountingProtocol(t *testing.T, b stack.Backend) string {
+// promisePackageOnce runs those tests of package once that can use a sidecar and a real store.
+func promisePackageOnce(t *testing.T, b stack.Backend) string {
 	s := harness.Start(t, harness.Options{Backend: b})
 	tests := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "/sidecar$", ".")
 	tests.Dir = filepath.Join(harness.Project.Root, "daprhttp", "once")
