@@ -22,8 +22,8 @@ import (
 
 const httpPage = "inventory/http.md"
 
-// A referred is a program that the page describes.
-type referred struct {
+// A described is a program that the page describes.
+type described struct {
 	name, column string // its name, and its column in the table of variables
 	service      stack.Service
 	app          *stack.App
@@ -31,9 +31,9 @@ type referred struct {
 	untried      map[string]bool // the routes to which the test has sent no request yet
 }
 
-// referredPrograms returns the programs, without their apps and routes.
-func referredPrograms() []*referred {
-	return []*referred{
+// describedPrograms returns the programs, without their apps and routes.
+func describedPrograms() []*described {
+	return []*described{
 		{name: "order service", column: "order", service: stack.Order},
 		{name: "inventory service", column: "inventory", service: stack.Inventory},
 		{name: "dead-letter keeper", column: "dead letters", service: stack.DeadLetters},
@@ -59,12 +59,12 @@ func sourceOf(t *testing.T, folders ...string) string {
 func TestHTTPReference(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{Tokens: true})
-	programs := referredPrograms()
+	programs := describedPrograms()
 	order, inventory, keeper := programs[0], programs[1], programs[2]
 	order.app, inventory.app, keeper.app = s.Order, s.Inventory[0], s.StartDeadLetters("serve", "OrderPlaced-dead-letter", "OrderPlaced")
 	checkRoutes(s, programs)
 
-	ofSection := map[string]*referred{
+	ofSection := map[string]*described{
 		"Order service": order, "Idempotency-Key": order, "Inventory service": inventory, "Deliveries": inventory, "Dead-letter keeper": keeper,
 	}
 	for _, table := range harness.Tables(t, httpPage) {
@@ -78,8 +78,8 @@ func TestHTTPReference(t *testing.T) {
 		}
 		for _, row := range table.Rows[1:] {
 			method, path, _ := strings.Cut(strings.Join(harness.Code(row[0]), ""), " ")
-			hasRoute := func(p *referred) bool { return p != nil && p.route(method, path) != "" }
-			to := []*referred{ofSection[table.Heading]}
+			hasRoute := func(p *described) bool { return p != nil && p.route(method, path) != "" }
+			to := []*described{ofSection[table.Heading]}
 			if table.Heading == "All programs" {
 				to = programs
 			} else if i := slices.IndexFunc(programs, hasRoute); i >= 0 && !hasRoute(to[0]) {
@@ -104,7 +104,7 @@ func TestHTTPReference(t *testing.T) {
 
 // checkRoutes reads the page's table of routes, and compares it with the routes in the code
 // and with those to which the programs subscribe.
-func checkRoutes(s *harness.System, programs []*referred) {
+func checkRoutes(s *harness.System, programs []*described) {
 	s.T.Helper()
 	for _, p := range programs {
 		p.routes, p.untried = http.NewServeMux(), make(map[string]bool)
@@ -136,7 +136,7 @@ func checkRoutes(s *harness.System, programs []*referred) {
 }
 
 // route returns the program's route for a request, or "".
-func (p *referred) route(method, path string) string {
+func (p *described) route(method, path string) string {
 	_, route := p.routes.Handler(httptest.NewRequest(method, path, nil))
 	return route
 }
@@ -152,7 +152,7 @@ func without(s *harness.System, component string, service stack.Service) *stack.
 }
 
 // tryRow sends the request of a row and compares the answer.
-func tryRow(s *harness.System, p *referred, method, path string, row []string) {
+func tryRow(s *harness.System, p *described, method, path string, row []string) {
 	headers, body, status, want := row[0], strings.Join(harness.Code(row[1]), ""), row[2], strings.Join(harness.Code(row[3]), "")
 	header := make(http.Header)
 	for _, one := range harness.Code(headers) {
@@ -193,7 +193,7 @@ func pattern(text string) *regexp.Regexp {
 }
 
 // checkMetrics compares the metrics of the programs with the page's.
-func checkMetrics(s *harness.System, programs []*referred) {
+func checkMetrics(s *harness.System, programs []*described) {
 	s.T.Helper()
 	documented, served := make(map[string]string), make(map[string]string)
 	for _, row := range harness.TableOf(s.T, httpPage, "metric") {

@@ -15,7 +15,7 @@ import (
 // program says about a wrong value, with its code, and with the comment above its main function.
 func TestHTTPReferenceVariables(t *testing.T) {
 	t.Parallel()
-	for i, p := range referredPrograms() {
+	for i, p := range describedPrograms() {
 		source := sourceOf(t, p.service.Folder, "daprhttp/web") + harness.Document(t, "daprhttp/client.go")
 		var documented []string
 		for _, row := range harness.TableOf(t, httpPage, "variable") {
@@ -46,7 +46,7 @@ func TestHTTPReferenceVariables(t *testing.T) {
 
 // checkWrongValue checks that a program refuses a wrong value with the page's rule, or does
 // not read the variable when the page has no default for it.
-func checkWrongValue(t *testing.T, p *referred, name, value, rule string) {
+func checkWrongValue(t *testing.T, p *described, name, value, rule string) {
 	process := startAlone(t, p.service, "APP_HOST=192.0.2.1", name+"=/dev/null/é") // no machine has this address: the program ends
 	select {
 	case <-process.Done():

@@ -56,7 +56,7 @@ func TestConfigurationsForKubernetesKeepStrangersOut(t *testing.T) {
 		`"data":{"orderId":"forged","itemId":"item1","quantity":50}}`
 	for caller, from := range map[string]*stack.App{"a stranger": stranger, "the order service": s.Order} {
 		for path, body := range map[string]string{"/orders": event, "/inventory/item1": `{"quantity":1}`} {
-			for _, header := range harness.Hidings(inventory) {
+			for _, header := range harness.Disguises(inventory) {
 				a := s.InvokeFrom(from, inventory, "POST", path, harness.EventsJSON, body, header)
 				if a.Status == 200 || !strings.Contains(a.Body, "access control policy has denied access") {
 					t.Errorf("%s sends POST %s with %v: got %d %s, want the sidecar to deny it", caller, path, header, a.Status, a.Body)

@@ -131,9 +131,9 @@ func serversFrozen(t *testing.T, s *harness.System, _ *harness.Load) {
 	}
 }
 
-// refused demands that an order is refused, clearly and in bounded time: a client may
+// demandRefusal demands that an order is refused, clearly and in bounded time: a client may
 // send it again.
-func refused(s *harness.System) {
+func demandRefusal(s *harness.System) {
 	s.T.Helper()
 	began := time.Now()
 	a := s.Send("POST", s.Order.URL("/order"), `{"orderId":"order-1","itemId":"refused","quantity":1}`, nil)
@@ -155,7 +155,7 @@ func withoutMemory(t *testing.T, r *stack.Redis, meanwhile func()) {
 }
 
 func brokerWithoutMemory(t *testing.T, s *harness.System, _ *harness.Load) {
-	withoutMemory(t, s.Redis(), func() { refused(s) })
+	withoutMemory(t, s.Redis(), func() { demandRefusal(s) })
 	if n, err := s.Stock("refused"); err != nil || n != 0 {
 		t.Errorf("the order that was refused was applied: %d, %v", n, err)
 	}
@@ -188,7 +188,7 @@ func withoutDisk(t *testing.T, r *stack.Redis, l *harness.Load, meanwhile func()
 }
 
 func brokerWithoutDisk(t *testing.T, s *harness.System, l *harness.Load) {
-	withoutDisk(t, s.Redis(), l, func() { refused(s) })
+	withoutDisk(t, s.Redis(), l, func() { demandRefusal(s) })
 }
 
 func stateStoreWithoutDisk(t *testing.T, s *harness.System, l *harness.Load) {
@@ -211,7 +211,7 @@ func TestRabbitMQWithoutMemory(t *testing.T) {
 			harness.Must(t, err)
 		}
 		watermark("0.00001")
-		refused(s)                   // after 10 s
+		demandRefusal(s)             // after 10 s
 		time.Sleep(10 * time.Second) // the fault itself
 		watermark("0.4")
 	})

@@ -65,7 +65,7 @@ func TestStrangersInTheMeshAreDenied(t *testing.T) {
 				return nil
 			})
 			for _, r := range requests {
-				for _, header := range harness.Hidings(to) {
+				for _, header := range harness.Disguises(to) {
 					a := s.InvokeFrom(from, to, r.method, r.path, r.contentType, r.body, header)
 					if a.Status != 403 || !strings.Contains(a.Body, "access control policy has denied access") {
 						t.Errorf("%s: %s %s with %v: got %d %s, want the sidecar to deny it", caller, r.method, r.path, header, a.Status, a.Body)

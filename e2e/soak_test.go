@@ -144,8 +144,8 @@ func startActors(s *harness.System, l *harness.Load) *actors {
 		if n%2 == 0 {
 			path, body = "/inventory/hot", `{"quantity":1}`
 		}
-		hiding := harness.Hidings(s.Inventory[0])
-		answer, err := s.TrySend("POST", stranger.DaprURL("/v1.0/invoke/inventory-service/method"+path), body, hiding[n/2%len(hiding)])
+		disguises := harness.Disguises(s.Inventory[0])
+		answer, err := s.TrySend("POST", stranger.DaprURL("/v1.0/invoke/inventory-service/method"+path), body, disguises[n/2%len(disguises)])
 		switch {
 		case err == nil && answer.Status == http.StatusOK:
 			a.forged.Add(1)

@@ -165,7 +165,7 @@ func await(done func() error) {
 // A result has the figures of one measurement.
 type result struct {
 	rate         float64 // orders per second
-	half, most   float64 // milliseconds within which half, and 99 %, of the orders were applied
+	half, p99    float64 // milliseconds within which half, and 99 %, of the orders were applied
 	placed, lost int     // orders; a lost order is not in the stock
 	cost         usage
 }
@@ -212,7 +212,7 @@ func (r *rig) delay() (res result) {
 			return fmt.Errorf("%d orders are not applied", len(r.began))
 		}
 		slices.Sort(r.delays)
-		res.half, res.most = r.delays[len(r.delays)/2], r.delays[len(r.delays)*99/100]
+		res.half, res.p99 = r.delays[len(r.delays)/2], r.delays[len(r.delays)*99/100]
 		r.delays = nil
 		return nil
 	})

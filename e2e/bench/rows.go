@@ -87,7 +87,7 @@ type figure struct {
 var (
 	perSecond = figure{"orders/s", 0, func(r result) float64 { return r.rate }}
 	half      = figure{"ms", 1, func(r result) float64 { return r.half }}
-	most      = figure{"ms", 1, func(r result) float64 { return r.most }}
+	p99       = figure{"ms", 1, func(r result) float64 { return r.p99 }}
 )
 
 // each returns a figure of each result.
@@ -114,11 +114,11 @@ var rows = []row{
 	{"POST /order, against the same with the Go SDK", perSecond, measurement{takes, post}, measurement{sdkTakes, post}},
 	{"POST /order, against publishing straight to the sidecar", perSecond, measurement{takes, post}, measurement{takes, straight}},
 	{"From POST /order to applied: half within, against doing nothing", half, measurement{one, at100}, measurement{showOne, at100}},
-	{"From POST /order to applied: 99 % within, against doing nothing", most, measurement{one, at100}, measurement{showOne, at100}},
+	{"From POST /order to applied: 99 % within, against doing nothing", p99, measurement{one, at100}, measurement{showOne, at100}},
 	{"Slow store, three replicas: half applied within, against one replica", half, measurement{lateThree, at300}, measurement{lateOne, at300}},
-	{"Slow store, three replicas: 99 % applied within, against one replica", most, measurement{lateThree, at300}, measurement{lateOne, at300}},
+	{"Slow store, three replicas: 99 % applied within, against one replica", p99, measurement{lateThree, at300}, measurement{lateOne, at300}},
 	{"Slow store, three replicas, client's keys: half applied within, against one", half, measurement{lateThree, keys300}, measurement{lateOne, keys300}},
-	{"Slow store, three replicas, client's keys: 99 % applied within, against one", most, measurement{lateThree, keys300}, measurement{lateOne, keys300}},
+	{"Slow store, three replicas, client's keys: 99 % applied within, against one", p99, measurement{lateThree, keys300}, measurement{lateOne, keys300}},
 	{"Slow store, three replicas: most orders for one item, against one replica", perSecond, measurement{lateThree, hot}, measurement{lateOne, hot}},
 	{"All orders for one item, against doing nothing", perSecond, measurement{one, hot}, measurement{idleOne, hot}},
 	{"Orders for 1,000 items, against doing nothing", perSecond, measurement{one, many}, measurement{idleOne, many}},

@@ -119,8 +119,8 @@ func (s *System) TypeAll(commands, answers []string, parse func(line string) *ex
 	NeedsProgram(t, "curl", "apt-get install curl, or brew install curl")
 	var ports []string // only these change in a command
 	for service, app := range map[stack.Service]*stack.App{stack.Order: s.Order, stack.Inventory: s.Inventory[0]} {
-		for readmes, ours := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {
-			ports = append(ports, fmt.Sprintf("localhost:%d/", readmes), fmt.Sprintf("localhost:%d/", ours))
+		for documented, actual := range map[int]int{service.Port: app.Port, service.DaprPort: app.DaprPort} {
+			ports = append(ports, fmt.Sprintf("localhost:%d/", documented), fmt.Sprintf("localhost:%d/", actual))
 		}
 	}
 	if urls := strings.Count(strings.Join(commands, ""), "http://"); urls != len(answers) || urls == 0 {

@@ -25,7 +25,7 @@ func TestMissingProgramSkipsATest(t *testing.T) {
 	is.True(skips(NeedsOwnRedis)) // Prepare has not run
 }
 
-func TestLongestPauseIsOfThoseFromTheBeginning(t *testing.T) {
+func TestLongestPauseIgnoresPausesThatEndedBefore(t *testing.T) {
 	is := is.New(t)
 	start := time.Now()
 	at := func(seconds ...int) (times []time.Time) {

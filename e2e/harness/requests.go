@@ -139,9 +139,9 @@ func (s *System) Sidecar(app *stack.App) *daprhttp.Client {
 	return &daprhttp.Client{Endpoint: app.DaprURL(""), APIToken: s.DaprToken}
 }
 
-// Hidings are headers with which a caller may try to pass for the app's own sidecar. The app's
+// Disguises are headers with which a caller may try to pass for the app's own sidecar. The app's
 // sidecar removes the headers that Connection names, such as the one with the caller's name.
-func Hidings(app *stack.App) []http.Header {
+func Disguises(app *stack.App) []http.Header {
 	const name = "dapr-caller-app-id"
 	return []http.Header{
 		nil,

@@ -238,7 +238,8 @@ func (j *journal) find(eventID string) *order {
 	return o
 }
 
-// order returns the order of a log line.
+// order returns the order of a log line, with what the line adds to it. It counts an order
+// that it does not know as accepted and under way.
 func (j *journal) order(l logLine, quantity int64) *order {
 	o, i := j.find(l.EventID), j.item(l.ItemID)
 	if o == nil {
@@ -259,7 +260,7 @@ func (j *journal) order(l logLine, quantity int64) *order {
 	return o
 }
 
-// item returns an item that changes.
+// item returns an item, a new one if it is not known. It gives the item a new version.
 func (j *journal) item(id string) *item {
 	i, known := j.items.Get(id)
 	if !known {

@@ -40,7 +40,7 @@ func launch(ctx context.Context, args []string, getenv func(string) string, stdo
 	}
 	switch strings.Join(args, " ") {
 	case "run":
-		s, err := theSystem(root, getenv)
+		s, err := newSystem(root, getenv)
 		if err != nil {
 			return err
 		}

@@ -86,7 +86,7 @@ func TestLoadsAreBounded(t *testing.T) {
 
 func TestCommandsAreQuotedForAShellAndShowNoToken(t *testing.T) {
 	is := is.New(t)
-	s, err := theSystem("", func(name string) string {
+	s, err := newSystem("", func(name string) string {
 		return map[string]string{"DAPR_API_TOKEN": "one", "APP_API_TOKEN": "two"}[name]
 	})
 	is.NoErr(err)

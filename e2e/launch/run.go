@@ -28,8 +28,8 @@ type system struct {
 	openBrowser               bool
 }
 
-// theSystem returns the system of the README.
-func theSystem(root string, getenv func(string) string) (system, error) {
+// newSystem returns the system of the README.
+func newSystem(root string, getenv func(string) string) (system, error) {
 	env := web.NewEnv(getenv)
 	return system{
 		root:         root,
@@ -132,7 +132,7 @@ func (s system) run(ctx context.Context, stdout io.Writer) (err error) {
 		served = web.Serve(ctx, ln, p.handler(), 5*time.Second)
 	})
 
-	if err := s.placeOrder(ctx, out); err != nil {
+	if err := s.walkThrough(ctx, out); err != nil {
 		return err
 	}
 	address := fmt.Sprintf("http://localhost:%d", s.pagePort)

@@ -26,7 +26,7 @@ func testSystem(t *testing.T) system {
 	t.Helper()
 	root, err := stack.Root()
 	harness.Must(t, err)
-	s, err := theSystem(root, func(string) string { return "" })
+	s, err := newSystem(root, func(string) string { return "" })
 	harness.Must(t, err)
 	for _, port := range []*int{&s.order.Port, &s.order.DaprPort, &s.inventory.Port, &s.inventory.DaprPort, &s.redisPort, &s.pagePort} {
 		*port, err = stack.FreePort()
@@ -34,9 +34,9 @@ func testSystem(t *testing.T) system {
 	}
 	s.work = t.TempDir()
 	redis := stack.RedisAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.redisPort)))
-	users := s.resources
+	documented := s.resources
 	s.resources = filepath.Join(s.work, "components")
-	harness.Must(t, stack.WriteComponents(users, s.resources, redis, redis))
+	harness.Must(t, stack.WriteComponents(documented, s.resources, redis, redis))
 	return s
 }
 

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// placeOrder stocks item1 with 100, orders 10 and waits until 90 are left, through the
+// walkThrough stocks item1 with 100, orders 10 and waits until 90 are left, through the
 // sidecars. It shows each request as a person would type it.
-func (s system) placeOrder(ctx context.Context, out *console) error {
+func (s system) walkThrough(ctx context.Context, out *console) error {
 	if err := s.show(ctx, out, s.setStockCall("item1", `{"quantity": 100}`)); err != nil {
 		return err
 	}

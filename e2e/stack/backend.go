@@ -90,8 +90,9 @@ func (b Backend) WithStateApart() Backend {
 	return b
 }
 
-// usersAddresses are in the project's component files. A user's own server may be there.
-var usersAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile, mosquittoAddr}
+// documentedAddresses are the addresses in the project's component files, where a user's own
+// servers may listen.
+var documentedAddresses = []string{DefaultRedisAddr, rabbitMQAddr, postgreSQLPort, sqliteFile, mosquittoAddr}
 
 // WriteComponents copies the component files in a folder into dir, with the broker and
 // the state store in the place of the servers that they name, and with a full path of the
@@ -117,7 +118,7 @@ func WriteComponents(folder, dir string, broker, state Named) error {
 				return "", errors.New("it does not name the server that it is for")
 			}
 		}
-		for _, address := range usersAddresses {
+		for _, address := range documentedAddresses {
 			if strings.Contains(text, address) {
 				return "", fmt.Errorf("it would still name %s", address)
 			}

@@ -119,13 +119,6 @@ func (r *Redis) group(stream, group string) (redis.XInfoGroup, error) {
 	return redis.XInfoGroup{}, err
 }
 
-// LastDelivered returns the ID of the latest entry of a stream that was delivered to a
-// consumer group.
-func (r *Redis) LastDelivered(stream, group string) (string, error) {
-	g, err := r.group(stream, group)
-	return g.LastDeliveredID, err
-}
-
 // LastEntry returns the ID of the latest entry of a stream.
 func (r *Redis) LastEntry(stream string) (string, error) {
 	info, err := r.client.XInfoStream(context.Background(), stream).Result()

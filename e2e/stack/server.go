@@ -35,8 +35,8 @@ type Named interface {
 	In(component string) string
 }
 
-// Through returns a server as component files name it that reach it over links. Each
-// link goes to one address of the server.
+// Through returns a Named that writes the links' ports in place of the server's. Each link
+// goes to one address of the server.
 func Through(server Named, links ...*Link) Named { return through{server, links} }
 
 type through struct {
@@ -52,11 +52,13 @@ func (t through) In(component string) string {
 	return text
 }
 
-// A naming is the Named that puts ours in the place of what the project's component files
-// say.
-type naming struct{ users, ours string }
+// A naming is the Named that replaces the documented address, which is in the project's
+// component files, by the actual one.
+type naming struct{ documented, actual string }
 
-func (n naming) In(component string) string { return strings.ReplaceAll(component, n.users, n.ours) }
+func (n naming) In(component string) string {
+	return strings.ReplaceAll(component, n.documented, n.actual)
+}
 
 // A server is a program that listens on a port of its own and keeps its data in a folder
 // of its own.

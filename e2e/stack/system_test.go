@@ -27,34 +27,34 @@ func TestProgramThatIsMissingIsNotInstalled(t *testing.T) {
 
 // Component files in which a user's server remains would let tests use that server.
 func TestComponentFilesThatDoNotNameOurServersAreNoticed(t *testing.T) {
-	ours := RedisAt("127.0.0.1:1")
-	const users = "value: \"localhost:6379\"\n"
+	actual := RedisAt("127.0.0.1:1")
+	const documented = "value: \"localhost:6379\"\n"
 	for name, c := range map[string]struct{ file, text, want string }{
 		"nothing to replace":         {"pubsub.yaml", "value: \"10.0.0.1:6379\"\n", "does not name the server"},
-		"another server of a user":   {"statestore.yaml", users + "value: \"host=localhost port=5432\"\n", "still name port=5432"},
-		"a file that is not known":   {"bindings.yaml", users, "not known which server"},
-		"a server where none is to":  {"resiliency.yaml", users, "still name localhost:6379"},
+		"another server of a user":   {"statestore.yaml", documented + "value: \"host=localhost port=5432\"\n", "still name port=5432"},
+		"a file that is not known":   {"bindings.yaml", documented, "not known which server"},
+		"a server where none is to":  {"resiliency.yaml", documented, "still name localhost:6379"},
 		"another path of the filter": {"answered.yaml", "value: \"file:///answered.wasm\"\n", "does not name file://../components/answered.wasm"},
 	} {
 		folder := t.TempDir()
 		write(t, filepath.Join(folder, c.file), c.text)
-		if err := WriteComponents(folder, t.TempDir(), ours, ours); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := WriteComponents(folder, t.TempDir(), actual, actual); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
 		}
 	}
-	if err := WriteComponents(t.TempDir(), t.TempDir(), ours, ours); err == nil {
+	if err := WriteComponents(t.TempDir(), t.TempDir(), actual, actual); err == nil {
 		t.Error("no component files at all: no error")
 	}
 }
 
-// The files that users have are the files that the tests run with, but for the server's
-// address and the path of the filter, which is a full one.
-func TestComponentsAreTheUsers(t *testing.T) {
+// The tests run with the component files that users have. Only the server's address and the
+// path of the filter differ.
+func TestComponentFilesAreThoseOfUsers(t *testing.T) {
 	is := is.New(t)
 	root, err := Root()
 	is.NoErr(err)
-	ours, dir, folder := RedisAt("127.0.0.1:1"), t.TempDir(), filepath.Join(root, "components", "redis")
-	is.NoErr(WriteComponents(folder, dir, ours, ours))
+	actual, dir, folder := RedisAt("127.0.0.1:1"), t.TempDir(), filepath.Join(root, "components", "redis")
+	is.NoErr(WriteComponents(folder, dir, actual, actual))
 	filter := filepath.Join(root, "components", "answered.wasm")
 	is.True(isFile(filter))
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
@@ -62,7 +62,7 @@ func TestComponentsAreTheUsers(t *testing.T) {
 	for _, file := range files {
 		original := strings.NewReplacer("127.0.0.1:1", DefaultRedisAddr, filepath.ToSlash(filter), "../components/answered.wasm")
 		if diff := cmp.Diff(read(t, file), original.Replace(read(t, filepath.Join(dir, filepath.Base(file))))); diff != "" {
-			t.Errorf("%s (-users +tests):\n%s", file, diff)
+			t.Errorf("%s (-documented +actual):\n%s", file, diff)
 		}
 	}
 }
