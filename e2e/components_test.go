@@ -54,7 +54,7 @@ type setting struct {
 	AllowedValues []string `json:"allowedValues"`
 }
 
-// daprRules are what the sidecar takes, as the modules say that it is built from.
+// daprRules are what the sidecar accepts, read from the modules that it is built from.
 type daprRules struct {
 	resources  map[string]*jsonschema.Schema // by kind
 	components map[string]componentSchema    // by type and version

@@ -47,8 +47,8 @@ func TestFaultsOfDapr(t *testing.T) {
 	}
 }
 
-// metadataStopsDelivery shows what TestHeadersOfAPublisherRefuseNoDelivery does not see with
-// the filter.
+// metadataStopsDelivery shows the faults that the filter prevents in
+// TestHeadersOfAPublisherRefuseNoDelivery.
 func metadataStopsDelivery(t *testing.T) bool {
 	s := harness.Start(t, harness.Options{Unfiltered: true})
 	sidecar := s.Inventory[0].Sidecar

@@ -103,8 +103,8 @@ var stateCalls = []string{
 	`GET statestore/h`,
 }
 
-// Redis takes the ETag of a key that does not exist, and first-write for a key that was
-// saved without, less strictly than the reference says.
+// Redis checks two things less strictly than the reference: the ETag of a missing key, and
+// first-write over a key that was saved without it.
 var sqliteCalls = []string{
 	`POST statestore [{"key":"i","value":1,"etag":"4711","options":{"concurrency":"first-write"}}]`, // there is no such key
 	`GET statestore/i`,

@@ -73,7 +73,7 @@ func TestHTTPReference(t *testing.T) {
 		}
 		if table.Heading == "When the sidecar fails" {
 			checkLimits(s)
-			s.Drained("inventory-service") // which gets a replica that can't apply orders
+			s.Drained("inventory-service") // the next replica can't apply orders: leave it no event
 			order.app, inventory.app = without(s, "pubsub.yaml", stack.Order), without(s, "statestore.yaml", stack.Inventory)
 		}
 		for _, row := range table.Rows[1:] {

@@ -44,7 +44,7 @@ func TestKubernetesFilesFitTogether(t *testing.T) {
 	}
 }
 
-// Each rule of the check that is more than a comparison is broken once.
+// Each mistake breaks one rule of the check.
 func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 	t.Parallel()
 	right := newKubernetes(t)

@@ -15,18 +15,18 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-var componentsFolder = flag.String("components", "", "ask the promises of the component files in this folder, whose servers run")
+var componentsFolder = flag.String("components", "", "test the promises with the component files in this folder, whose servers run")
 
-// notAsked are the promises that can't be asked of servers which run already, and why.
-var notAsked = map[string]string{
-	"Walkthrough":  "it is typed with this project's files",
-	"ItemRefused":  "it takes a rule in the state store",
-	"DeadLetters":  "it takes a look into the broker",
-	"Poison":       "it takes a look into the broker",
+// untested are the promises that can't be tested with servers that run already, and why.
+var untested = map[string]string{
+	"Walkthrough":  "it needs this project's files",
+	"ItemRefused":  "it needs a rule in the state store",
+	"DeadLetters":  "it needs a look into the broker",
+	"Poison":       "it needs a look into the broker",
 	"BrokerKilled": "the broker would have to be stopped",
 }
 
-// TestGivenComponents asks the promises of a user's component files, and prints the table of
+// TestGivenComponents tests the promises with a user's component files, and prints the table of
 // the promises that they keep.
 func TestGivenComponents(t *testing.T) {
 	if *componentsFolder == "" {
@@ -39,7 +39,7 @@ func TestGivenComponents(t *testing.T) {
 	for _, p := range promises {
 		backend, err := stack.GivenBackend(folder, run)
 		harness.Must(t, err)
-		figures := ask(t, p, backend)
+		figures := try(t, p, backend)
 		table += fmt.Sprintf("| %s | %s |\n", p.text, figures)
 		if strings.HasPrefix(figures, "NOT KEPT") {
 			t.Errorf("with the files in %s this promise is not kept: %s", folder, p.text)
@@ -48,15 +48,15 @@ func TestGivenComponents(t *testing.T) {
 	fmt.Print(table)
 }
 
-// ask asks one promise of a backend whose servers run.
-func ask(t *testing.T, p promise, backend stack.Backend) (figures string) {
-	if why, not := notAsked[p.name]; not {
+// try tests one promise with a backend whose servers run.
+func try(t *testing.T, p promise, backend stack.Backend) (figures string) {
+	if why, not := untested[p.name]; not {
 		return "not run: " + why
 	}
-	if p.name == "StateStoreAway" && !backend.Reachable { // whose network is broken
+	if p.name == "StateStoreAway" && !backend.Reachable { // this test breaks the network to the state store
 		return "not run: no setting of the state store names a host and a port"
 	}
-	// The promise may fail the test that proves it, which so needs a process of its own.
+	// A broken promise fails its test, so each test runs in its own process.
 	command := stack.Command{
 		Name: p.name, Path: os.Args[0], Dir: filepath.Join(harness.Project.Root, "e2e"),
 		Args: []string{"-test.run", "^TestOnePromise$", "-test.timeout", "10m", "-components", backend.Folder, "-promise", p.name, "-run.name", backend.Given},
@@ -87,11 +87,11 @@ func ask(t *testing.T, p promise, backend stack.Backend) (figures string) {
 var failure = regexp.MustCompile(`^ +[a-z_]+\.go:[0-9]+: (.*)`)
 
 var (
-	onePromise = flag.String("promise", "", "the promise that is asked of -components")
+	onePromise = flag.String("promise", "", "the promise that is tested with -components")
 	runName    = flag.String("run.name", "", "the beginning of each name in the servers of -components")
 )
 
-// TestOnePromise asks one promise of a user's component files, and prints what it has seen.
+// TestOnePromise tests one promise with a user's component files, and prints what it has seen.
 func TestOnePromise(t *testing.T) {
 	if *onePromise == "" {
 		t.Skip("TestGivenComponents runs this test in a process of its own")
@@ -133,7 +133,7 @@ func TestComponentsOfDaprInit(t *testing.T) {
 		harness.Must(t, err)
 		harness.Must(t, os.WriteFile(filepath.Join(folder, name), []byte(strings.ReplaceAll(string(text), stack.DefaultRedisAddr, redis.Addr)), 0o644))
 	}
-	t.Run("asked", func(t *testing.T) {
+	t.Run("tested", func(t *testing.T) {
 		for name, want := range map[string]*regexp.Regexp{
 			"OrdersAtTheSameTime": regexp.MustCompile(`^2000 of 2000 applied$`),
 			"EventDeliveredAgain": regexp.MustCompile(`^52 deliveries, applied once$`),
@@ -145,7 +145,7 @@ func TestComponentsOfDaprInit(t *testing.T) {
 				backend, err := stack.GivenBackend(folder, "trial-"+strings.ToLower(name)+"-")
 				harness.Must(t, err)
 				p := promises[slices.IndexFunc(promises, func(p promise) bool { return p.name == name })]
-				if got := ask(t, p, backend); !want.MatchString(got) {
+				if got := try(t, p, backend); !want.MatchString(got) {
 					t.Errorf("%s: %s; want %s", p.text, got, want)
 				}
 			})

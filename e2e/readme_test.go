@@ -102,7 +102,7 @@ func TestPowerShellThatIsNotUnderstood(t *testing.T) {
 }
 
 // The page about one order shows the subscriptions, an event as it arrives and a record. They
-// are so, except for IDs and times.
+// equal what is sent and stored, except for IDs and times.
 func TestOneOrderShowsWhatIsSentAndStored(t *testing.T) {
 	t.Parallel()
 	shown := harness.LinesOf(t, oneOrder, "jsonc")
@@ -140,8 +140,8 @@ func TestOneOrderShowsWhatIsSentAndStored(t *testing.T) {
 	}
 }
 
-// A sidecar may be started first, and alone, and its service then from an editor, with
-// no settings but the ports, which are not the README's here.
+// The sidecar starts first. Its service then starts as from an editor: its only settings are
+// the ports.
 func TestReadmeServiceFromAnEditor(t *testing.T) {
 	t.Parallel()
 	waiting := make(chan struct{}, 1)

@@ -25,7 +25,7 @@ import (
 
 var (
 	soakFor  = flag.Duration("soak.for", 2*time.Minute, "how long the soak goes on")
-	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "what the random faults follow from")
+	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "seed of the random faults")
 )
 
 // TestSoak lets one random fault after another happen while clients place orders, and counts

@@ -127,8 +127,7 @@ func workspace(t *testing.T) string {
 	return dir
 }
 
-// Subscribers in other languages get every event, the inventory service too, and the order
-// service knows of none.
+// Each subscriber, in any language, gets every event. The order service knows no subscriber.
 func TestSubscribersInOtherLanguages(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{})

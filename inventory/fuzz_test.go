@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// An order is applied, becomes a dead letter, or is refused to the person who sent it.
+// A delivery is applied or becomes a dead letter. A request by hand is applied or gets 400.
 func FuzzDelivery(f *testing.F) {
 	for _, seed := range []string{
 		`{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"orderId":"o","itemId":"i","quantity":1}}`,

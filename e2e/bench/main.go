@@ -132,7 +132,7 @@ func (c comparison) sure() bool {
 }
 
 // spread returns the median, and the interval that has the true median with a confidence
-// of 95 %. The interval takes six rounds.
+// of 95 %. The interval needs six rounds.
 func spread(values []float64) benchmath.Summary {
 	return benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), 0.95)
 }

@@ -26,7 +26,7 @@ type system struct {
 	publisher, subscriber program
 	replicas              int
 	late                  bool // the state store answers 10 ms late
-	slow                  bool // a quarter of the orders takes long enough
+	slow                  bool // measured with a quarter of the orders
 }
 
 var (

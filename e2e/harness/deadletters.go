@@ -37,7 +37,7 @@ type observed interface {
 	Observe(quiet func() error, letters func() int)
 }
 
-// observe tells a broker that can't be asked what it has.
+// observe counts deliveries and dead letters for a broker that can't report them.
 func (s *System) observe(broker observed) {
 	var letters atomic.Int64
 	s.Serve("dead-letters", Subscribing(daprhttp.Subscription{Topic: DeadLetterTopic, Metadata: map[string]string{daprhttp.MetadataRawPayload: "true"}},

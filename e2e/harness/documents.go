@@ -44,7 +44,7 @@ func Blocks(t *testing.T, name, language string) []string {
 func LinesOf(t *testing.T, name, language string) []string {
 	t.Helper()
 	text := strings.Join(Blocks(t, name, language), "")
-	text = regexp.MustCompile("`\n *").ReplaceAllString(text, "") // a back-tick goes on in the next line
+	text = regexp.MustCompile("`\n *").ReplaceAllString(text, "") // PowerShell: a back-tick at the end continues the command
 	return strings.Split(strings.TrimSpace(text), "\n")
 }
 
@@ -158,7 +158,7 @@ type Guest struct {
 	Port, DaprPort int      // free ones, in the place of the document's
 	Command        []string // go run ., or python3 main.py
 
-	Ports *strings.Replacer // of a text of the document's
+	Ports *strings.Replacer // replaces the document's ports in a text
 }
 
 // Guests returns the programs that a document starts with `dapr run`, by app ID.
@@ -208,8 +208,9 @@ func Said(t *testing.T, p *stack.Process, text string) {
 	})
 }
 
-// ApplyYAML changes a component file as a block of a document shows: its first line names
-// the file, and the rest has metadata whose values go on, and all scopes.
+// ApplyYAML changes a component file as a block of a document shows. The block's first line
+// names the file. Each value in the block begins with the file's value. The block's scopes
+// replace the file's.
 func ApplyYAML(t *testing.T, resources, block string) {
 	t.Helper()
 	name, changes, _ := strings.Cut(block, "\n")

@@ -20,7 +20,7 @@ var (
 	// are skipped.
 	OwnRedis bool
 
-	// Short has the tests that start a system with -short, too.
+	// Short names the tests that start a system even with -short.
 	Short []string
 
 	noRedis error // why there is none to start

@@ -63,7 +63,7 @@ func (s *System) Drained(appID string) {
 	s.DrainedOf("OrderPlaced", appID)
 }
 
-// DrainedOf is drained for another topic.
+// DrainedOf is Drained for another topic.
 func (s *System) DrainedOf(topic, appID string) {
 	s.T.Helper()
 	WaitFor(s.T, time.Minute, func() error { return s.Broker.Drained(topic, appID) })

@@ -118,7 +118,7 @@ func (w *window) shows(selector, text string) {
 	w.until(selector+" shows "+text, fmt.Sprintf("document.querySelector(%q).innerText.includes(%q)", selector, text))
 }
 
-// stock waits until the page shows a stock, and that it is what it has to be.
+// stock waits until the page shows this stock with a check mark.
 func (w *window) stock(item string, stock int) {
 	w.t.Helper()
 	w.until(fmt.Sprintf("%d of %s are left", stock, item), fmt.Sprintf(`[...document.querySelectorAll("#items tr")].some((row) =>

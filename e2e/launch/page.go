@@ -68,10 +68,8 @@ func (p *page) handler() http.Handler {
 	return onlyHere(p.system.pagePort, web.RefuseOtherSites(http.MaxBytesHandler(mux, 16<<20)))
 }
 
-// onlyHere returns a handler that answers requests to this machine by its own names. A page
-// of another site can let its own name mean this machine, but the browser sends that name
-// (DNS rebinding). Another site can't show the page in a frame either, where a person would
-// click what he does not see.
+// onlyHere refuses a Host that is not this machine's, which stops DNS rebinding. Its headers
+// forbid frames, which stops clickjacking.
 func onlyHere(port int, next http.Handler) http.Handler {
 	var hosts []string
 	for _, host := range []string{"localhost", "127.0.0.1", "::1"} {
@@ -298,7 +296,7 @@ func (p *page) details(w http.ResponseWriter, r *http.Request) {
 		case err != nil:
 			d.Event = "The broker does not answer: " + err.Error()
 		case text == "":
-			d.Event = "The broker does not have it: it was brought to the inventory service by hand, or is older than a week."
+			d.Event = "The broker does not have it: it was sent to the inventory service directly, or is older than a week."
 		default:
 			d.Event = indented(text)
 		}

@@ -174,7 +174,7 @@ func (ps *parts) find(id string) *part {
 	return nil
 }
 
-// change sets the status of a part, if the part has one of those that it may come from.
+// change sets the status of a part if its status is one of from, and reports whether it was.
 func (ps *parts) change(p *part, to status, from ...status) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()

@@ -32,7 +32,7 @@ type AppOptions struct {
 	Env       []string // for the service, as "NAME=value"
 	Daprd     string   // path of daprd
 	Resources string   // the folder of component files
-	Config    string   // a Dapr Configuration file, or empty; a System has its own folder of them
+	Config    string   // a Dapr Configuration file, or empty; in a System: the file's name in System.Configs
 	Dir       string   // the folder in which the sidecar runs; empty for this process's own
 
 	Port     int // of the service; 0 for a free one

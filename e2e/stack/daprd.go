@@ -78,9 +78,8 @@ func built(ctx context.Context, root, program, source string, progress io.Writer
 	return target, os.Rename(temporary, target)
 }
 
-const daprdTakesLong = `That takes four to nine minutes on two processors.
-(` + "`dapr init`, or `dapr init --slim`" + `, installs a ready one in less: then stop this with Ctrl-C, and start again after it.)
-`
+const daprdTakesLong = "That takes four to nine minutes on two processors.\n" +
+	"(To save time: stop this with Ctrl-C, run `dapr init` or `dapr init --slim`, and start again.)\n"
 
 // daprVersion reads the version of Dapr from the sidecar's module, and returns a hash of the
 // module's files, too: a program that is built from other files has another name.
@@ -121,8 +120,8 @@ func countBuild(packages int, progress io.Writer) func(name, line string) {
 	}
 }
 
-// left returns, in words, how much longer a build takes, when some of its packages were
-// compiled in a time. It returns "" where that is not known.
+// left estimates, in words, the rest of a build from the time that its compiled packages took.
+// It returns "" without a number of packages.
 func left(packages, compiled int, took time.Duration) string {
 	if packages == 0 || compiled == 0 {
 		return ""

@@ -76,7 +76,7 @@ func given(folder, kind, name, run string) (*Given, error) {
 		}
 		return g, nil
 	}
-	return nil, fmt.Errorf("no file in %s is of a component of the type %s… that is called %s, as the services expect it", folder, kind, name)
+	return nil, fmt.Errorf("no file in %s has a component named %s of a type %s…, which the services need", folder, name, kind)
 }
 
 // A component is a component file of Dapr's.
@@ -93,8 +93,7 @@ type component struct {
 	Auth map[string]any `json:"auth,omitempty"`
 }
 
-// is reports whether a file is of a component whose type begins so, and not of another
-// resource.
+// is reports whether the file is a Component whose type begins with kind.
 func (c *component) is(kind string) bool {
 	return c.Kind == "Component" && strings.HasPrefix(c.Spec.Type, kind)
 }
@@ -145,7 +144,7 @@ func (g *Given) In(text string) string {
 		}
 	}
 	if c.is("pubsub.") {
-		// Topics of a component with {namespace} in any setting begin with the sidecar's.
+		// If any setting contains {namespace}, the topics begin with the sidecar's namespace.
 		c.Spec.Metadata = append(c.Spec.Metadata, map[string]any{"name": "run", "value": "{namespace}"})
 	}
 	edited, err := yaml.Marshal(c)

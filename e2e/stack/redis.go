@@ -61,8 +61,8 @@ func (r *Redis) Client() *redis.Client { return r.client }
 // Ping returns nil if the server answers and has its data loaded.
 func (r *Redis) Ping(ctx context.Context) error { return r.client.Ping(ctx).Err() }
 
-// RestartWithin is Restart on a disk with little room: each file of the server has so
-// many bytes at the most.
+// RestartWithin is Restart on a disk with little room: each file of the server may grow to
+// fileBytes.
 func (r *Redis) RestartWithin(ctx context.Context, fileBytes int) error {
 	unlimited := r.command
 	defer func() { r.command = unlimited }()
