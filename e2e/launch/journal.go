@@ -114,7 +114,7 @@ type item struct {
 	version, asked int // of its latest change, and of the change before Stock was asked for
 }
 
-// totals are numbers of orders, each counted once, however often it is delivered.
+// totals count orders, not deliveries.
 type totals struct {
 	Accepted int `json:"accepted"`
 	Applied  int `json:"applied"`
