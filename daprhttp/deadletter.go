@@ -79,7 +79,7 @@ func newDeadLetter(e Event, appID string, why error) DeadLetter {
 // of the body: the letter may be too long for the sidecar or the broker. A sidecar answers 413
 // to a message that is too long for it, and 500 if the broker refuses the message or is down.
 func (t Topic) bury(ctx context.Context, l DeadLetter) error {
-	const short, beginning = 64 << 10, 1 << 10 // every broker takes a short message
+	const short, beginning = 128 << 10, 1 << 10 // every broker takes a short message
 	if len(l.Body) == l.Size {
 		body, ok := l.withAttributes()
 		if !ok {

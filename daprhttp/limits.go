@@ -19,7 +19,7 @@ const maxKeyBytes = 256
 // in words that follow the key's name: "must not be empty".
 //
 // Some state stores take only shorter keys, or refuse characters such as "/": package once
-// escapes these. A store counts Dapr's prefix too; CheckKey does not.
+// escapes such characters. A store counts Dapr's prefix too; CheckKey does not.
 func CheckKey(key string) error {
 	switch {
 	case key == "":

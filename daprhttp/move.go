@@ -58,9 +58,10 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 }
 
 // Retries returns a wrapper. Its handler tries each event for tryFor and then moves it to
-// the end of a retry topic. Events that can't be handled now therefore delay no other event.
+// the end of a retry topic. An event that can't be handled now so holds its place in
+// the sidecar for tryFor at most.
 // The program subscribes to the retry topic with another such wrapper, which tries longer.
-// An event that the retry topic delivered returns to its end until it is handled. It is
+// An event from the retry topic returns to the end of that topic until it is handled. It is
 // published once each time, even with [Client.PublishTwice].
 //
 // The handler calls the wrapped handler again while that returns StatusRetry, with growing

@@ -86,16 +86,16 @@ func TestRefusedDeadLetter(t *testing.T) {
 		want   string
 	}{
 		{"too long for the sidecar", 20 << 10, 10 << 10, 413, moved},
-		{"too long for the broker", 100 << 10, 10 << 10, 500, moved},
+		{"too long for the broker", 200 << 10, 10 << 10, 500, moved},
 		{"too long to be read", 10 << 20, 100 << 20, 413, moved},
 		{"malformed", 10, 0, 400, dropped},
 		{"forbidden", 10, 0, 403, dropped},
 		{"too many at a time", 10, 0, 429, retried},
 		{"wrong token", 10, 0, 401, retried},
-		{"the broker is down", 60 << 10, 10 << 10, 500, retried},
-		{"the broker is down, and the event is long", 100 << 10, 0, 500, retried},
+		{"the broker is down", 64 << 10, 10 << 10, 500, retried},
+		{"the broker is down, and the event is long", 200 << 10, 0, 500, retried},
 		{"the sidecar is down", 10, 0, 0, retried},
-		{"the sidecar is down, and the event is long", 100 << 10, 10 << 10, 0, retried},
+		{"the sidecar is down, and the event is long", 200 << 10, 10 << 10, 0, retried},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			is := is.New(t)

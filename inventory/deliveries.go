@@ -21,15 +21,19 @@ type answer struct {
 	RemainingQuantity *stock          `json:"remainingQuantity,omitempty"`
 }
 
-// handle applies the order in an event to the stock, once. Apply retries until ctx ends.
-func (s *service) handle(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
+// handle applies the order in an event to the stock, once. Apply retries until ctx ends. first
+// means that the order has not been in the retry topic.
+func (s *service) handle(ctx context.Context, e daprhttp.Event, first bool) daprhttp.Outcome {
 	o, err := parseOrderPlaced(e)
 	if err != nil {
 		return daprhttp.Drop(err)
 	}
 	result := answer{Status: daprhttp.StatusSuccess, OrderID: o.OrderID, ItemID: o.ItemID, OrderedQuantity: o.Quantity}
 	r, err := s.stocks.Apply(ctx, o.change())
-	s.stuck.note(o.ItemID, err == nil || errors.Is(err, once.ErrFinal))
+	// In the retry topic, an order may fail for a reason of its own.
+	if answered := err == nil || errors.Is(err, once.ErrFinal); answered || first {
+		s.stuck.note(o.ItemID, answered)
+	}
 	switch {
 	case errors.Is(err, once.ErrFinal):
 		outcome := daprhttp.Drop(err)

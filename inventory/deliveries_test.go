@@ -202,11 +202,37 @@ func TestOrdersForAStuckItemMoveAtOnce(t *testing.T) {
 		time.Sleep(tryEvery)
 		check("item1", true, tryFor)
 
+		// So that many stuck items do not take all places, their tries are bounded together.
+		s.fail("/v1.0/state/statestore/item", daprtest.Fault{Status: 500})
+		check("item3", true, tryFor)
+		time.Sleep(tryEvery)
+		check("item1", true, tryFor)
+		check("item3", true, tryFor)
+		time.Sleep(tryEvery)
+		go deliver("item1")
+		time.Sleep(tryAnyEvery / 2)
+		check("item3", true, 0)
+		time.Sleep(tryAnyEvery / 2)
+		check("item3", true, tryFor)
+
+		// An order that fails in the retry topic may do so for a reason of its own.
+		again := func(itemID string) string {
+			result, _ := s.deliver(daprtest.Message{PubsubName: "pubsub-retry", Topic: "OrderPlaced-retry",
+				Event: fmt.Appendf(nil, `{"specversion":"1.0","id":"e1","source":"s","data":{"itemId":%q,"quantity":1}}`, itemID)})
+			return result
+		}
+		again("item4")
+		s.fail("/", daprtest.Fault{})
+		moved, _ := deliver("item4")
+		is.True(!moved)
+
 		// An order that is applied, from the retry topic too, ends this.
+		s.fail("/v1.0/state/statestore/item1", daprtest.Fault{Status: 500})
+		time.Sleep(tryEvery)
+		check("item1", true, tryFor)
 		s.fail("/", daprtest.Fault{})
 		check("item1", true, 0)
-		s.deliver(daprtest.Message{PubsubName: "pubsub-retry", Topic: "OrderPlaced-retry",
-			Event: []byte(`{"specversion":"1.0","id":"e1","source":"s","data":{"itemId":"item1","quantity":1}}`)})
+		is.Equal(again("item1"), "SUCCESS")
 		check("item1", false, 0)
 
 		// Without a retry topic, each order is tried.
@@ -227,6 +253,7 @@ func TestStuckItemsAreBounded(t *testing.T) {
 	for i := range maxStuckItems + 5 {
 		s.note(strconv.Itoa(i), false)
 	}
+	s.note("10002", false) // it is one of the five
 	is.Equal(len(s.tried), 5)
 }
 

@@ -42,9 +42,9 @@ func (s *service) events() (http.Handler, error) {
 		Route:           "orders",
 		DeadLetterTopic: deadLetterTopic,
 		Metadata:        s.subscription,
-		Handler:         s.handle,
+		Handler:         func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome { return s.handle(ctx, e, true) },
 		// From the inside: try the handler, move an order for a stuck item, log a refusal, move
-		// the event to the dead letters.
+		// a refused event to the dead letters.
 		Wrap:          func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(s.moveStuck(move, tryBriefly(h)))) },
 		MaxEventBytes: maxBodyBytes,
 		BareData:      true,
@@ -52,6 +52,7 @@ func (s *service) events() (http.Handler, error) {
 	retries := orders
 	retries.PubsubName, retries.Topic, retries.Route, retries.DeadLetterTopic = retryPubsubName, retryTopic, "orders/retry", ""
 	retries.Metadata = daprhttp.BrokerMetadata(s.subscription) // without rawPayload: a moved event is a CloudEvent
+	retries.Handler = func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome { return s.handle(ctx, e, false) }
 	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(tryLonger(h))) }
 
 	mux := http.NewServeMux()
@@ -66,6 +67,9 @@ func (s *service) events() (http.Handler, error) {
 func (s *service) warned(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fromSidecar := r.Header.Get("dapr-app-id") != ""
+		if r.URL.Path == "/dapr/subscribe" && fromSidecar {
+			s.stuck.forget()
+		}
 		if r.URL.Path == "/dapr/subscribe" && fromSidecar && r.Header.Get("dapr-filter") == "" {
 			if m, err := s.sidecar.Metadata(r.Context()); err != nil || m.AppConnection.MaxConcurrency != 1 {
 				s.log.Warn("WARNING: this sidecar may lose events when a delivery fails. Start it with --config ../components/config.yaml" +

@@ -14,39 +14,49 @@ import (
 type stuckItems struct {
 	mu    sync.Mutex
 	tried map[string]time.Time // when an order for the item was last tried
+	last  time.Time            // when an order for any stuck item was last tried
 }
 
 const (
-	tryEvery      = time.Second // how often an order for a stuck item is tried
-	maxStuckItems = 10_000      // beyond that, all are forgotten, and tried again
+	// An order for a stuck item is tried this often, and one for any stuck item. Each try may
+	// take tryFor, so that ten tries are under way at most.
+	tryEvery, tryAnyEvery = time.Second, tryFor / 10
+
+	maxStuckItems = 10_000 // beyond that, all are forgotten, and tried again
 )
 
-// note notes whether an order for an item was applied.
-func (s *stuckItems) note(itemID string, applied bool) {
+// note notes whether the store answered for an item.
+func (s *stuckItems) note(itemID string, answered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case applied:
+	if answered {
 		delete(s.tried, itemID)
-	case s.tried == nil || len(s.tried) >= maxStuckItems:
-		s.tried = make(map[string]time.Time)
-		fallthrough
-	default:
-		s.tried[itemID] = time.Now()
+		return
 	}
+	if _, known := s.tried[itemID]; s.tried == nil || !known && len(s.tried) >= maxStuckItems {
+		s.tried = make(map[string]time.Time)
+	}
+	s.tried[itemID] = time.Now()
 }
 
-// has reports whether an item is stuck. For one order in tryEvery, which is then tried, it
-// returns false.
+// has reports whether an item is stuck. It returns false for an order that is to be tried.
 func (s *stuckItems) has(itemID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tried, stuck := s.tried[itemID]
-	if stuck && time.Since(tried) >= tryEvery {
-		s.tried[itemID] = time.Now()
+	if stuck && time.Since(tried) >= tryEvery && time.Since(s.last) >= tryAnyEvery {
+		s.last = time.Now()
+		s.tried[itemID] = s.last
 		return false
 	}
 	return stuck
+}
+
+// forget forgets all stuck items: their orders are tried.
+func (s *stuckItems) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tried = nil
 }
 
 func (s *stuckItems) none() bool {
@@ -57,9 +67,9 @@ func (s *stuckItems) none() bool {
 
 var errStuck = errors.New("the last order for this item could not be applied")
 
-// moveStuck returns a handler that lets move handle an order for a stuck item. If move can't
-// move the order, and for any other event, it calls try. Otherwise the orders for a stuck item
-// would take all places of the sidecar, each for tryFor.
+// moveStuck returns a handler that lets move handle an order for a stuck item. It lets try
+// handle any other event, and an order that move can't move. Without moveStuck, the orders for
+// a stuck item take all places of the sidecar, each for tryFor.
 func (s *service) moveStuck(move, try daprhttp.Handler) daprhttp.Handler {
 	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
 		if s.stuck.none() {

@@ -200,6 +200,61 @@ func TestFailedSaveThatTookEffectIsRecognised(t *testing.T) {
 	is.Equal(must(t, in, lower(testID("e1"), "apple", 10)), Result[int64]{Before: 0, After: -10})
 }
 
+// A save takes effect late. Meanwhile its second change was planned again, and refused,
+// because the caller of the first one had gone. The refusal must not be the answer.
+func TestChangeOfALateSaveIsNotRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		memory := &memoryStore{}
+		saves := 0
+		var late func() error
+		in := newInbox[int64](hooked{memory, func(c call) error {
+			if c.method == "read" && saves == 0 {
+				time.Sleep(time.Second) // until both changes wait
+			}
+			if c.method == "save" {
+				saves++
+			}
+			switch {
+			case c.method == "save" && saves == 1:
+				late = c.do
+				time.Sleep(3 * time.Second)
+				return errFailed
+			case c.method == "save" && saves == 2:
+				is.NoErr(late())
+			}
+			return c.do()
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		go func() { _, _ = in.Apply(ctx, lower(testID("e1"), "apple", -10)) }()
+		synctest.Wait()
+		got := must(t, in, Change[int64]{"apple", testID("e2"), func(v int64) (int64, error) {
+			if v < 10 {
+				return 0, errors.New("there are not enough")
+			}
+			return v - 10, nil
+		}})
+		in.settle()
+		is.Equal(got, Result[int64]{Duplicate: true})
+		is.Equal(storedRecord(t, memory, "apple").Value, int64(0))
+	})
+}
+
+// Another program's value stays, even if the event was applied before that value was written.
+func TestForeignValueIsNotOverwrittenByADuplicate(t *testing.T) {
+	is := is.New(t)
+	memory := &memoryStore{}
+	memory.put("apple", prunedRecord(100, "tttt"))
+	late := lower(testID("t"), "apple", 1)
+	is.NoErr(memory.mark(t.Context(), "apple", idSet(late.ID)))
+	const foreign = `"another program's value"`
+	in := newInbox[int64](failOnce(memory, func(call) { memory.put("apple", foreign) }))
+	_, err := in.Apply(t.Context(), late)
+	is.True(errors.Is(err, ErrFinal))
+	is.Equal(string(memory.values["apple"].value), foreign)
+}
+
 // A late change could undo a newer value that its caller has set since. Another delivery of
 // its event still waits.
 func TestCancelledChangesAreNotApplied(t *testing.T) {
@@ -257,5 +312,10 @@ func TestValueWithoutJSONIsAFinalError(t *testing.T) {
 		got, err := in.Get(t.Context(), "c")
 		is.NoErr(err)
 		is.Equal(got, hidden("x"))
+
+		// Otherwise the zero value of a new key is saved as it is: null may be no value.
+		_, err = newInbox[int64](s).Apply(t.Context(), Change[int64]{"d", testID("e1"), func(int64) (int64, error) { return 0, refused }})
+		is.True(errors.Is(err, refused))
+		is.Equal(string(storedRecord(t, s, "d").json), "0")
 	})
 }

@@ -32,6 +32,9 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 		switch {
 		case e.ctx.Err() != nil: // the caller has gone: a late Set could undo a newer one
 			continue
+		case p.next.damaged != nil && p.next.raw == nil && !e.replaces: // another program's value, which must not be overwritten
+			e.finish(Result[V]{}, finalError{p.next.damaged})
+			continue
 		case e.saved:
 			p.answered = append(p.answered, e)
 		case e.hasMarker || r.IDs.has(e.ID) || applied[e.ID]:
@@ -39,10 +42,6 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 		case !e.resolved(r):
 			p.waiting = append(p.waiting, e)
 		case p.next.damaged != nil && !e.replaces:
-			if p.next.raw == nil { // another program's value, which must not be overwritten
-				e.finish(Result[V]{}, finalError{p.next.damaged})
-				continue
-			}
 			p.answer(e, Result[V]{}, finalError{p.next.damaged})
 		case p.next.IDs.len()+len(ids) >= room:
 			w.full, w.fullForSets = true, w.fullForSets || e.replaces
@@ -81,8 +80,9 @@ func (c Change[V]) try(before V) (after V, text []byte, err error) {
 	return after, text, err
 }
 
-// answer sets the answer that a change gets when the save is acknowledged.
+// answer sets the answer that a change gets when the save is acknowledged. An earlier save
+// that takes effect late must not lead to this answer.
 func (p *plan[V]) answer(e *entry[V], r Result[V], err error) {
-	e.result, e.err = r, err
+	e.result, e.err, e.commit = r, err, ""
 	p.answered = append(p.answered, e)
 }

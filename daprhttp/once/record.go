@@ -42,13 +42,17 @@ type envelope struct {
 	Old       *oldMarkers     `json:"old,omitempty"`
 }
 
-// encode returns the record to be saved as JSON. A damaged record is saved unchanged. A nil
-// json is saved as null.
+// encode returns the record to be saved as JSON. A damaged record is saved unchanged. If the
+// zero value of a new key has no JSON, null is saved.
 func (r *record[V]) encode() any {
 	if r.damaged != nil {
 		return json.RawMessage(r.raw)
 	}
-	return envelope{format, r.json, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}
+	value := r.json
+	if value == nil {
+		value, _ = json.Marshal(r.Value)
+	}
+	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}
 }
 
 // decodeRecord decodes a record, or a bare value that another program left. If stored is

@@ -8,7 +8,7 @@ import (
 
 // RefuseOtherSites returns a handler that answers 403 to a request that a browser sends from
 // a page of another site. Any other request goes to next. Requests with GET, HEAD or OPTIONS
-// pass: the browser keeps the answer from such a page.
+// pass: the browser does not show the answer to such a page.
 //
 // A CloudEvent passes with any headers, because the publisher of an event chooses headers of
 // its delivery. A browser sends this content type to another site only after asking that
