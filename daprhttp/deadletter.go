@@ -14,9 +14,10 @@ import (
 
 // A DeadLetter is an event that can never be handled, with the reason. [DeadLetters]
 // publishes the event with the CloudEvents extension attributes deadletterreason,
-// deadlettertopic and deadletterapp. If the body is not an event, has one of these attributes
-// already, or is too long with them, it publishes another event. That event has the body as
-// its data, and the attribute deadlettersize too.
+// deadlettertopic and deadletterapp. If the body is not an event, or has one of these
+// attributes already, it publishes another event, with the body as its data and the attribute
+// deadlettersize. If that is too long, or the event with the attributes, the data of the other
+// event is only the beginning of the body.
 type DeadLetter struct {
 	Event         // the attributes that could be read
 	Reason string // why the event can never be handled

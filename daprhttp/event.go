@@ -20,7 +20,7 @@ const eventContentType = "application/cloudevents+json"
 
 // An Event is a CloudEvent as a sidecar delivers it: the context attributes of
 // CloudEvents 1.0, Dapr's extensions, and the data. A test of a Handler may make one itself.
-// [DeadLetters] and [Retries] move only delivered events, whose message they have.
+// [DeadLetters] and [Retries] do not move such an event, because it has no message.
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and
 // https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-cloudevents/.
@@ -54,8 +54,9 @@ type Event struct {
 }
 
 // Message returns the message of the event, as it is in the broker. A message in binary mode
-// is returned in the JSON format, with its attributes. Of an event that was too long, the
-// beginning is returned, and of an event that no sidecar delivered, nil.
+// is returned in the JSON format, with its attributes. Of an event that is more than 8 MiB
+// longer than MaxEventBytes, the beginning is returned. For an Event that a program made
+// itself, Message returns nil.
 func (e Event) Message() []byte {
 	if e.payload != nil {
 		return e.payload

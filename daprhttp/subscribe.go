@@ -40,8 +40,8 @@ type Subscription struct {
 	MaxEventBytes int `json:"-"`
 
 	// BareData accepts a person's request whose body is only the data of an event. The event
-	// gets a new ID. Such a body has no member specversion, data or data_base64, and the
-	// request has no header ce-id or ce-specversion.
+	// gets a new ID. Such a body has no member specversion, data or data_base64 other than
+	// null, and the request has no header ce-id, ce-specversion, ce_id or ce_specversion.
 	BareData bool `json:"-"`
 
 	chain Handler

@@ -1,6 +1,7 @@
 // Package daprtest is a Dapr sidecar in memory, for the unit tests of programs that use
 // Dapr over HTTP, as package net/http/httptest is for programs that use HTTP. It needs
-// the standard library alone, and works with any client of the Dapr HTTP API.
+// the standard library alone. It works with any client of the part of the Dapr HTTP API that
+// package daprhttp uses.
 //
 // The zero [Sidecar] is ready to use. A program calls it through [Sidecar.Client], without
 // a network, or through an [httptest.Server]:
