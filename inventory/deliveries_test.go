@@ -202,6 +202,11 @@ func TestOrdersForAStuckItemMoveAtOnce(t *testing.T) {
 		time.Sleep(tryEvery)
 		check("item1", true, tryFor)
 
+		// The sidecar may have been at fault. When it starts again, orders are tried.
+		s.do("GET", "/dapr/subscribe", "", "", "dapr-app-id", "inventory-service")
+		check("item1", true, tryFor)
+		check("item1", true, 0)
+
 		// So that many stuck items do not take all places, their tries are bounded together.
 		s.fail("/v1.0/state/statestore/item", daprtest.Fault{Status: 500})
 		check("item3", true, tryFor)
