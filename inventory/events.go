@@ -59,18 +59,20 @@ func (s *service) events() (http.Handler, error) {
 	if err := daprhttp.Subscribe(mux, orders, retries); err != nil {
 		return nil, err
 	}
-	return s.warned(mux), nil
+	return s.whenSidecarStarts(mux), nil
 }
 
-// warned returns a handler that logs a warning when a sidecar that may lose events asks for
-// the subscriptions. The filter marks each request that passes it.
-func (s *service) warned(next http.Handler) http.Handler {
+// whenSidecarStarts returns a handler that notices when a sidecar asks for the subscriptions,
+// which it does once, at its start. The handler forgets the stuck items, because the sidecar
+// before may have been at fault. It logs a warning if the sidecar may lose events. The filter
+// marks each request that passes it.
+func (s *service) whenSidecarStarts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fromSidecar := r.Header.Get("dapr-app-id") != ""
-		if r.URL.Path == "/dapr/subscribe" && fromSidecar {
+		starts := r.URL.Path == "/dapr/subscribe" && r.Header.Get("dapr-app-id") != ""
+		if starts {
 			s.stuck.forget()
 		}
-		if r.URL.Path == "/dapr/subscribe" && fromSidecar && r.Header.Get("dapr-filter") == "" {
+		if starts && r.Header.Get("dapr-filter") == "" {
 			if m, err := s.sidecar.Metadata(r.Context()); err != nil || m.AppConnection.MaxConcurrency != 1 {
 				s.log.Warn("WARNING: this sidecar may lose events when a delivery fails. Start it with --config ../components/config.yaml" +
 					" and --resources-path ../components/redis, or with --app-max-concurrency 1. See components/dapr-issues.md.")
