@@ -43,7 +43,7 @@ const (
 // a retry would not help: the outcome stays StatusDrop if the [Subscription] has a
 // DeadLetterTopic. The sidecar then moves the event there itself, if the app may publish to
 // that topic. Without a DeadLetterTopic the outcome is StatusRetry: the sidecar would lose
-// the event. An event that a person sent is not moved.
+// the event. An event that a person sent (see [Subscribe]) is not moved.
 //
 // The error says that a field of the Topic is missing.
 func DeadLetters(to Topic, appID string) (func(Handler) Handler, error) {

@@ -71,7 +71,7 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 //
 // After a move the outcome is StatusSuccess, with the error of the wrapped handler. If the
 // event can't be moved, the outcome is that of the wrapped handler, and the sidecar delivers
-// the event again. An event that a person sent is tried and not moved.
+// the event again. An event that a person sent (see [Subscribe]) is tried and not moved.
 //
 // The retry topic should have a component of its own: some components bound the events in
 // flight over all their topics.
