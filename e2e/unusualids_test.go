@@ -18,7 +18,7 @@ func promiseUnusualIDs(t *testing.T, b stack.Backend) string {
 	s := harness.Start(t, harness.Options{Backend: b, Admit: "audit-service=OrderPlaced"})
 	audit := s.Subscribe("audit-service", "OrderPlaced")
 	ids := []string{
-		"a/b", "/", "a b", " ", "100%", "%2F", "%", "📦", "ünï/cöde", "a?b=c&d#e", "a+b", `a"b\c`, "<i>", "~", "~~", "...", "a..b", "|", "a|b|c",
+		"a/b", "/", "a//b", "a/../b", "a b", " ", "100%", "%2F", "%", "📦", "ünï/cöde", "a?b=c&d#e", "a+b", `a"b\c`, "<i>", "~", "~~", "...", "a..b", "|", "a|b|c",
 		strings.Repeat("x", 256), strings.Repeat("é", 128), "\uFFFD", "null", "0",
 	}
 	for i, id := range ids {
