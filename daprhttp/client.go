@@ -190,7 +190,7 @@ func (c *Client) readBody(resp *http.Response) ([]byte, error) {
 		return nil, fmt.Errorf("a gateway before the sidecar has encoded the answer with %q, although the request accepts only identity", encoding)
 	}
 	most := cmp.Or(c.MaxResponseBytes, 16<<20)
-	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, max(most, most+1)))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the answer: %w", err)

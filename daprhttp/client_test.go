@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -244,17 +245,18 @@ func TestAnswersThatAreTooLongOrCompressedAreErrors(t *testing.T) {
 		{0, 16 << 20, "", "<nil>"},
 		{0, 16<<20 + 1, "", "longer than 16777216 bytes"},
 		{10, 10, "identity", "<nil>"},
+		{math.MaxInt64, 10, "", "<nil>"},
 		{10, 11, "identity", "longer than 10 bytes"},
 		{10, 10, "gzip", `a gateway before the sidecar has encoded the answer with "gzip"`},
 	} {
 		for _, status := range []int{200, 413} {
 			c, _ := answering(status, http.Header{"Content-Encoding": {tt.encoding}}, strings.Repeat("1", tt.length))
 			c.MaxResponseBytes = tt.most
-			_, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
+			found, err := c.GetState(t.Context(), "s", "k", GetStateOptions{})
 			var refused *Error
 			isRefused := errors.As(err, &refused) && refused.StatusCode == status
 			hasReason := strings.Contains(fmt.Sprint(err), tt.want)
-			if isRefused != (status == 413) || !hasReason && (tt.want != "<nil>" || status == 200) {
+			if isRefused != (status == 413) || !hasReason && (tt.want != "<nil>" || status == 200) || err == nil && len(found.Value) != tt.length {
 				t.Errorf("%d with %d bytes of %q, at most %d: got %v", status, tt.length, tt.encoding, tt.most, err)
 			}
 		}

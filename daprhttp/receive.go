@@ -85,7 +85,7 @@ func (s *Subscription) deliver(w http.ResponseWriter, r *http.Request) {
 	ctx := ContextWithTrace(r.Context(), r.Header)
 	byHand := !web.IsCloudEvent(r.Header) // only a sidecar sends this content type
 	limit := cmp.Or(s.MaxEventBytes, 64<<10)
-	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, max(int64(limit), int64(limit)+1)))
 	long := err == nil && len(body) > limit
 	if long {
 		select {

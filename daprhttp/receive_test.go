@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -183,6 +184,9 @@ func TestLimitsOfASubscription(t *testing.T) {
 	status, _ = s.serve(httptest.NewRequest("GET", "/events", nil))
 	is.Equal(status, 405)
 	is.Equal(len(s.handled), 0)
+	s.MaxEventBytes = math.MaxInt
+	status, _ = s.post(byHand, event("e", "done"))
+	is.Equal(status, 200)
 }
 
 func TestDeliveryOfARawPayload(t *testing.T) {
@@ -267,6 +271,13 @@ func TestSubscriptionsAreDeclared(t *testing.T) {
 		Subscription{PubsubName: "p", Topic: "t", Route: "r", Handler: h},
 		Subscription{PubsubName: "p", Topic: "u", Route: "/s", DeadLetterTopic: "d", Metadata: map[string]string{MetadataRawPayload: "true"}, Handler: h},
 	), `[{"pubsubname":"p","topic":"t","route":"r"},{"pubsubname":"p","topic":"u","route":"/s","deadLetterTopic":"d","metadata":{"rawPayload":"true"}}]`)
+
+	for route, path := range map[string]string{"r/": "/r", "//r": "/r", "a//b": "/a/b", "a/../b/.": "/b"} { // as a sidecar cleans it
+		mux := http.NewServeMux()
+		is.NoErr(Subscribe(mux, Subscription{PubsubName: "p", Topic: "t", Route: route, Handler: h}))
+		_, pattern := mux.Handler(httptest.NewRequest("POST", path, nil))
+		is.Equal(pattern, "POST "+path)
+	}
 
 	metadata := map[string]string{MetadataRawPayload: "true", "queueType": "quorum"}
 	is.Equal(BrokerMetadata(metadata), map[string]string{"queueType": "quorum"})

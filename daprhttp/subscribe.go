@@ -3,7 +3,7 @@ package daprhttp
 import (
 	"fmt"
 	"net/http"
-	"strings"
+	"path"
 
 	"example.com/dapr-orders/daprhttp/web"
 )
@@ -76,7 +76,7 @@ func Subscribe(mux *http.ServeMux, subscriptions ...Subscription) error {
 		if s.Wrap != nil {
 			s.chain = s.Wrap(s.chain)
 		}
-		mux.HandleFunc("POST /"+strings.TrimPrefix(s.Route, "/"), s.deliver)
+		mux.HandleFunc("POST "+path.Clean("/"+s.Route), s.deliver) // a sidecar cleans the path, too
 	}
 	mux.HandleFunc("GET /dapr/subscribe", func(w http.ResponseWriter, _ *http.Request) {
 		web.WriteJSON(w, http.StatusOK, subscriptions)

@@ -313,7 +313,7 @@ func (d *deliveries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.got = append(d.got, fmt.Sprintf("%s %s, time %d: %s\n%v", r.Method, r.URL.Path, d.times[key], text, header))
 	}
 	if r.URL.Path == "/dapr/subscribe" {
-		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"letters","route":"letters","deadLetterTopic":"dead"},`+
+		_, _ = io.WriteString(w, `[{"pubsubname":"pubsub","topic":"letters","route":"x/..//letters/","deadLetterTopic":"dead"},`+
 			`{"pubsubname":"pubsub","topic":"dead","route":"/dead","metadata":{"rawPayload":"true"}}]`)
 		return
 	}

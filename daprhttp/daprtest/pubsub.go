@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -283,8 +284,8 @@ func (s *Sidecar) deliver(ctx context.Context, route string, m Message, body []b
 }
 
 // callApp sends a request to App. It returns false if App breaks off without an answer.
-func (s *Sidecar) callApp(ctx context.Context, method, path string, body []byte, header http.Header) (*httptest.ResponseRecorder, bool) {
-	r := httptest.NewRequestWithContext(ctx, method, "http://127.0.0.1/"+strings.TrimPrefix(path, "/"), bytes.NewReader(body))
+func (s *Sidecar) callApp(ctx context.Context, method, route string, body []byte, header http.Header) (*httptest.ResponseRecorder, bool) {
+	r := httptest.NewRequestWithContext(ctx, method, "http://127.0.0.1"+path.Clean("/"+route), bytes.NewReader(body))
 	r.Header = header
 	maps.Copy(r.Header, s.AppHeader)
 	if s.AppAPIToken != "" {

@@ -149,8 +149,10 @@ func TestRefusedChangeIsAFinalErrorOfThatChangeAlone(t *testing.T) {
 			"Apply panicked: no apple":             {"apple", testID("e2"), func(float64) (float64, error) { panic("no apple") }},
 			"json: unsupported value: NaN":         {"apple", testID("e3"), func(float64) (float64, error) { return math.NaN(), nil }},
 			`"e4" is not an ID: EventID makes IDs`: {"apple", "e4", nil},
-			"key must not be empty":                {"", testID("e5"), nil},
-			"":                                     {"apple", testID("e6"), func(v float64) (float64, error) { return v + 1, nil }},
+			`"--------\n--------\r------" is not an ID: EventID makes IDs`:  {"apple", "--------\n--------\r------", nil},
+			`"\xff-----------------------" is not an ID: EventID makes IDs`: {"apple", "\xff-----------------------", nil},
+			"key must not be empty": {"", testID("e5"), nil},
+			"":                      {"apple", testID("e6"), func(v float64) (float64, error) { return v + 1, nil }},
 		}
 		s, goOn := hold(&memoryStore{})
 		in := newInbox[float64](s)

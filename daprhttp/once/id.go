@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"example.com/dapr-orders/daprhttp"
 )
@@ -21,7 +22,9 @@ const (
 
 // idEncoding is base64 with characters in ascending order. IDs therefore sort like their
 // bytes. They need no escaping in a URL.
-var idEncoding = base64.NewEncoding("-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz").WithPadding(base64.NoPadding)
+var idEncoding = base64.NewEncoding(idCharacters).WithPadding(base64.NoPadding)
+
+const idCharacters = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
 // EventID returns the ID of the CloudEvent with this source and id. Two events with the
 // same source and id are the same event.
@@ -45,6 +48,11 @@ func newID(madeAt uint64, identity []byte) ID {
 	binary.BigEndian.PutUint64(id[:], madeAt<<16)
 	copy(id[6:], sum[:])
 	return ID(idEncoding.EncodeToString(id[:]))
+}
+
+// valid tells whether [newID] can return the ID. Any other text would damage a record.
+func (id ID) valid() bool {
+	return len(id) == idLength && strings.Trim(string(id), idCharacters) == ""
 }
 
 // madeAt returns the time of the event, in milliseconds since 1970, or 0.

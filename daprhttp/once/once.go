@@ -142,7 +142,7 @@ func (c Change[V]) check() error {
 	if err := daprhttp.CheckKey(c.Key); err != nil {
 		return fmt.Errorf("key %w", err)
 	}
-	if len(c.ID) != idLength {
+	if !c.ID.valid() {
 		return fmt.Errorf("%q is not an ID: EventID makes IDs", c.ID)
 	}
 	return nil

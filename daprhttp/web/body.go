@@ -21,7 +21,7 @@ var errBodyTooLarge = errors.New("the body is too large")
 // ReadObject reads and discards up to 16 MiB of a body beyond the limit, because a client
 // that is cut off may not see the answer.
 func ReadObject(r *http.Request, limit int64) (Object, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, max(limit, limit+1))) // the sum may overflow
 	if err != nil {
 		return nil, fmt.Errorf("the body could not be read: %w", err)
 	}

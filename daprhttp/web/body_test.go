@@ -22,6 +22,9 @@ func TestReadObject(t *testing.T) {
 	o, err := ReadObject(httptest.NewRequest("POST", "/", strings.NewReader(`{"n":1}`)), 7)
 	is.NoErr(err)
 	is.True(o.Has("n"))
+	o, err = ReadObject(httptest.NewRequest("POST", "/", strings.NewReader(`{"n":1}`)), math.MaxInt64)
+	is.NoErr(err)
+	is.True(o.Has("n"))
 
 	rest := strings.NewReader(`{"n":1} ` + strings.Repeat("x", 1<<20))
 	_, err = ReadObject(httptest.NewRequest("POST", "/", rest), 7)
