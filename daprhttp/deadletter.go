@@ -16,8 +16,8 @@ import (
 // publishes the event with the CloudEvents extension attributes deadletterreason,
 // deadlettertopic and deadletterapp. If the body is not an event, or has one of these
 // attributes already, it publishes another event, with the body as its data and the attribute
-// deadlettersize. If that is too long, or the event with the attributes, the data of the other
-// event is only the beginning of the body.
+// deadlettersize. If the sidecar refuses the letter, the data of this other event is only the
+// beginning of the body. A 500 counts as a refusal of a letter that is longer than 128 KiB.
 type DeadLetter struct {
 	Event         // the attributes that could be read
 	Reason string // why the event can never be handled
@@ -25,7 +25,7 @@ type DeadLetter struct {
 	AppID  string // the app that could not handle the event
 
 	Body []byte // the event in the JSON format, or a body that is no event; only the beginning if it is too long
-	Size int    // the length of the whole body in bytes, at most 16 MiB
+	Size int    // the length of the whole body in bytes; at least the first 16 MiB are counted
 }
 
 const (

@@ -48,14 +48,14 @@ type Event struct {
 
 	raw     []byte // the event in the JSON format, or its beginning; nil if it was not delivered
 	payload []byte // the message, if it is a raw payload and not an event
-	size    int    // the length of raw in bytes before it was cut; at most 16 MiB are counted
+	size    int    // the length of raw in bytes before it was cut; a very long body is not read to its end
 	byHand  bool   // the request did not come from a sidecar
 	refused error  // why the program's handler does not get the event
 }
 
 // Message returns the message of the event, as it is in the broker. A message in binary mode
-// is returned in the JSON format, with its attributes. Of an event that is more than 8 MiB
-// longer than MaxEventBytes, the beginning is returned. For an Event that a program made
+// is returned in the JSON format, with its attributes. Of an event that is longer than
+// MaxEventBytes and than 8 MiB, the beginning is returned. For an Event that a program made
 // itself, Message returns nil.
 func (e Event) Message() []byte {
 	if e.payload != nil {

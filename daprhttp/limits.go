@@ -9,7 +9,8 @@ import (
 )
 
 // MaxInteger is the end of the range in which each integer has a float64 of its own. Dapr
-// keeps the numbers in saved values as float64, so that a greater integer may change.
+// keeps the numbers in saved values as float64. A greater integer may change, and may
+// then be too great for an int64.
 const MaxInteger = 1<<53 - 1
 
 const maxKeyBytes = 256

@@ -58,8 +58,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 }
 
 // Retries returns a wrapper. Its handler tries each event for tryFor and then moves it to
-// the end of a retry topic. An event that can't be handled now so holds its place in
-// the sidecar for tryFor at most.
+// the end of a retry topic. So an event that fails holds its place in the sidecar for tryFor,
+// and for the move, which takes 10 seconds at most.
 // The program subscribes to the retry topic with another such wrapper, which tries longer.
 // An event from the retry topic returns to the end of that topic until it is handled. It is
 // published once each time, even with [Client.PublishTwice].

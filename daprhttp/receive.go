@@ -32,7 +32,8 @@ type Outcome struct {
 	// Answer, unless it is nil, is the answer to the request, as JSON. A sidecar gets it only
 	// if its field "status" is the Status, and if its JSON is shorter than 2 KiB: Dapr
 	// (1.18.2) takes an answer without a status, and an incomplete answer, for success.
-	// Otherwise, or if Answer has no JSON, the answer has the Status and Err.
+	// Otherwise, or if Answer has no JSON, the answer has the Status and the beginning of
+	// Err. A person gets no Status after StatusDrop.
 	Answer any
 
 	// HTTPStatus is the status of the answer to a request that did not come from a
@@ -72,7 +73,7 @@ const (
 )
 
 const (
-	maxLongEvent = 8 << 20 // bytes that are kept of an event beyond its limit
+	maxLongEvent = 8 << 20 // bytes of an event that are kept, if it is longer than its limit
 	maxDiscarded = 8 << 20 // further bytes that are read and discarded
 	maxErrorText = 256     // bytes of an error in an answer
 )

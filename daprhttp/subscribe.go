@@ -19,8 +19,8 @@ type Subscription struct {
 
 	// DeadLetterTopic is the topic to which the sidecar moves events after StatusDrop, or
 	// when their retries have run out. It gives no reason: see DeadLetters. If the topic is
-	// empty, a dropped event is lost. The broker's component decides about an event whose
-	// retries have run out.
+	// empty, a dropped event is lost, and the broker's component decides about an event
+	// whose retries have run out.
 	DeadLetterTopic string `json:"deadLetterTopic,omitempty"`
 
 	// Metadata is for the sidecar and the broker. With MetadataRawPayload, the Handler gets
@@ -35,8 +35,8 @@ type Subscription struct {
 	// even one that is dropped because it can't be decoded or is too long. It may be nil.
 	Wrap func(Handler) Handler `json:"-"`
 
-	// MaxEventBytes bounds the body of an event in bytes. A longer one is dropped. Zero
-	// means 64 KiB.
+	// MaxEventBytes bounds the body of an event in bytes, and an event in binary mode also
+	// in the JSON format. A longer one is dropped. Zero means 64 KiB.
 	MaxEventBytes int `json:"-"`
 
 	// BareData accepts a person's request whose body is only the data of an event. The event

@@ -61,7 +61,7 @@ func TestKubernetesFilesThatAreWrongAreNoticed(t *testing.T) {
 		{"kustomization.yaml", "  - network.yaml\n", "", "resources"},
 		{"kustomization.yaml", "name: deadletters", "name: dead-letters", "images"},
 		{"README.md", "./daprhttp/deadletters\n", "./daprhttp\n", "the README does not have"},
-		{"README.md", "kubectl create secret generic dead-letters-token ", "", "dead-letters-token"},
+		{"README.md", " dead-letters-token ", " ", "dead-letters-token"},
 		{"README.md", "-f components/redis/retry.yaml ", "", "retry.yaml"},
 		{"README.md", "After 11 seconds", "After 12 seconds", "After 11 seconds"},
 		{"README.md", "after 41 seconds", "after 40 seconds", "after 41 seconds"},
@@ -224,12 +224,12 @@ func (k *kubernetes) checkKustomization(manifests []string) {
 // checkReadme checks that the commands name all programs, secrets and component files.
 func (k *kubernetes) checkReadme() {
 	needed := []string{
-		"generic dapr-api-token --from-literal=token=",
+		" dapr-api-token; do ", "generic $name --from-literal=token=",
 		fmt.Sprintf("After %.0f seconds", k.takeover("pubsub.yaml").Seconds()),
 		fmt.Sprintf("after %.0f seconds, those of the retry topic", k.takeover("retry.yaml").Seconds()),
 	}
 	for _, s := range stack.Services {
-		needed = append(needed, " ./"+s.Folder+" ", "generic "+s.AppID+"-token --from-literal=token=")
+		needed = append(needed, " ./"+s.Folder+" ", " "+s.AppID+"-token ")
 	}
 	for name := range k.files {
 		if strings.HasPrefix(name, "redis/") && path.Base(name) != stack.FilterFile { // filter.yaml has the filter

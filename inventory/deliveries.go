@@ -30,7 +30,7 @@ func (s *service) handle(ctx context.Context, e daprhttp.Event, first bool) dapr
 	}
 	result := answer{Status: daprhttp.StatusSuccess, OrderID: o.OrderID, ItemID: o.ItemID, OrderedQuantity: o.Quantity}
 	r, err := s.stocks.Apply(ctx, o.change())
-	// In the retry topic, an order may fail for a reason of its own.
+	// An order that fails in the retry topic does not make its item stuck: only a first delivery does.
 	if answered := err == nil || errors.Is(err, once.ErrFinal); answered || first {
 		s.stuck.note(o.ItemID, answered)
 	}

@@ -21,17 +21,17 @@ func newMetrics(stocks *once.Inbox[stock]) metrics {
 		all:       all,
 		applied:   events("applied"),
 		duplicate: events("duplicate"), // applied before
-		failed:    events("failed"),    // not applied in time
+		failed:    events("failed"),    // tries that failed
 		retried:   events("retried"),   // moved to the retry topic
 		dead:      events("dead"),      // moved to the dead-letter topic
 	}
-	all.CounterFunc("inventory_commits_total", "Records saved, each with one order or many.",
+	all.CounterFunc("inventory_commits_total", "Saves of records. One save may apply many orders.",
 		func() float64 { return float64(stocks.Stats().Commits) })
 	all.CounterFunc("inventory_conflicts_total", "Saves that failed because another replica saved the record first.",
 		func() float64 { return float64(stocks.Stats().Conflicts) })
-	all.GaugeFunc("inventory_waiting_orders", "Orders that wait to be applied.",
+	all.GaugeFunc("inventory_waiting_orders", "Orders that wait to be applied, and stocks that wait to be set.",
 		func() float64 { return float64(stocks.Stats().Waiting) })
-	all.GaugeFunc("inventory_oldest_waiting_seconds", "How long the oldest waiting order has waited since its delivery.",
+	all.GaugeFunc("inventory_oldest_waiting_seconds", "How long the oldest of these has waited.",
 		func() float64 { return stocks.Stats().Oldest.Seconds() })
 	return m
 }

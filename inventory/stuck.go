@@ -18,8 +18,8 @@ type stuckItems struct {
 }
 
 const (
-	// An order for a stuck item is tried this often, and one for any stuck item. Each try may
-	// take tryFor, so that ten tries are under way at most.
+	// The least time between tries of one stuck item, and between tries of any stuck items.
+	// Each try takes tryFor at most, so that ten are under way.
 	tryEvery, tryAnyEvery = time.Second, tryFor / 10
 
 	maxStuckItems = 10_000 // beyond that, all are forgotten, and tried again

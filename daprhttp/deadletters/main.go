@@ -10,7 +10,7 @@
 //	deadletters drop ID…|all   delete letters
 //
 // A subscriber that applies each event once recognises a duplicate for some time: the
-// inventory service for MARKER_TTL after it applied the event. An older event is applied
+// inventory service for MARKER_TTL after it applied the event. An older event may be applied
 // twice. The event of a letter may have been applied: a copy may have been sent before, or
 // the subscriber's answer may have been lost. Check that before you send an old event.
 //

@@ -69,11 +69,12 @@ import (
 // it acknowledged. An ETag never returns with another value in the milliseconds between
 // a read and the save over it.
 
-// An Inbox applies changes to the values of one state store. Its methods may be
+// An Inbox applies changes to the values of one state store: see [New]. Its methods may be
 // called by many goroutines at once.
 //
 // No other program may write its keys: overwriting a record erases the IDs in it. An
-// Inbox takes over a bare JSON value that another program left under a key.
+// Inbox takes over a bare JSON value that another program left under a key, unless the key
+// has one of / \ ? # or begins with "~".
 type Inbox[V any] struct {
 	store     store
 	author    author
@@ -135,6 +136,9 @@ type Change[V any] struct {
 	// side effects: it must not change a map or slice in its argument either. A new key
 	// has the zero value of V. An error of Apply, or a panic, refuses the change. This is
 	// not remembered: a redelivery asks Apply again.
+	//
+	// Apply runs on another goroutine, perhaps after [Inbox.Apply] has returned. It must
+	// not end that goroutine, as t.Fatal does.
 	Apply func(V) (V, error)
 }
 
@@ -148,7 +152,8 @@ func (c Change[V]) check() error {
 	return nil
 }
 
-// A Result tells what a [Change] did.
+// A Result tells what a [Change] did. Don't change a map or slice in it: other Results may
+// have the same.
 type Result[V any] struct {
 	Before, After V    // the value before the change and after it; zero for a duplicate
 	Duplicate     bool // the change was applied before
@@ -181,7 +186,8 @@ func (in *Inbox[V]) Apply(ctx context.Context, c Change[V]) (Result[V], error) {
 // a redelivery is applied again.
 //
 // Set retries until ctx is done. After an error the value may have been set. A Set that
-// has returned never undoes a later Set.
+// has returned never undoes a later Set. Don't change a map or slice in the value, even
+// after Set has returned: a Result may have it.
 func (in *Inbox[V]) Set(ctx context.Context, key string, value V) error {
 	id := newID(uint64(time.Now().UnixMilli()), []byte(rand.Text()))
 	set := Change[V]{Key: key, ID: id, Apply: func(V) (V, error) { return value, nil }}
