@@ -137,7 +137,7 @@ func TestComponentsOfDaprInit(t *testing.T) {
 		for name, want := range map[string]*regexp.Regexp{
 			"OrdersAtTheSameTime": regexp.MustCompile(`^2000 of 2000 applied$`),
 			"EventDeliveredAgain": regexp.MustCompile(`^52 deliveries, applied once$`),
-			"UnusualIDs":          regexp.MustCompile(`^24 of 24$`),
+			"UnusualIDs":          regexp.MustCompile(`^26 of 26$`),
 			"StateStoreAway":      regexp.MustCompile(`^NOT KEPT: .* in the dead-letter topic`),
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -1,7 +1,7 @@
 // Command progress shows how tests proceed. It reads what `go test -json` prints, and
 // writes a line for each test that fails or takes 0.1 s or longer: its result, how long it
 // took, its name, and the tests that are running. At the end it writes the whole output of
-// the first failure. Its exit status is 1 when a test has failed.
+// the first failure, of its parents and of its package. Its exit status is 1 when a test has failed.
 package main
 
 import (
@@ -65,7 +65,13 @@ func show(from io.Reader, to io.Writer) bool {
 		}
 	}
 	if len(failed) > 0 {
-		fmt.Fprintf(to, "\nThe first failure, %s:\n%s\n", failed[0], strings.Join(output[failed[0]], ""))
+		fmt.Fprintf(to, "\nThe first failure, %s:\n", failed[0])
+		for _, name := range failed {
+			if strings.HasPrefix(failed[0], name) { // a panic is in the output of the parent or the package
+				fmt.Fprint(to, strings.Join(output[name], ""))
+			}
+		}
+		fmt.Fprintln(to)
 		for _, name := range failed {
 			fmt.Fprintf(to, "--- FAIL: %s\n", name)
 		}
