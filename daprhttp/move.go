@@ -64,8 +64,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // An event from the retry topic returns to the end of that topic until it is handled. It is
 // published once each time, even with [Client.PublishTwice].
 //
-// The handler calls the wrapped handler again while that returns StatusRetry, with growing
-// pauses of up to a second. The context of these calls ends after tryFor. It does not end
+// The handler calls the wrapped handler again while that returns StatusRetry without
+// [Outcome.MoveNow], with growing pauses of up to a second. The context of these calls ends after tryFor. It does not end
 // when the sidecar breaks off the delivery: a redelivery would come much later. A panic
 // ends the tries, and the sidecar delivers the event again.
 //
@@ -107,13 +107,13 @@ func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
 	}, nil
 }
 
-// try calls a handler until the outcome is not StatusRetry, or tryFor is over.
+// try calls a handler until another try is of no use, or tryFor is over.
 func try(ctx context.Context, e Event, next Handler, tryFor time.Duration) Outcome {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryFor)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		o := next(ctx, e)
-		if !o.isRetry() {
+		if !o.isRetry() || o.MoveNow {
 			return o
 		}
 		select {

@@ -36,6 +36,10 @@ type Outcome struct {
 	// Err. A person gets no Status after StatusDrop.
 	Answer any
 
+	// MoveNow lets [Retries] move the event without a further try. It matters only after
+	// StatusRetry.
+	MoveNow bool
+
 	// HTTPStatus is the status of the answer to a request that did not come from a
 	// sidecar. Zero means 200 for success, 500 for retry, 400 for drop.
 	HTTPStatus int

@@ -22,11 +22,15 @@ type answer struct {
 }
 
 // handle applies the order in an event to the stock, once. Apply retries until ctx ends. first
-// means that the order has not been in the retry topic.
+// means that the order has not been in the retry topic. It then moves there without a try if
+// its item is stuck.
 func (s *service) handle(ctx context.Context, e daprhttp.Event, first bool) daprhttp.Outcome {
 	o, err := parseOrderPlaced(e)
 	if err != nil {
 		return daprhttp.Drop(err)
+	}
+	if first && s.stuck.has(o.ItemID) {
+		return daprhttp.Outcome{Status: daprhttp.StatusRetry, Err: errStuck, MoveNow: true}
 	}
 	result := answer{Status: daprhttp.StatusSuccess, OrderID: o.OrderID, ItemID: o.ItemID, OrderedQuantity: o.Quantity}
 	r, err := s.stocks.Apply(ctx, o.change())

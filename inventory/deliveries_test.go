@@ -197,8 +197,12 @@ func TestOrdersForAStuckItemMoveAtOnce(t *testing.T) {
 		check("item1", true, 0)
 		check("item1", true, 0)
 		check("item2", false, 0)
-		status, _ := s.do("POST", "/orders", "", `{"itemId":"item1","quantity":1}`)
-		is.Equal(status, 500) // a person gets an answer after a try, as ever
+		status, answer := s.do("POST", "/orders", "", `{"itemId":"item1","quantity":1}`)
+		is.Equal(status, 500)
+		is.Equal(answer, `{"status":"RETRY","error":"the last order for this item could not be applied"}`)
+		long := fmt.Appendf(nil, `{"specversion":"1.0","id":"e","source":"s","data":{"itemId":"item1","quantity":1,"note":%q}}`, strings.Repeat("x", maxBodyBytes))
+		_, answer = s.deliver(daprtest.Message{Event: long}) // can never be applied
+		is.True(strings.Contains(answer, "the event is too large"))
 		time.Sleep(tryEvery)
 		check("item1", true, tryFor)
 
@@ -240,13 +244,13 @@ func TestOrdersForAStuckItemMoveAtOnce(t *testing.T) {
 		is.Equal(again("item1"), "SUCCESS")
 		check("item1", false, 0)
 
-		// Without a retry topic, each order is tried.
+		// Without a retry topic, the sidecar redelivers the rest.
 		s.fail("/v1.0/", daprtest.Refusal(404, "ERR_PUBSUB_NOT_FOUND", "pubsub pubsub-retry is not found"))
-		for range 2 {
+		for _, after := range []time.Duration{tryFor, 0} {
 			started := time.Now()
 			result, _ := s.deliver(daprtest.Message{Event: []byte(`{"specversion":"1.0","id":"e","source":"s","data":{"itemId":"item1","quantity":1}}`)})
 			is.Equal(result, "RETRY")
-			is.Equal(time.Since(started).Round(time.Millisecond), tryFor)
+			is.Equal(time.Since(started).Round(time.Millisecond), after)
 		}
 		time.Sleep(time.Hour) // until no worker retries
 	})

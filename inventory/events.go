@@ -31,11 +31,9 @@ func (s *service) events() (http.Handler, error) {
 	retry := daprhttp.Topic{Sidecar: s.sidecar, PubsubName: retryPubsubName, Name: retryTopic, Moved: s.moved("retry", s.metrics.retried)}
 	tryBriefly, err2 := daprhttp.Retries(retry, tryFor)
 	tryLonger, err3 := daprhttp.Retries(retry, retryFor)
-	tryNone, err4 := daprhttp.Retries(retry, time.Nanosecond)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
-	move := tryNone(func(context.Context, daprhttp.Event) daprhttp.Outcome { return daprhttp.Retry(errStuck) })
 	orders := daprhttp.Subscription{
 		PubsubName:      pubsubName,
 		Topic:           topic,
@@ -43,9 +41,9 @@ func (s *service) events() (http.Handler, error) {
 		DeadLetterTopic: deadLetterTopic,
 		Metadata:        s.subscription,
 		Handler:         func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome { return s.handle(ctx, e, true) },
-		// From the inside: try the handler, move an order for a stuck item, log a refusal, move
-		// a refused event to the dead letters.
-		Wrap:          func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(s.moveStuck(move, tryBriefly(h)))) },
+		// From the inside: try the handler, log a refusal, move a refused event to the dead
+		// letters.
+		Wrap:          func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(tryBriefly(h))) },
 		MaxEventBytes: maxBodyBytes,
 		BareData:      true,
 	}

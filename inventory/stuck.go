@@ -1,16 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
-
-	"example.com/dapr-orders/daprhttp"
 )
 
 // stuckItems has the items whose last order could not be applied in time, because the state
-// store refuses the record of the item or hangs on it. The zero value has none.
+// store refuses the record of the item or hangs on it. Further orders for such an item are not
+// tried: they would take all places of the sidecar, each for tryFor. The zero value has none.
 type stuckItems struct {
 	mu    sync.Mutex
 	tried map[string]time.Time // when an order for the item was last tried
@@ -59,27 +57,4 @@ func (s *stuckItems) forget() {
 	s.tried = nil
 }
 
-func (s *stuckItems) none() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.tried) == 0
-}
-
 var errStuck = errors.New("the last order for this item could not be applied")
-
-// moveStuck returns a handler that lets move handle an order for a stuck item. It lets try
-// handle any other event, and an order that move can't move. Without moveStuck, the orders for
-// a stuck item take all places of the sidecar, each for tryFor.
-func (s *service) moveStuck(move, try daprhttp.Handler) daprhttp.Handler {
-	return func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome {
-		if s.stuck.none() {
-			return try(ctx, e)
-		}
-		if o, err := parseOrderPlaced(e); err == nil && s.stuck.has(o.ItemID) {
-			if outcome := move(ctx, e); outcome.Status == daprhttp.StatusSuccess {
-				return outcome
-			}
-		}
-		return try(ctx, e)
-	}
-}

@@ -2,6 +2,7 @@ package once
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -299,6 +300,33 @@ func (h hidden) MarshalText() ([]byte, error) {
 }
 
 func (h *hidden) UnmarshalText(text []byte) error { *h = hidden(text); return nil }
+
+// fragile has methods that panic without a target.
+type fragile struct{ n *int }
+
+func (f fragile) MarshalJSON() ([]byte, error) { return json.Marshal(*f.n) }
+
+func (f *fragile) UnmarshalJSON([]byte) error { *f.n = 1; return nil }
+
+// A panic of the value's methods must not end the program either.
+func TestValueWhoseMethodsPanicIsAFinalError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := &memoryStore{}
+		in := newInbox[fragile](s)
+		refused := errors.New("refused")
+		_, err := in.Apply(t.Context(), Change[fragile]{"a", testID("e1"), func(fragile) (fragile, error) { return fragile{}, refused }})
+		is.True(errors.Is(err, ErrFinal) && errors.Is(err, refused))
+		s.put("b", "5")
+		_, err = in.Get(t.Context(), "b")
+		is.True(err != nil)
+		_, err = in.Apply(t.Context(), Change[fragile]{"b", testID("e1"), func(f fragile) (fragile, error) { return f, nil }})
+		is.True(errors.Is(err, ErrFinal))
+		s.put("c", `{"once":2,"value":5}`)
+		_, err = in.Get(t.Context(), "c")
+		is.True(err != nil)
+	})
+}
 
 // The value before a change need not have JSON: a new key's zero value may have none.
 func TestValueWithoutJSONIsAFinalError(t *testing.T) {

@@ -24,7 +24,10 @@ const (
 // bytes. They need no escaping in a URL.
 var idEncoding = base64.NewEncoding(idCharacters).WithPadding(base64.NoPadding)
 
-const idCharacters = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+const (
+	idCharacters = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+	lastID       = ID("zzzzzzzzzzzzzzzzzzzzzzzz")
+)
 
 // EventID returns the ID of the CloudEvent with this source and id. Two events with the
 // same source and id are the same event.

@@ -94,15 +94,15 @@ func (s idSet) valid() bool {
 			return false
 		}
 	}
-	return s == "" || (len(s)+1)%idStep == 0
+	return s == "" || (len(s)+1)%idStep == 0 && strings.Count(string(s), " ") == s.len()-1 && strings.Trim(string(s), idCharacters+" ") == ""
 }
 
 // readable returns the IDs in a damaged or unsorted text.
 func (s idSet) readable() idSet {
 	var ids []ID
 	for _, field := range strings.Fields(string(s)) {
-		if len(field) == idLength {
-			ids = append(ids, ID(field))
+		if id := ID(field); id.valid() {
+			ids = append(ids, id)
 		}
 	}
 	return setOf(ids)

@@ -90,8 +90,8 @@ type Inbox[V any] struct {
 // Options are the settings of an [Inbox]. The zero value is good for most stores.
 type Options struct {
 	// MarkerTTL is the least time for which a redelivered event is recognised. It is
-	// rounded up to seconds. Zero means 24 hours. It must not be negative: most stores
-	// would keep markers forever.
+	// rounded up to seconds. Zero means 24 hours. It must not be negative, nor beyond 2^31-1
+	// seconds (68 years): stores refuse such a time, or keep markers forever.
 	//
 	// See https://docs.dapr.io/developing-applications/building-blocks/state-management/state-store-ttl/.
 	MarkerTTL time.Duration

@@ -2,7 +2,6 @@ package once
 
 import (
 	"encoding/json"
-	"fmt"
 )
 
 // A plan is the next save of a record.
@@ -66,17 +65,14 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 	return p
 }
 
-// try returns the value after the change, and its JSON. An Apply function that panics must not end the
-// program: the redelivery would end the next replica.
+// try returns the value after the change, and its JSON.
 func (c Change[V]) try(before V) (after V, text []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("Apply panicked: %v", p)
+	err = safely("Apply", func() (err error) {
+		if after, err = c.Apply(before); err == nil {
+			text, err = json.Marshal(after)
 		}
-	}()
-	if after, err = c.Apply(before); err == nil {
-		text, err = json.Marshal(after)
-	}
+		return err
+	})
 	return after, text, err
 }
 

@@ -1,6 +1,7 @@
 package once
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
@@ -50,7 +51,7 @@ func (r *record[V]) encode() any {
 	}
 	value := r.json
 	if value == nil {
-		value, _ = json.Marshal(r.Value)
+		_ = safely("encoding", func() (err error) { value, err = json.Marshal(r.Value); return err })
 	}
 	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}
 }
@@ -75,7 +76,7 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 	case e.version1.Commits != nil && e.Value != nil:
 		e.upgrade(&e.envelope)
 	default:
-		if err := json.Unmarshal(stored, &r.Value); err != nil {
+		if err := r.decodeValue(stored); err != nil {
 			r.damaged = fmt.Errorf("the stored value can't be decoded: %w", err)
 		}
 		r.json = stored
@@ -85,10 +86,29 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 	if !r.IDs.valid() {
 		r.IDs, damaged = r.IDs.readable(), errors.New("its IDs are damaged")
 	}
-	if damaged = cmp.Or(damaged, json.Unmarshal(e.Value, &r.Value)); damaged != nil {
+	// A watermark that can't be read is taken for the greatest: that costs look-ups.
+	if e.Watermark != "" && !e.Watermark.valid() || e.Watermark == "" && damaged != nil && bytes.Contains(stored, []byte(`"watermark"`)) {
+		r.Watermark, damaged = lastID, cmp.Or(damaged, errors.New("its watermark is damaged"))
+	}
+	if damaged = cmp.Or(damaged, r.decodeValue(e.Value)); damaged != nil {
 		r.damaged, r.raw = fmt.Errorf("the stored record can't be decoded: %w", damaged), stored
 	}
 	return r, nil
+}
+
+func (r *record[V]) decodeValue(text []byte) error {
+	return safely("decoding", func() error { return json.Unmarshal(text, &r.Value) })
+}
+
+// safely calls a function of the caller or a method of V. A panic must not end the program:
+// the redelivery would end the next replica.
+func safely(what string, do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s panicked: %v", what, p)
+		}
+	}()
+	return do()
 }
 
 // mayHaveLeft tells whether the ID of a change may have left the record.

@@ -30,6 +30,7 @@ func TestStoredValueMayBeFromAnotherProgram(t *testing.T) {
 		{stored: `{"once":2,"value":"100"}`, final: true},
 		{stored: `{"once":2,"value":100,"ids":5}`, final: true},
 		{stored: `{"once":2,"value":100,"ids":"no ID"}`, final: true},
+		{stored: `{"once":2,"value":100,"ids":"!!||||||||||||||||||||!!"}`, final: true},
 		{stored: `{"value":"100","commits":""}`, final: true},
 		{stored: `{"value":100,"latest":"no ID","commits":""}`, final: true},
 		{stored: `{"value":100,"older":"no ID","commits":""}`, final: true},
@@ -89,14 +90,18 @@ func TestLateArrivalNeverOverwritesADamagedRecord(t *testing.T) {
 
 // The field that can't be read, if any, is that of the case's name.
 func TestSetKeepsTheIDsOfAppliedEvents(t *testing.T) {
-	e1, e2, gone := string(EventID("test", "e1")), string(EventID("test", "e2")), EventID("test", "gone")
+	e1, e2, gone, last := string(EventID("test", "e1")), string(EventID("test", "e2")), EventID("test", "gone"), strings.Repeat("z", idLength)
 	for name, stored := range map[string]string{
-		"no damage":          `{"once":2,"value":100,"ids":"` + e1 + `","watermark":"zzz","pruned":"X.1"}`,
-		"the value":          `{"once":2,"value":"100","ids":"` + e1 + `","watermark":"zzz","pruned":"X.1"}`,
-		"an ID":              `{"once":2,"value":100,"ids":"broken ` + e1 + ` ` + e2[1:] + `","watermark":"zzz","pruned":"X.1"}`,
-		"commits":            `{"once":2,"value":100,"ids":"` + e1 + `","watermark":"zzz","by":5,"pruned":"X.1"}`,
-		"version 1":          `{"value":"100","latest":"` + e1 + `","watermark":"zzz","commits":""}`,
-		"an ID of version 1": `{"value":100,"latest":"` + e2[1:] + `","older":"` + e1 + `","watermark":"zzz","commits":""}`,
+		"no damage":                 `{"once":2,"value":100,"ids":"` + e1 + `","watermark":"` + last + `","pruned":"X.1"}`,
+		"the value":                 `{"once":2,"value":"100","ids":"` + e1 + `","watermark":"` + last + `","pruned":"X.1"}`,
+		"an ID":                     `{"once":2,"value":100,"ids":"broken ` + e1 + ` ` + e2[1:] + `","watermark":"` + last + `","pruned":"X.1"}`,
+		"an ID of another alphabet": `{"once":2,"value":100,"ids":"!!||||||||||||||||||||!! ` + e1 + `","watermark":"` + last + `","pruned":"X.1"}`,
+		"the watermark":             `{"once":2,"value":100,"ids":"` + e1 + `","watermark":5,"pruned":"X.1"}`,
+		"the end of the watermark":  `{"once":2,"value":100,"ids":"` + e1 + `","watermark":"zz","pruned":"X.1"}`,
+		"text of the watermark":     `{"once":2,"value":100,"ids":"` + e1 + `","watermark":"!!!!!!!!!!!!!!!!!!!!!!!!","pruned":"X.1"}`,
+		"commits":                   `{"once":2,"value":100,"ids":"` + e1 + `","watermark":"` + last + `","by":5,"pruned":"X.1"}`,
+		"version 1":                 `{"value":"100","latest":"` + e1 + `","watermark":"` + last + `","commits":""}`,
+		"an ID of version 1":        `{"value":100,"latest":"` + e2[1:] + `","older":"` + e1 + `","watermark":"` + last + `","commits":""}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			is := is.New(t)

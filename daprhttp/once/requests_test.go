@@ -1,6 +1,7 @@
 package once
 
 import (
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ func TestRequestsToTheStateStore(t *testing.T) {
 		{Options{}, "strong", "86400"},
 		{Options{MarkerTTL: 1500 * time.Millisecond, Consistency: daprhttp.Eventual}, "eventual", "2"},
 		{Options{MarkerTTL: time.Minute, DefaultConsistency: true}, "", "60"},
+		{Options{MarkerTTL: math.MaxInt64}, "strong", "9223372037"},
 	} {
 		is := is.New(t)
 		sidecar := new(daprtest.Sidecar)

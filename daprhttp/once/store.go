@@ -2,6 +2,7 @@ package once
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -57,7 +58,7 @@ func (s *daprStore) save(ctx context.Context, key, etag string, value any) error
 
 // expiry returns the metadata of a marker.
 func (s *daprStore) expiry() map[string]string {
-	return daprhttp.TTL(int((s.markerTTL + time.Second - 1) / time.Second))
+	return daprhttp.TTL(int(math.Ceil(s.markerTTL.Seconds())))
 }
 
 func (s *daprStore) mark(ctx context.Context, key string, ids idSet) error {
