@@ -94,7 +94,7 @@ type Error struct {
 	Message    string // Dapr's message, or the beginning of the answer's body; empty when it can't be read
 }
 
-// Error returns the three fields on one line.
+// Error returns the three fields on one line. Invisible characters are escaped.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("sidecar answered %d", e.StatusCode)
 	if e.ErrorCode != "" {
@@ -103,7 +103,7 @@ func (e *Error) Error() string {
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
-	return text
+	return web.Visible(text)
 }
 
 // newError reads Dapr's error JSON, {"errorCode":…,"message":…}. It keeps another

@@ -145,7 +145,7 @@ func TestEveryCallReturnsTheSidecarsError(t *testing.T) {
 		{403, `{"errorCode":"ERR"}`, Error{403, "ERR", ""}, "sidecar answered 403 ERR"},
 		{500, `{"message":"why"}`, Error{500, "", "why"}, "sidecar answered 500: why"},
 		{401, ``, Error{401, "", ""}, "sidecar answered 401"},
-		{502, `<html>bad gateway</html>`, Error{502, "", "<html>bad gateway</html>"}, "sidecar answered 502: <html>bad gateway</html>"},
+		{502, "<html>\nbad gateway</html>", Error{502, "", "<html>\nbad gateway</html>"}, `sidecar answered 502: <html>\u000abad gateway</html>`},
 		{500, "1" + strings.Repeat("é", 999), Error{500, "", "1" + strings.Repeat("é", 255)}, "sidecar answered 500: 1" + strings.Repeat("é", 255)},
 	}
 	for _, tt := range calls {

@@ -87,7 +87,7 @@ func (t Topic) bury(ctx context.Context, l DeadLetter) error {
 			body = l.standIn(l.Body)
 		}
 		err := t.publish(ctx, body)
-		if err == nil || !errors.As(err, new(*Error)) || len(body) <= short && !isRefused(err) {
+		if !isRefused(err) && !(len(body) > short && hasStatus(err, http.StatusInternalServerError)) {
 			return err
 		}
 	}
@@ -97,15 +97,13 @@ func (t Topic) bury(ctx context.Context, l DeadLetter) error {
 // isRefused reports whether the sidecar will never publish the message: because of its
 // content, or because the app may not publish to the topic.
 func isRefused(err error) bool {
+	return hasStatus(err, http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge)
+}
+
+// hasStatus reports whether err is an answer of the sidecar with one of these statuses.
+func hasStatus(err error, statuses ...int) bool {
 	var refused *Error
-	if !errors.As(err, &refused) {
-		return false
-	}
-	switch refused.StatusCode {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge:
-		return true
-	}
-	return false
+	return errors.As(err, &refused) && slices.Contains(statuses, refused.StatusCode)
 }
 
 // withAttributes returns the event with the attributes of a letter at its end. It returns

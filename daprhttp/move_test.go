@@ -94,6 +94,7 @@ func TestRefusedDeadLetter(t *testing.T) {
 		{"wrong token", 10, 0, 401, retried},
 		{"the broker is down", 64 << 10, 10 << 10, 500, retried},
 		{"the broker is down, and the event is long", 200 << 10, 0, 500, retried},
+		{"a gateway is busy, and the event is long", 200 << 10, 10 << 10, 503, retried},
 		{"the sidecar is down", 10, 0, 0, retried},
 		{"the sidecar is down, and the event is long", 200 << 10, 10 << 10, 0, retried},
 	} {
@@ -120,6 +121,25 @@ func TestRefusedDeadLetter(t *testing.T) {
 			is.Equal(string(letter.Body), body[:1<<10])
 		})
 	}
+}
+
+func TestEventMovesWithoutAFurtherTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := newSubscriber()
+		tries := 0
+		s.Handler = func(context.Context, Event) Outcome {
+			tries++
+			return Outcome{Err: errors.New("not now"), MoveNow: true}
+		}
+		s.wrap(t, time.Hour)
+		started := time.Now()
+		_, got := s.post(eventContentType, event("e1", "x"))
+		is.Equal(got, `{"status":"SUCCESS","error":"not now"}`)
+		is.Equal(tries, 1)
+		is.Equal(time.Since(started), time.Duration(0))
+		is.Equal(len(s.published()), 1)
+	})
 }
 
 // Without a dead-letter topic, the sidecar would lose an event that the program drops.

@@ -49,16 +49,15 @@ func list(values []string, mostBytes, mostMembers int, valid func(string) bool) 
 	if len(all) > 8<<10 {
 		return ""
 	}
-	joined, members := "", 0
+	joined, separator, members := "", "", 0
 	for member := range strings.SplitSeq(all, ",") {
 		member = strings.TrimSpace(member)
-		if member == "" || len(joined)+len(",")+len(member) > mostBytes || members == mostMembers || !valid(member) {
+		if member == "" || len(joined)+len(separator)+len(member) > mostBytes || members == mostMembers || !valid(member) {
 			continue
 		}
-		if members++; members > 1 {
-			joined += ","
-		}
-		joined += member
+		joined += separator + member
+		separator = ","
+		members++
 	}
 	return joined
 }
