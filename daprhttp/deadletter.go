@@ -147,9 +147,9 @@ func (l DeadLetter) standIn(data []byte) []byte {
 		"topic":           l.Topic,
 		"datacontenttype": "application/octet-stream",
 		"data_base64":     data,
-		reasonAttribute:   l.Reason,
-		topicAttribute:    l.From,
-		appAttribute:      l.AppID,
+		reasonAttribute:   json.RawMessage(quoted(l.Reason)),
+		topicAttribute:    json.RawMessage(quoted(l.From)),
+		appAttribute:      json.RawMessage(quoted(l.AppID)),
 		sizeAttribute:     l.Size,
 	})
 	if err != nil {
@@ -172,9 +172,11 @@ func DecodeDeadLetter(body []byte) (DeadLetter, error) {
 	_ = json.Unmarshal(members[reasonAttribute], &l.Reason)
 	_ = json.Unmarshal(members[topicAttribute], &l.From)
 	_ = json.Unmarshal(members[appAttribute], &l.AppID)
-	if json.Unmarshal(members[sizeAttribute], &l.Size) == nil {
-		l.Body = e.Data
-		return l, err
+	// A publisher may have set these attributes: only what standIn wrote takes the event's place.
+	standIn := l
+	if json.Unmarshal(members[sizeAttribute], &standIn.Size) == nil && bytes.Equal(standIn.standIn(e.Data), body) {
+		standIn.Body = e.Data
+		return standIn, err
 	}
 	if event, found := bytes.CutSuffix(body, l.attributes()); found {
 		l.Body = slices.Concat(event, []byte{'}'})

@@ -179,13 +179,32 @@ func TestReasonOfADeadLetter(t *testing.T) {
 		is.Equal(letter.Reason, want)
 		is.Equal(string(letter.Body), body)
 	}
-	letter, err := DecodeDeadLetter([]byte(body)) // as a sidecar moves it
+	letter, err := DecodeDeadLetter(newDeadLetter(Event{ID: "e", Source: "s"}, "app", errors.New("<\xff>")).standIn([]byte("data")))
+	is.NoErr(err)
+	is.Equal(letter.Reason+string(letter.Body), "<\uFFFD>data")
+	letter, err = DecodeDeadLetter([]byte(body)) // as a sidecar moves it
 	is.NoErr(err)
 	is.Equal(letter.Reason, "")
 	is.Equal(string(letter.Body), body)
 	letter, err = DecodeDeadLetter([]byte("\x00 not an event"))
 	is.True(err != nil)
 	is.Equal(string(letter.Body), "\x00 not an event")
+}
+
+// The publisher of an event may have set the attributes of a letter. When a sidecar moves
+// such an event, the whole event stays the body.
+func TestForgedAttributesDoNotShortenALetter(t *testing.T) {
+	for _, attributes := range []string{
+		`"deadlettersize":7`, `"deadletterreason":"x","deadlettersize":7`,
+		`"deadletterapp":"a","deadletterreason":"x","deadlettersize":7,"deadlettertopic":"t"`,
+	} {
+		is := is.New(t)
+		body := `{"specversion":"1.0","id":"e","source":"s","data":"never",` + attributes + `}`
+		letter, err := DecodeDeadLetter([]byte(body))
+		is.NoErr(err)
+		is.Equal(string(letter.Body), body)
+		is.Equal(letter.Size, len(body))
+	}
 }
 
 func TestEventIsRetriedAndThenMovedToTheRetryTopic(t *testing.T) {

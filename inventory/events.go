@@ -23,8 +23,8 @@ const (
 	retryFor = 15 * time.Second
 )
 
-// events returns the sidecar's routes: the list of subscriptions, and the deliveries.
-func (s *service) events() (http.Handler, error) {
+// subscribe registers the sidecar's routes: the list of subscriptions, and the deliveries.
+func (s *service) subscribe(mux *http.ServeMux) error {
 	dead, err1 := daprhttp.DeadLetters(daprhttp.Topic{
 		Sidecar: s.sidecar, PubsubName: pubsubName, Name: deadLetterTopic, Moved: s.moved("dead-letter", s.metrics.dead),
 	}, s.appID)
@@ -32,7 +32,7 @@ func (s *service) events() (http.Handler, error) {
 	tryBriefly, err2 := daprhttp.Retries(retry, tryFor)
 	tryLonger, err3 := daprhttp.Retries(retry, retryFor)
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, err
+		return err
 	}
 	orders := daprhttp.Subscription{
 		PubsubName:      pubsubName,
@@ -53,11 +53,7 @@ func (s *service) events() (http.Handler, error) {
 	retries.Handler = func(ctx context.Context, e daprhttp.Event) daprhttp.Outcome { return s.handle(ctx, e, false) }
 	retries.Wrap = func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(tryLonger(h))) }
 
-	mux := http.NewServeMux()
-	if err := daprhttp.Subscribe(mux, orders, retries); err != nil {
-		return nil, err
-	}
-	return s.whenSidecarStarts(mux), nil
+	return daprhttp.Subscribe(mux, orders, retries)
 }
 
 // whenSidecarStarts returns a handler that notices when a sidecar asks for the subscriptions,

@@ -28,6 +28,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -37,7 +39,7 @@ import (
 
 func main() { web.Main("inventory", run) }
 
-// run serves until ctx is done and every request under way has its answer.
+// run is the program: it ends when ctx is done. See [service.serve].
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	s, addr, err := newService(getenv, stdout)
 	if err != nil {
@@ -52,8 +54,17 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		return err
 	}
 	s.log.Info(fmt.Sprintf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), s.sidecar.Endpoint))
-	defer s.log.Info("inventory-service has stopped")
-	return web.Serve(ctx, ln, handler, 20*time.Second)
+	return s.serve(ctx, ln, handler)
+}
+
+// serve answers requests until ctx is done. It returns an error if it had to cut off a
+// request, 20 seconds later.
+func (s *service) serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
+	if err := web.Serve(ctx, ln, handler, 20*time.Second); err != nil {
+		return err
+	}
+	s.log.Info("inventory-service has stopped")
+	return nil
 }
 
 // newService returns the service that the environment describes, and its address.

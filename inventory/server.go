@@ -32,21 +32,21 @@ type service struct {
 // handler returns all routes. The health check and the metrics need no token: the programs
 // that ask for them don't have it.
 func (s *service) handler() (http.Handler, error) {
-	events, err := s.events()
-	if err != nil {
+	app := http.NewServeMux()
+	if err := s.subscribe(app); err != nil {
 		return nil, err
 	}
-	app := http.NewServeMux()
 	// An item ID may have slashes: for an invocation of /inventory/a%2Fb, a sidecar
 	// requests /inventory/a/b.
 	app.HandleFunc("GET /inventory/{itemId...}", s.getStock)
 	app.HandleFunc("POST /inventory/{itemId...}", s.setStock)
-	app.Handle("/", events)
+	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	app.Handle("GET /metrics", s.metrics.all)
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.Handle("GET /metrics", s.metrics.all)
-	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
+	mux.Handle("/healthz", app)
+	mux.Handle("/metrics", app)
+	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, s.whenSidecarStarts(app)))
 	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
 }
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -247,4 +249,35 @@ func TestWrongSettingsAreReported(t *testing.T) {
 	err = run(t.Context(), func(name string) string { return env[name] }, io.Discard)
 	is.True(err != nil)
 	is.True(strings.Contains(err.Error(), "192.0.2.1:5001")) // the default port
+}
+
+// The last line of the log says that every request has its answer.
+func TestOnlyACompleteStopIsLogged(t *testing.T) {
+	is := is.New(t)
+	var logs bytes.Buffer
+	s, _, err := newService(func(string) string { return "" }, &logs)
+	is.NoErr(err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	is.NoErr(s.serve(stopped, ln, nil))
+	is.True(strings.HasSuffix(logs.String(), " has stopped\n"))
+	logs.Reset()
+	is.True(s.serve(t.Context(), ln, nil) != nil) // ln is closed
+	is.Equal(logs.String(), "")
+}
+
+// Another method of a route is answered 405. Health check and metrics need no token.
+func TestWrongMethod(t *testing.T) {
+	s := newServiceTest(t, "APP_API_TOKEN", "secret")
+	for path, wantWithout := range map[string]int{
+		"/healthz": 405, "/metrics": 405, "/inventory/item1": 401, "/orders": 401, "/orders/retry": 401, "/dapr/subscribe": 401,
+	} {
+		with, _ := s.do("DELETE", path, "", "", "dapr-api-token", "secret")
+		without, _ := s.do("DELETE", path, "", "")
+		if with != 405 || without != wantWithout {
+			t.Errorf("DELETE %s: got %d with the token and %d without, want 405 and %d", path, with, without, wantWithout)
+		}
+	}
 }

@@ -21,6 +21,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -29,7 +31,7 @@ import (
 
 func main() { web.Main("order", run) }
 
-// run serves until ctx is done and every request under way has its answer.
+// run is the program: it ends when ctx is done. See [service.serve].
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	s, addr, err := newService(getenv, stdout)
 	if err != nil {
@@ -40,8 +42,17 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		return err
 	}
 	s.log.Info(fmt.Sprintf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), s.sidecar.Endpoint))
-	defer s.log.Info("order-service has stopped")
-	return web.Serve(ctx, ln, s.handler(), 20*time.Second)
+	return s.serve(ctx, ln, s.handler())
+}
+
+// serve answers requests until ctx is done. It returns an error if it had to cut off a
+// request, 20 seconds later.
+func (s *service) serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
+	if err := web.Serve(ctx, ln, handler, 20*time.Second); err != nil {
+		return err
+	}
+	s.log.Info("order-service has stopped")
+	return nil
 }
 
 // newService returns the service that the environment describes, and its address.

@@ -50,10 +50,12 @@ func newMetrics() metrics {
 func (s *service) handler() http.Handler {
 	app := http.NewServeMux()
 	app.HandleFunc("POST /order", s.placeOrder)
+	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	app.Handle("GET /metrics", s.metrics.all)
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.Handle("GET /metrics", s.metrics.all)
+	mux.Handle("/healthz", app)
+	mux.Handle("/metrics", app)
 	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
 	return web.RefuseOtherSites(mux)
 }

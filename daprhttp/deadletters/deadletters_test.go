@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -213,7 +215,8 @@ func TestLetterThatIsNotSentIsKept(t *testing.T) {
 		is.Equal(f.do("POST", path, "", token).Code, want)
 	}
 	// The second letter has only the beginning of its event.
-	f.deliver(`{"data":"begin","deadlettersize":5000000,"id":"e9","source":"s","specversion":"1.0","type":"t"}`)
+	f.deliver(`{"data_base64":"YmVnaW4=","datacontenttype":"application/octet-stream","deadletterapp":"a","deadletterreason":"too long",` +
+		`"deadlettersize":5000000,"deadlettertopic":"orders","id":"e9","source":"s","specversion":"1.0","topic":"orders","type":"t"}`)
 	f.answer(0, func() {})
 	out, err := f.command("send", "all")
 	is.True(strings.HasSuffix(err.Error(), ": only the beginning of its 5000000 bytes is kept: its publisher must send it again"))
@@ -255,9 +258,10 @@ func TestFolderIsRepaired(t *testing.T) {
 	is.NoErr(err)
 	is.True(runtime.GOOS == "windows" || made.Mode().Perm() == 0o700)
 	a, b := strings.Repeat("a", 16), strings.Repeat("b", 16)
-	for _, name := range []string{b + ".letter", a + ".letter", "copy of " + a + ".letter", a + ".123.part"} {
+	for _, name := range []string{b + ".letter", a + ".letter", "copy of " + a + ".letter", a + ".123.part", "123.part", "film.mkv.part", a + ".x.part"} {
 		is.NoErr(os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
 	}
+	is.NoErr(os.MkdirAll(filepath.Join(dir, a+".456.part", "full"), 0o700)) // of another program
 	is.NoErr(os.Chtimes(filepath.Join(dir, b+".letter"), time.Time{}, time.Unix(1, 0)))
 	f, err = openFolder(dir)
 	is.NoErr(err)
@@ -267,7 +271,7 @@ func TestFolderIsRepaired(t *testing.T) {
 	is.Equal(letters[0].id+letters[1].id, b+a) // the oldest first
 	entries, err := os.ReadDir(dir)
 	is.NoErr(err)
-	is.Equal(len(entries), 3) // without the part
+	is.Equal(len(entries), 7) // without the part of a letter
 	_, err = f.read(strings.Repeat("d", 16))
 	is.True(errors.Is(err, errNoLetter))
 }
@@ -396,5 +400,60 @@ func TestUsage(t *testing.T) {
 		if _, err := f.command(args...); err != errUsage {
 			t.Errorf("%q: got %v", args, err)
 		}
+	}
+}
+
+// The last line of the log says that every request has its answer.
+func TestOnlyACompleteStopIsLogged(t *testing.T) {
+	is := is.New(t)
+	var logs bytes.Buffer
+	dir := t.TempDir()
+	s, _, err := newService("dead", "topic", func(name string) string { return map[string]string{"DEAD_LETTERS_DIR": dir}[name] }, &logs)
+	is.NoErr(err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	is.NoErr(s.serve(stopped, ln, nil))
+	is.True(strings.HasSuffix(logs.String(), " has stopped\n"))
+	logs.Reset()
+	is.True(s.serve(t.Context(), ln, nil) != nil) // ln is closed
+	is.Equal(logs.String(), "")
+}
+
+// Another method of a route is answered 405 and the methods that it has. Any request but
+// those of the health check and the metrics needs the token first.
+func TestWrongMethod(t *testing.T) {
+	f := start(t)
+	for request, want := range map[string]string{
+		"POST /healthz": "GET, HEAD", "POST /metrics": "GET, HEAD", "PUT /letters": "GET, HEAD", "PUT /letters/all": "DELETE, GET, HEAD", "GET /letters/deliver/": "",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		w := f.do(method, path, "", token)
+		f.is.Equal(w.Header().Get("Allow"), want)
+		f.is.Equal(w.Code == 405, want != "")
+		if strings.HasPrefix(path, "/letters") {
+			f.is.Equal(f.do(method, path, "", nil).Code, 401)
+		}
+	}
+}
+
+// No proxy gets the token: the command line reaches the program on this machine itself.
+func TestCommandLineUsesNoProxy(t *testing.T) {
+	proxied := 0
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { proxied++ }))
+	defer proxy.Close()
+	transport := http.DefaultTransport.(*http.Transport)
+	before := transport.Proxy
+	defer func() { transport.Proxy = before }()
+	transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
+	for _, host := range []string{"127.0.0.1", "localhost", "0.0.0.0"} {
+		f := start(t, "APP_HOST", host)
+		out, err := f.command("list")
+		f.is.NoErr(err)
+		f.is.Equal(out, "no dead letters\n")
+	}
+	if proxied > 0 {
+		t.Errorf("a proxy got %d requests", proxied)
 	}
 }

@@ -27,10 +27,13 @@ type use struct {
 	cameBack bool // the same event came as a letter again
 }
 
-const (
-	letterSuffix = ".letter"
-	partSuffix   = ".part" // the letter is being written
-)
+const letterSuffix = ".letter"
+
+// partName returns the name of a file in which a letter is being written. [os.CreateTemp]
+// puts digits in the place of the asterisk.
+func partName(id string) string { return id + ".*.part" }
+
+var partPattern = regexp.MustCompile(`^[a-z2-7]{16}\.[0-9]+\.part$`)
 
 // idOf returns the ID of the letter in a file. A file of another name has none.
 func idOf(fileName string) (id string, ok bool) {
@@ -42,8 +45,8 @@ var idPattern = regexp.MustCompile(`^[a-z2-7]{16}$`)
 
 var errNoLetter = errors.New("there is no such letter")
 
-// openFolder opens a folder, which it makes if there is none. It removes the files that a
-// program has left half written.
+// openFolder opens a folder, which it makes if there is none. It removes the letters
+// that a keeper has left half written, and no file of another program.
 func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -52,7 +55,7 @@ func openFolder(dir string) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	part, err := os.CreateTemp(dir, "*"+partSuffix) // fail now, and not with the first letter
+	part, err := os.CreateTemp(dir, partName(letter{}.id())) // fail now, and not with the first letter
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func openFolder(dir string) (*folder, error) {
 		if _, ok := idOf(e.Name()); ok {
 			f.count++
 		}
-		if filepath.Ext(e.Name()) == partSuffix {
+		if e.Type().IsRegular() && partPattern.MatchString(e.Name()) {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return nil, err
 			}
@@ -81,7 +84,7 @@ func (f *folder) path(id string) string { return filepath.Join(f.dir, id+letterS
 // has no reason or can't be read. A copy of a letter that is being sent is a new letter: its
 // event has failed again.
 func (f *folder) keep(id string, body []byte) (isNew bool, err error) {
-	part, err := os.CreateTemp(f.dir, id+".*"+partSuffix)
+	part, err := os.CreateTemp(f.dir, partName(id))
 	if err != nil {
 		return false, err
 	}

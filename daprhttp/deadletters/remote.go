@@ -14,6 +14,13 @@ import (
 	"example.com/dapr-orders/daprhttp/web"
 )
 
+// direct uses no proxy, because the program that serves runs on the same machine. It follows
+// no redirect, which would send the token to another server.
+var direct = &http.Client{
+	Transport:     new(http.Transport),
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
 // A remote sends the requests of the command line to the program that serves.
 type remote struct{ url, token string }
 
@@ -64,7 +71,7 @@ func (r remote) do(ctx context.Context, method, path string, v any) error {
 		return err
 	}
 	req.Header.Set("dapr-api-token", r.token)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := direct.Do(req)
 	if err != nil {
 		return fmt.Errorf("%w (is `deadletters serve` running?)", err)
 	}

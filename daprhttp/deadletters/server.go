@@ -48,9 +48,12 @@ func (s *service) handler() (http.Handler, error) {
 	app.HandleFunc("DELETE /letters/{id}", s.each(s.drop))
 	var metrics web.Metrics
 	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 { return float64(s.kept.size()) })
+	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	app.Handle("GET /metrics", &metrics)
+
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.Handle("GET /metrics", &metrics)
+	mux.Handle("/healthz", app)
+	mux.Handle("/metrics", app)
 	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
 	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
 }

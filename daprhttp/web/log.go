@@ -56,7 +56,7 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 			event = LogEventID + "=" + quoted(value) + " "
 		case LogTraceID:
 		case LogError:
-			problem = ": " + withoutNames(Visible(value))
+			problem = ":" + withoutNames(" "+Visible(value))
 		default:
 			attributes += separator + a.Key + "=" + plainOrQuoted(value)
 			separator = ", "

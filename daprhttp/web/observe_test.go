@@ -111,6 +111,15 @@ func TestLogCannotBeForged(t *testing.T) {
 	}
 }
 
+// The error of a log line begins behind ": ", and so may begin with what looks like an
+// attribute.
+func TestErrorCannotForgeAnAttribute(t *testing.T) {
+	is := is.New(t)
+	var b bytes.Buffer
+	NewLogger(&b, "text").Info("Failed.", LogError, errors.New("remaining=5: quantity=1"))
+	is.Equal(b.String()[len("2026/11/24 04:33:12 "):], `Failed.: remaining\x3d5: quantity\x3d1`+"\n")
+}
+
 func TestAnswerIsVisible(t *testing.T) {
 	is := is.New(t)
 	w := httptest.NewRecorder()
