@@ -16,7 +16,7 @@ import (
 // publishes the event with the CloudEvents extension attributes deadletterreason,
 // deadlettertopic and deadletterapp. If the body is not an event, or has one of these
 // attributes already, it publishes another event, with the body as its data and the attribute
-// deadlettersize. If the sidecar refuses the letter, the data of this other event is only the
+// deadlettersize. If the sidecar refuses any letter, it publishes such an event with only the
 // beginning of the body. A 500 counts as a refusal of a letter that is longer than 128 KiB.
 type DeadLetter struct {
 	Event         // the attributes that could be read

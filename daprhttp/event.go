@@ -20,7 +20,8 @@ const eventContentType = "application/cloudevents+json"
 
 // An Event is a CloudEvent as a sidecar delivers it: the context attributes of
 // CloudEvents 1.0, Dapr's extensions, and the data. A test of a Handler may make one itself.
-// [DeadLetters] and [Retries] do not move such an event, because it has no message.
+// [DeadLetters] and [Retries] can't move such an event, because it has no message: the
+// outcome is then StatusRetry.
 //
 // See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and
 // https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-cloudevents/.

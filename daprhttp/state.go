@@ -17,7 +17,8 @@ type Concurrency string
 
 // FirstWrite lets the first of two writers win. A write fails if its ETag is not
 // the stored one, or if it has no ETag and the key exists. With LastWrite every
-// write succeeds.
+// write succeeds. Some state stores are less strict: a write with an ETag succeeds if the key
+// does not exist, and one without an ETag if the key was saved without FirstWrite.
 const (
 	FirstWrite Concurrency = "first-write"
 	LastWrite  Concurrency = "last-write"
@@ -145,7 +146,7 @@ func (c *Client) GetBulkState(ctx context.Context, storeName string, keys []stri
 }
 
 // DeleteState deletes the key of an item, and ignores its Value. Deleting a key that does
-// not exist is an error only with an ETag.
+// not exist is an error only with an ETag, and not on all state stores.
 //
 //	DELETE /v1.0/state/<storename>/<key>[?concurrency=<concurrency>&consistency=<consistency>&<metadata>]
 //

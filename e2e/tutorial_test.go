@@ -25,7 +25,7 @@ func TestTutorial(t *testing.T) {
 	s := harness.Start(t, harness.Options{SeparateState: true})
 	g := harness.Guests(t, tutorial)["sales-service"]
 	programs, files := harness.Blocks(t, tutorial, "go"), harness.Blocks(t, tutorial, "yaml")
-	if len(programs) != 4 || len(files) != 5 {
+	if len(programs) != 5 || len(files) != 5 {
 		t.Fatalf("the tutorial has %d programs and %d changes of component files", len(programs), len(files))
 	}
 	dir := workspace(t)
@@ -84,6 +84,7 @@ func TestTutorial(t *testing.T) {
 
 	// Step 3: what can't be applied, now or ever, waits elsewhere.
 	write("main.go", programs[3])
+	write("sold_test.go", programs[2]+"\n"+programs[4])
 	harness.ApplyYAML(t, s.Resources, files[2])
 	harness.ApplyYAML(t, s.Resources, files[3])
 	start()
