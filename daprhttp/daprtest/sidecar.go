@@ -20,7 +20,8 @@
 // compares its answers with those of a real sidecar (1.18.2). Stores differ in what they
 // refuse. This one refuses with 409 an ETag that is not the stored one, unless a save asks
 // for last-write. It refuses with 500 a first-write without an ETag to a key that exists.
-// Redis answers so, too, but is less strict: see FirstWrite in package daprhttp. A transaction with a refused operation answers 500, and is not rolled back.
+// Redis answers so, too, but is less strict: see FirstWrite in package daprhttp. A
+// transaction with a refused operation answers 500, and is not rolled back.
 package daprtest
 
 import (
