@@ -4,8 +4,8 @@
 #             e2e/README.md; COMPONENTS=folder tests your component files and servers
 # make soak   random faults for two minutes, or SOAK=10m; SEED=… repeats a run
 # make bench  compare the performance with other programs, and write e2e/README.md
-# make faults  show each fault of Dapr that has a workaround here, and what Mosquitto and
-#             Redis lose; FAULT=an_event_whose shows the faults with this in their names
+# make faults  show each fault of Dapr in the first table of components/dapr-issues.md, and
+#             what Mosquitto and Redis lose; FAULT=an_event_whose shows the faults with this in their names
 # make fuzz   run every fuzz target for half a minute, or FUZZ=10m
 # make daprd  print the path of the Dapr sidecar that is used
 # make help   print this

@@ -18,8 +18,8 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// TestFaultsOfDapr shows each fault of Dapr that has a workaround here, on the sidecar that is
-// used. A subtest fails when its fault is gone: then the workaround may go, too.
+// TestFaultsOfDapr shows each fault in the first table of components/dapr-issues.md, on the
+// sidecar that is used. A subtest fails when its fault is gone: then the workaround may go, too.
 func TestFaultsOfDapr(t *testing.T) {
 	for _, fault := range []struct {
 		name  string // in components/dapr-issues.md
@@ -219,7 +219,7 @@ func backlogWaits(t *testing.T) bool {
 	harness.Must(t, app.StartSidecar(t.Context()))
 	s.Place("new", "item1", 1)
 	harness.WaitFor(t, time.Minute, func() error {
-		if len(s.Applied()["new"]) == 0 {
+		if s.Applied()["new"].IsZero() {
 			return fmt.Errorf("the new order is not applied")
 		}
 		return nil

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +56,13 @@ func TestNetwork(t *testing.T) {
 			t.Parallel()
 			harness.NeedsOwnRedis(t)
 			options := harness.Options{Replicas: 2, SeparateState: true, Network: true}
-			harness.UnderLoad(t, st.text, options, 50, func(s *harness.System, _ *harness.Load) { harness.Rage(st.weather, st.lasts, st.links(s)...) })
+			harness.UnderLoad(t, st.text, options, 50, func(s *harness.System, _ *harness.Load) {
+				links := st.links(s)
+				harness.Rage(st.weather, st.lasts, links...)
+				if !slices.ContainsFunc(links, func(l *stack.Link) bool { return l.Held() > 0 }) {
+					t.Error("the links have held up nothing: the test has not shown what it should")
+				}
+			})
 		})
 	}
 }

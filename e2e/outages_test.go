@@ -82,6 +82,9 @@ func sidecarFrozen(t *testing.T, s *harness.System, l *harness.Load) {
 	harness.Must(t, s.Inventory[1].Sidecar.Freeze())
 	l.WhileAway(t, 50) // the broker gives the frozen sidecar the next event
 	takenOver(s)
+	if _, latest := l.Latest(); latest < 9*time.Second { // processingTimeout, and a second of tolerance
+		t.Error("the frozen sidecar held no event: the test has not shown what it should")
+	}
 	harness.Must(t, s.Inventory[1].Sidecar.Thaw())
 }
 

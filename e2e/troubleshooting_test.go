@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func TestTroubleshooting(t *testing.T) {
 		_, err := stack.StartApp(t.Context(), o)
 		return fmt.Sprint(err)
 	}
-	for _, mistake := range []struct {
+	mistakes := []struct {
 		see  string // what the page has
 		make func(t *testing.T) (seen string)
 	}{
@@ -160,7 +161,22 @@ func TestTroubleshooting(t *testing.T) {
 			})
 			return placeOrder(s, s.Order)
 		}},
-	} {
+	}
+	explained := []string{ // not tried: the messages of the Dapr CLI, Docker, PowerShell and mDNS
+		"dapr: command not found", "could not connect to docker", "Bind for 0.0.0.0:6379 failed", "`file already exists",
+		"failed to bind host port for 0.0.0.0:2379", "invalid configuration for HTTPPort", "Cannot bind parameter 'Headers'", "couldn't find service",
+	}
+	for _, mistake := range mistakes {
+		explained = append(explained, mistake.see)
+	}
+	for _, table := range harness.Tables(t, page) {
+		for _, row := range table.Rows[1:] {
+			if !slices.ContainsFunc(explained, func(message string) bool { return strings.Contains(row[0], "`"+message) }) {
+				t.Errorf("%s has a message that is not tried: %s", page, row[0])
+			}
+		}
+	}
+	for _, mistake := range mistakes {
 		t.Run(mistake.see[:min(40, len(mistake.see))], func(t *testing.T) {
 			if !strings.Contains(harness.Document(t, page), "`"+mistake.see) {
 				t.Errorf("%s does not explain %s", page, mistake.see)

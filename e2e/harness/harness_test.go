@@ -38,3 +38,11 @@ func TestLongestPauseIgnoresPausesThatEndedBefore(t *testing.T) {
 	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(30*time.Second)), 2*time.Second)
 	is.Equal(LongestPause(nil, start), time.Duration(0))
 }
+
+// The store may save an order and answer that it has not: then the log names only a duplicate.
+func TestDelayOfAnOrderThatIsNamedOnlyAsADuplicate(t *testing.T) {
+	s := &System{processed: make(map[string]int), applied: make(map[string]time.Time)}
+	l := &Load{s: s, accepted: map[string]time.Time{"o1": time.Now()}}
+	s.watch("inventory-service", "OrderPlaced event had been processed already. orderId=o1, itemId=item1")
+	is.New(t).Equal(len(l.Delays()), 1)
+}

@@ -135,8 +135,8 @@ func (l *Load) WhileAway(t *testing.T, requests int) {
 	})
 }
 
-// EndsExact stops the load and waits until the stock has fallen by the accepted orders, and
-// the logs name each of them as processed. It fails when an order is applied twice. It returns
+// EndsExact stops the load and waits until the stock has fallen by the accepted orders, no
+// copy of an order is left, and the logs name each order as processed. It fails when an order is applied twice. It returns
 // a table cell: "500 of 500 applied".
 func (l *Load) EndsExact(t *testing.T) string {
 	t.Helper()
@@ -148,19 +148,19 @@ func (l *Load) EndsExact(t *testing.T) string {
 			stock, _ := l.s.Stock(l.ItemID)
 			Verdicts.Store(t.Name(), fmt.Sprintf("%d of %d applied, %d in the dead-letter topic", l.Stock-stock, accepted, n))
 			t.Logf("%d orders accepted, %d in the dead-letter topic (%v); not drained: %v", accepted, n, err, l.s.Broker.Drained("OrderPlaced", "inventory-service"))
-			t.Logf("accepted, but in no log: %v", l.s.unnamed(l.orderIDs()))
+			t.Logf("accepted, but in no log: %v", l.s.unnamed(l.OrderIDs()))
 		}
 	}()
 	if _, given := l.s.Broker.(*stack.Given); given { // it may have lost orders, and then waiting is of no use
-		l.s.Drained("inventory-service")
+		l.s.drained()
 		if stock, err := l.s.Stock(l.ItemID); err != nil || stock != l.Stock-accepted {
 			t.Fatalf("the broker has no order left, and the stock is %d (%v), want %d", stock, err, l.Stock-accepted)
 		}
 	}
 	l.s.WaitForStock(l.ItemID, l.Stock-accepted)
-	l.s.Drained("inventory-service")
+	l.s.drained()
 	l.s.WaitForStock(l.ItemID, l.Stock-accepted) // the last deliveries have not moved it
-	l.s.AppliedOnce(t, l.orderIDs())
+	l.s.AppliedOnce(t, l.OrderIDs())
 	if n := l.s.DeadLetters(); n > 0 {
 		t.Errorf("%d orders are in the dead-letter topic, though every order was valid", n)
 	}
@@ -171,14 +171,15 @@ func (l *Load) EndsExact(t *testing.T) string {
 // Verdicts has the figures of each load that failed in EndsExact, by the name of its test.
 var Verdicts sync.Map
 
-func (l *Load) orderIDs() []string { return slices.Sorted(maps.Keys(l.Accepted())) }
+// OrderIDs returns the IDs of the orders that have been accepted.
+func (l *Load) OrderIDs() []string { return slices.Sorted(maps.Keys(l.Accepted())) }
 
 // delays returns the time from accepted to first applied, by order ID.
 func (l *Load) delays() map[string]time.Duration {
 	delays, applied := make(map[string]time.Duration), l.s.Applied()
 	for id, accepted := range l.Accepted() {
-		if times := applied[id]; len(times) > 0 {
-			delays[id] = times[0].Sub(accepted)
+		if at, ok := applied[id]; ok {
+			delays[id] = at.Sub(accepted)
 		}
 	}
 	return delays
@@ -201,12 +202,7 @@ func (l *Load) Latest() (orderID string, longest time.Duration) {
 func (l *Load) AcceptedAt() []time.Time { return slices.Collect(maps.Values(l.Accepted())) }
 
 // AppliedAt returns when orders were first applied.
-func (l *Load) AppliedAt() (times []time.Time) {
-	for _, applied := range l.s.Applied() {
-		times = append(times, applied[0])
-	}
-	return times
-}
+func (l *Load) AppliedAt() []time.Time { return slices.Collect(maps.Values(l.s.Applied())) }
 
 // LongestPause returns the longest time between two times, the later of them after from.
 func LongestPause(times []time.Time, from time.Time) (longest time.Duration) {

@@ -34,10 +34,10 @@ type System struct {
 	started    atomic.Int64 // apps: the number makes an MQTT client's name unique
 	Moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
 
-	links      map[int]*Links // by the port of an app's sidecar
-	mu         sync.Mutex
-	processed  map[string][]time.Time // when the log said that an order was applied, by order ID
-	duplicates map[string]bool        // orders that the log called applied already
+	links     map[int]*Links // by the port of an app's sidecar
+	mu        sync.Mutex
+	processed map[string]int       // how often the logs said that an order was processed, by order ID
+	applied   map[string]time.Time // when a log first named an order as processed or as a duplicate
 }
 
 // Options say how a system differs from the one in the README.
@@ -95,7 +95,7 @@ func Start(t *testing.T, o Options) *System {
 		servers.Configs = ""
 		Must(t, os.Remove(filepath.Join(servers.Resources, stack.FilterFile)))
 	}
-	s := &System{System: servers, T: t, logs: o.Logs, processed: make(map[string][]time.Time), duplicates: make(map[string]bool)}
+	s := &System{System: servers, T: t, logs: o.Logs, processed: make(map[string]int), applied: make(map[string]time.Time)}
 	if o.Mesh {
 		s.prefix = fmt.Sprintf("run%d-%d-", os.Getpid(), time.Now().UnixNano()%1e9)
 	}
@@ -215,11 +215,14 @@ func (s *System) watch(name, line string) {
 	if strings.Contains(line, movedLine) {
 		s.Moved.Add(1)
 	}
-	if orderID, ok := orderIn(line, "Processed OrderPlaced event. orderId="); ok {
-		s.processed[orderID] = append(s.processed[orderID], time.Now())
+	orderID, processed := orderIn(line, "Processed OrderPlaced event. orderId=")
+	if processed {
+		s.processed[orderID]++
+	} else if orderID, processed = orderIn(line, "OrderPlaced event had been processed already. orderId="); !processed {
+		return
 	}
-	if orderID, ok := orderIn(line, "OrderPlaced event had been processed already. orderId="); ok {
-		s.duplicates[orderID] = true
+	if s.applied[orderID].IsZero() {
+		s.applied[orderID] = time.Now()
 	}
 }
 
@@ -230,16 +233,17 @@ func orderIn(line, text string) (orderID string, ok bool) {
 	return orderID, ok
 }
 
-// Applied returns when the log said that an order was applied, by order ID.
-func (s *System) Applied() map[string][]time.Time {
+// Applied returns when a log first named an order as processed or as a duplicate, by order
+// ID. The log names only a duplicate when the store saved the order and answered that it had
+// not.
+func (s *System) Applied() map[string]time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.processed)
+	return maps.Clone(s.applied)
 }
 
-// AppliedOnce waits until the log names each order as processed or as a duplicate. The log
-// names only a duplicate when the store saved the order and answered that it had not.
-// AppliedOnce fails when an order is processed twice.
+// AppliedOnce waits until the log names each order as processed or as a duplicate. It fails
+// when an order is processed twice.
 func (s *System) AppliedOnce(t *testing.T, orderIDs []string) {
 	t.Helper()
 	WaitFor(t, time.Minute, func() error {
@@ -248,9 +252,11 @@ func (s *System) AppliedOnce(t *testing.T, orderIDs []string) {
 		}
 		return nil
 	})
-	for orderID, times := range s.Applied() {
-		if len(times) > 1 {
-			t.Errorf("the order %s was applied %d times", orderID, len(times))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for orderID, times := range s.processed {
+		if times > 1 {
+			t.Errorf("the order %s was applied %d times", orderID, times)
 		}
 	}
 }
@@ -259,5 +265,5 @@ func (s *System) AppliedOnce(t *testing.T, orderIDs []string) {
 func (s *System) unnamed(orderIDs []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(orderIDs), func(id string) bool { return len(s.processed[id]) > 0 || s.duplicates[id] })
+	return slices.DeleteFunc(slices.Clone(orderIDs), func(id string) bool { return !s.applied[id].IsZero() })
 }

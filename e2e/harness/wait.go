@@ -2,6 +2,8 @@ package harness
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -66,5 +68,21 @@ func (s *System) Drained(appID string) {
 // DrainedOf is Drained for another topic.
 func (s *System) DrainedOf(topic, appID string) {
 	s.T.Helper()
-	WaitFor(s.T, time.Minute, func() error { return s.Broker.Drained(topic, appID) })
+	WaitFor(s.T, 2*time.Minute, func() error { return s.Broker.Drained(topic, appID) }) // a takeover may take most of a minute
+}
+
+// drained waits until the broker has no order left for the inventory service, in the retry
+// topic either.
+func (s *System) drained() {
+	s.T.Helper()
+	s.Drained("inventory-service")
+	if s.HasRetryTopic() {
+		s.DrainedOf("OrderPlaced-retry", "inventory-service")
+	}
+}
+
+// HasRetryTopic reports whether the component files have a retry topic.
+func (s *System) HasRetryTopic() bool {
+	_, err := os.Stat(filepath.Join(s.Resources, "retry.yaml"))
+	return err == nil
 }

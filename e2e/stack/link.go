@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type Link struct {
 	mu      sync.Mutex
 	weather Weather
 	changed chan struct{} // closed when the weather changes
+	held    atomic.Int64
 }
 
 // Weather is what a Link does to what goes over it. The zero value does nothing.
@@ -87,6 +89,9 @@ func (l *Link) now() (Weather, <-chan struct{}) {
 	return l.weather, l.changed
 }
 
+// Held returns how many packets, and connections that begin or end, were kept back or late.
+func (l *Link) Held() int64 { return l.held.Load() }
+
 // Close breaks every connection and refuses new ones, as when a server is stopped.
 func (l *Link) Close() {
 	l.end()
@@ -145,6 +150,7 @@ func (l *Link) pass(ctx context.Context, way way) bool {
 		if cut, _ := way(weather); !cut {
 			return ctx.Err() == nil
 		}
+		l.held.Add(1)
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -197,6 +203,9 @@ func (l *Link) late(way way) time.Duration {
 	_, late := way(weather)
 	for again := retransmission; rand.Float64() < weather.Loss; again *= 2 {
 		late += again
+	}
+	if late > 0 {
+		l.held.Add(1)
 	}
 	return late
 }

@@ -61,6 +61,7 @@ func TestLinkDelaysAndKeepsBack(t *testing.T) {
 	is, link := is.New(t), newTalk(t)
 	_, err := link.say(time.Minute)
 	is.NoErr(err)
+	is.Equal(link.Held(), int64(0)) // in good weather
 	link.Set(Weather{Delay: 300 * time.Millisecond})
 	took, err := link.say(time.Minute)
 	is.NoErr(err)
