@@ -136,8 +136,8 @@ func (l *Load) WhileAway(t *testing.T, requests int) {
 }
 
 // EndsExact stops the load and waits until the stock has fallen by the accepted orders, no
-// copy of an order is left, and the logs name each order as processed. It fails when an order is applied twice. It returns
-// a table cell: "500 of 500 applied".
+// copy of an order is left, and the logs name each order as processed. It fails when an
+// order is applied twice. It returns a table cell: "500 of 500 applied".
 func (l *Load) EndsExact(t *testing.T) string {
 	t.Helper()
 	l.Stop()
