@@ -84,7 +84,7 @@ func TestTutorial(t *testing.T) {
 
 	// Step 3: what can't be applied, now or ever, waits elsewhere.
 	write("main.go", programs[3])
-	write("sold_test.go", programs[2]+"\n"+programs[4])
+	write("sold_test.go", strings.Replace(programs[2], "\t\"testing\"", "\t\"os\"\n\t\"testing\"", 1)+"\n"+programs[4])
 	harness.ApplyYAML(t, s.Resources, files[2])
 	harness.ApplyYAML(t, s.Resources, files[3])
 	start()

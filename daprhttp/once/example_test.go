@@ -35,8 +35,8 @@ func ExampleInbox_Apply() {
 	// 15 <nil>
 }
 
-// A value may have any type that encodes as JSON. An error of the Apply function is final:
-// a redelivery does not help.
+// A value may have any type that encodes as JSON. An error of the Apply function is final
+// for the call. A redelivery asks the function again.
 func ExampleErrFinal() {
 	sidecar := &daprhttp.Client{HTTPClient: new(daprtest.Sidecar).Client()} // in memory
 	type seats struct {
