@@ -31,7 +31,7 @@ func TestFaultsOfDapr(t *testing.T) {
 		{"a `redeliverInterval` on Redis that is a duration, such as `1s`, is ignored", durationIsIgnored},
 		{"an event is lost when RabbitMQ's connection breaks", unconfirmedIsLost},
 		{"an event that RabbitMQ refuses is answered as published", refusedIsPublished},
-		{"metadata that no HTTP header can hold keeps a message from the app, and `accept: text/event-stream` ends the sidecar", metadataStopsDelivery},
+		{"a message whose metadata is no valid HTTP header never reaches the app, and the metadata `accept: text/event-stream` ends the sidecar", metadataStopsDelivery},
 		{"a bulk read that PostgreSQL breaks off finds nothing", readFindsNothing},
 		{"events that Mosquitto keeps while a sidecar is down are not delivered when it starts", backlogWaits},
 	} {
