@@ -61,8 +61,8 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // the end of a retry topic. So an event that fails holds its place in the sidecar for tryFor,
 // and for the move, which takes 10 seconds at most.
 // The program subscribes to the retry topic with another such wrapper, which tries longer.
-// An event from the retry topic returns to the end of that topic until it is handled. It is
-// published once each time, even with [Client.PublishTwice].
+// An event from the retry topic returns to the end of that topic until it is handled. Each
+// return is published once. [Client.PublishTwice] applies to the first move.
 //
 // The handler calls the wrapped handler again while that returns StatusRetry without
 // [Outcome.MoveNow], with growing pauses of up to a second. The context of these calls ends after tryFor. It does not end
