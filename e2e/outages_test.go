@@ -170,7 +170,7 @@ func brokerWithoutMemory(t *testing.T, s *harness.System, _ *harness.Load) {
 }
 
 func stateStoreWithoutMemory(t *testing.T, s *harness.System, l *harness.Load) {
-	withoutMemory(t, s.State.(*stack.Redis), func() {})
+	withoutMemory(t, s.State.(*stack.Redis), func() { harness.Said(t, s.Inventory[0].Service, "OOM command not allowed") })
 	if n := l.Refused.Load(); n > 0 {
 		t.Errorf("%d orders were refused: the order service does not need the state store", n)
 	}
