@@ -106,7 +106,7 @@ func ExampleSubscribe() {
 	// SUCCESS <nil>
 }
 
-// Dead letters and a retry topic are wrappers around the handler.
+// A wrapper around the handler moves the events that the handler drops to a dead-letter topic.
 func ExampleDeadLetters() {
 	sidecar := new(daprtest.Sidecar) // in memory
 	client := &daprhttp.Client{HTTPClient: sidecar.Client()}

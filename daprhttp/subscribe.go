@@ -55,7 +55,7 @@ type Subscription struct {
 //
 // With the default limit, an event takes at most about 512 KiB of memory. An event beyond
 // the limit takes up to about 32 MiB, until it is dropped. At most two such events are in
-// memory at the same time, so that clients that stop in the middle of one delay further ones.
+// memory at the same time. So a client that stops in the middle of one delays other long events.
 //
 // The error names a subscription without a required field. Subscribe panics, as mux does,
 // if a route is malformed or mux has it already. Don't call it again for the same mux, even

@@ -9,7 +9,7 @@
 //	GET  /healthz
 //	GET  /metrics
 //
-// It reads these environment variables:
+// It reads these environment variables, with their defaults in brackets:
 //
 //	PORT, then APP_PORT                          the port on which it listens (5001)
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)
@@ -18,7 +18,7 @@
 //	APP_API_TOKEN                                the token that the sidecar must send
 //	APP_ID                                       its Dapr app ID (inventory-service)
 //	MARKER_TTL                                   how long a redelivered event is recognised (24h)
-//	STATE_CONSISTENCY                            of state calls: strong, or default: the store decides (strong)
+//	STATE_CONSISTENCY                            strong, or default: that of the store (strong)
 //	PUBLISH_TWICE                                true: publish moved events twice
 //	SUBSCRIPTION_METADATA                        metadata of its subscriptions: name=value,…
 //	LOG_FORMAT                                   text, or json (text)

@@ -17,7 +17,7 @@ type stuckItems struct {
 
 const (
 	// The least time between tries of one stuck item, and between tries of any stuck items.
-	// Each try takes tryFor at most, so that ten are under way.
+	// Each try takes tryFor at most, so at most ten are under way.
 	tryEvery, tryAnyEvery = time.Second, tryFor / 10
 
 	maxStuckItems = 10_000 // beyond that, all are forgotten, and tried again

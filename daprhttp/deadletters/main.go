@@ -23,7 +23,7 @@
 //	GET    /healthz
 //	GET    /metrics
 //
-// It reads these environment variables:
+// It reads these environment variables, with their defaults in brackets:
 //
 //	PORT, then APP_PORT                          the port on which it listens (5004)
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)

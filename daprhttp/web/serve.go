@@ -38,8 +38,8 @@ func Listen(addr string) (net.Listener, error) {
 
 // Serve answers requests on ln with h until ctx is done. Then it closes ln, waits at most
 // drain for the requests under way, and returns nil. It returns an error when the server
-// fails. It also returns one if, after drain, a request is under way or a connection of less
-// than 5 seconds is silent. Their connections are closed.
+// fails. It also returns one if, after drain, a request is under way, or a connection that was
+// opened less than 5 seconds ago has sent nothing. Their connections are closed.
 //
 // A slow or silent client can't keep out others, unless clients have sent 512 requests and
 // read none of the answers. The header of a request must arrive within
