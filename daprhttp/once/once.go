@@ -49,9 +49,9 @@ import (
 //  4. A marker belongs to one key: one event may change many keys ([markerKey]).
 //     Many events of the same 8 ms share a marker, which is written once and never
 //     changed. An event that comes later gets a marker of its own ([Inbox.share]).
-//  5. No clock is trusted. A wrong clock costs only look-ups or a longer record. The
-//     clock decides which IDs leave. Each ID that leaves has a marker and raises the
-//     watermark ([record.takeOut]).
+//  5. No clock of a publisher or a replica is trusted. A wrong one costs only look-ups
+//     or a longer record. The clock decides which IDs leave. Each ID that leaves has a
+//     marker and raises the watermark ([record.takeOut]).
 //  6. Replicas share a hot key. After a save, a replica rests for the length of one
 //     commit per rival that the record names ([worker.commit]).
 //  7. Keys share nothing. A key on which the store hangs or refuses has a worker of
@@ -65,9 +65,9 @@ import (
 // A replica that dies before its save has changed nothing. A replica that dies after
 // its save leaves IDs in the record, where they do no harm.
 //
-// The invariants rely on two promises of the store. It keeps and shows every save that
-// it acknowledged. An ETag never returns with another value in the milliseconds between
-// a read and the save over it.
+// The invariants rely on three promises of the store. It keeps and shows every save that
+// it acknowledged. It keeps a marker for Options.MarkerTTL. An ETag never returns with
+// another value in the milliseconds between a read and the save over it.
 
 // An Inbox applies changes to the values of one state store: see [New]. Its methods may be
 // called by many goroutines at once.
