@@ -74,10 +74,10 @@ unit:
 
 # One package at a time, because two start too many sidecars for a small machine. Five tests
 # at a time, because tests wait most of the time.
+GOTESTSUM := go run gotest.tools/gotestsum@v1.13.0
 e2e: .run/bin/launch
 	.run/bin/launch setup
-	@go build -o .run/bin/progress ./e2e/progress
-	go test -json -count=1 -p 1 -parallel 5 -timeout 20m ./e2e/... | .run/bin/progress
+	$(GOTESTSUM) --format testname -- -count=1 -p 1 -parallel 5 -timeout 20m ./e2e/...
 
 # The table in e2e/README.md is the output of one run.
 test-backends: .run/bin/launch

@@ -10,27 +10,31 @@ func TestRequireAppToken(t *testing.T) {
 	for _, tt := range []struct {
 		token string
 		sent  []string
+		path  string
 		want  int
 	}{
-		{"", nil, 204},
-		{"", []string{"any"}, 204},
-		{"secret", nil, 401},
-		{"secret", []string{""}, 401},
-		{"secret", []string{"secre"}, 401},
-		{"secret", []string{"secret "}, 401},
-		{"secret", []string{"wrong", "secret"}, 401},
-		{"secret", []string{"secret"}, 204},
+		{"", nil, "/", 204},
+		{"", []string{"any"}, "/", 204},
+		{"secret", nil, "/", 401},
+		{"secret", []string{""}, "/", 401},
+		{"secret", []string{"secre"}, "/", 401},
+		{"secret", []string{"secret "}, "/", 401},
+		{"secret", []string{"wrong", "secret"}, "/", 401},
+		{"secret", []string{"secret"}, "/", 204},
+		{"secret", nil, "/open", 204},
+		{"secret", nil, "/open/", 401},
+		{"secret", nil, "/x/../open", 401},
 	} {
-		r := httptest.NewRequest("POST", "/", nil)
+		r := httptest.NewRequest("POST", tt.path, nil)
 		r.Header["Dapr-Api-Token"] = tt.sent
 		w := httptest.NewRecorder()
 		passed := false
 		RequireAppToken(tt.token, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			passed = true
 			w.WriteHeader(204)
-		})).ServeHTTP(w, r)
+		}), "/open").ServeHTTP(w, r)
 		if w.Code != tt.want || passed != (tt.want == 204) {
-			t.Errorf("token %q, sent %q: got %d, passed %t, want %d", tt.token, tt.sent, w.Code, passed, tt.want)
+			t.Errorf("%+v: got %d, passed %t", tt, w.Code, passed)
 		}
 	}
 }

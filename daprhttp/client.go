@@ -154,15 +154,9 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("daprhttp: %w", err)
 	}
-	if r.contentType != "" {
-		req.Header.Set("Content-Type", r.contentType)
-	}
-	if r.ifMatch != "" {
-		req.Header.Set("If-Match", r.ifMatch)
-	}
-	if c.APIToken != "" {
-		req.Header.Set(tokenHeader, c.APIToken)
-	}
+	setNotEmpty(req.Header, "Content-Type", r.contentType)
+	setNotEmpty(req.Header, "If-Match", r.ifMatch)
+	setNotEmpty(req.Header, tokenHeader, c.APIToken)
 	// A gateway that compresses an answer removes its ETag.
 	req.Header.Set("Accept-Encoding", "identity")
 	setTrace(ctx, req.Header)
@@ -223,4 +217,11 @@ func metadataQuery(metadata map[string]string) url.Values {
 // space, even in a path.
 func segment(text string) string {
 	return strings.ReplaceAll(url.PathEscape(text), "+", "%2B")
+}
+
+// setNotEmpty sets a header or a query parameter, unless the value is empty.
+func setNotEmpty(in interface{ Set(name, value string) }, name, value string) {
+	if value != "" {
+		in.Set(name, value)
+	}
 }

@@ -323,8 +323,6 @@ func TestClientFromEnv(t *testing.T) {
 		{nil, Client{Endpoint: "http://127.0.0.1:3501"}},
 		{map[string]string{"DAPR_HTTP_PORT": "4000", "DAPR_API_TOKEN": "correct horse"}, Client{Endpoint: "http://127.0.0.1:4000", APIToken: "correct horse"}},
 		{map[string]string{"DAPR_HTTP_ENDPOINT": "https://dapr.example:443/", "DAPR_HTTP_PORT": "4000"}, Client{Endpoint: "https://dapr.example:443"}},
-		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://gateway/dapr//"}, Client{Endpoint: "http://gateway/dapr"}},
-		{map[string]string{"DAPR_HTTP_ENDPOINT": "http://[::1]:3500"}, Client{Endpoint: "http://[::1]:3500"}},
 	} {
 		got, err := ClientFromEnv(func(name string) string { return tt.env[name] }, 3501)
 		if err != nil || *got != tt.want {
@@ -333,24 +331,15 @@ func TestClientFromEnv(t *testing.T) {
 	}
 }
 
-// A wrong setting fails at the start and not at the first call. The error shows no secret.
+// A wrong setting fails at the start and not at the first call. The error shows no secret. The
+// rules are tested in package web.
 func TestClientFromEnvRefusesWrongSettings(t *testing.T) {
-	for name, values := range map[string][]string{
-		"DAPR_HTTP_PORT": {"a", "65536", "0"},
-		"DAPR_HTTP_ENDPOINT": {
-			"http://h:1?key=secret", "http://h:1?", "http://h:1#secret", "http://h:1#", "http://me:secret@h:1", "http://@h:1", "http://me:secret@h:x",
-			"unix:///run/dapr.sock", "grpc://h:1", "HTTP//h:1", "localhost:3500", "/", "http://", "http://:1", "http://h:", "http://h:0", "http://h:65536",
-			" http://h:1", "http://h:1 ", "http://h:1/ ", "http://h:1\n", "http://h,i:1", "http://h\u202e:1", "http://h/%zz",
-		},
-		"DAPR_API_TOKEN": {
-			"secret ", " secret", "secret\n", "sec\nret", "secret\x00", "secret\u00a0", "sécret", "\t", strings.Repeat("s", 1<<20),
-		},
+	for name, value := range map[string]string{
+		"DAPR_HTTP_PORT": "0", "DAPR_HTTP_ENDPOINT": "http://me:secret@h:1", "DAPR_API_TOKEN": "secret ",
 	} {
-		for _, value := range values {
-			_, err := ClientFromEnv(func(n string) string { return map[string]string{name: value}[n] }, 3501)
-			if text := fmt.Sprint(err); !strings.HasPrefix(text, name) || !strings.Contains(text, "must be") || strings.Contains(text, "secret") || len(text) > 300 {
-				t.Errorf("%s=%.80q: got %v", name, value, err)
-			}
+		_, err := ClientFromEnv(func(n string) string { return map[string]string{name: value}[n] }, 3501)
+		if text := fmt.Sprint(err); !strings.HasPrefix(text, name) || !strings.Contains(text, "must be") || strings.Contains(text, "secret") {
+			t.Errorf("%s=%q: got %v", name, value, err)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 )
 
@@ -199,10 +198,4 @@ func stateKeyPath(storeName, key string) (string, error) {
 		return "", fmt.Errorf("daprhttp: the key %q can't be part of a URL's path", key)
 	}
 	return statePath(storeName) + "/" + segment(key), nil
-}
-
-func setNotEmpty(query url.Values, name, value string) {
-	if value != "" {
-		query.Set(name, value)
-	}
 }

@@ -73,14 +73,9 @@ var baggageMember = func() *regexp.Regexp {
 
 func setTrace(ctx context.Context, h http.Header) {
 	t, _ := ctx.Value(traceKey{}).(trace)
-	set := func(name, value string) {
-		if value != "" {
-			h.Set(name, value)
-		}
-	}
-	set("Traceparent", t.parent)
-	set("Tracestate", t.state)
-	set("Baggage", t.baggage)
+	setNotEmpty(h, "Traceparent", t.parent)
+	setNotEmpty(h, "Tracestate", t.state)
+	setNotEmpty(h, "Baggage", t.baggage)
 }
 
 // TraceID returns the ID of a trace, 32 hexadecimal digits, from its traceparent, or "" if it

@@ -355,7 +355,6 @@ func TestNoBackendIsNamedInTheServices(t *testing.T) {
 // TestComponentsOfDaprInit shows what is weaker then.
 func TestDefaultComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
-	harness.NeedsOwnRedis(t)
 	b := stack.Backends[0]
 	b.Folder = "e2e/testdata/dapr-init"
 	promiseWalkthrough(t, b)
@@ -365,7 +364,6 @@ func TestDefaultComponentsOfDaprInit(t *testing.T) {
 // second replica starts when the first has made them.
 func TestOneSidecarMakesTheDatabase(t *testing.T) {
 	t.Parallel()
-	harness.NeedsOwnRedis(t)
 	var file string
 	var there []bool // when each replica was about to start
 	harness.Start(t, harness.Options{

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -11,41 +10,28 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// A failover is a machine that is gone, and what takes its place.
-type failover struct {
-	text string // in e2e/README.md
-	core bool   // make test tries it, not only make test-backends
-
-	broker bool // the broker fails over, not the state store
-	happen func(t *testing.T, s *harness.System, l *harness.Load)
+// failover returns the fault that a machine is gone.
+func failover(text string, core bool, env []string, happen func(*testing.T, *harness.System, *harness.Load)) fault {
+	b := stack.Replicated
+	b.Env = env
+	return fault{text: text, core: core, options: harness.Options{Backend: b, Replicas: 2, Network: true}, perSecond: 50, happen: happen}
 }
 
-var failovers = []failover{
-	{"the RabbitMQ node that leads the queue killed with -9, for good", true, true, brokerNodeGone},
-	{"two of three RabbitMQ nodes killed with -9, one of them back after 15 s", false, true, twoBrokerNodesGone},
-	{"PostgreSQL's primary killed, for good, the standby promoted after 5 s", true, false, primaryGone},
-	{"PostgreSQL's primary cut off and restarted, its standby promoted, one replica and its sidecar left on its side for 30 s", false, false, primaryCutOff},
-	{"a machine gone for good: an inventory service, its sidecar, and the RabbitMQ node that leads the queue", false, true, machineGone},
-}
+var (
+	publishTwice = stack.Replicated.Env
+	publishOnce  = slices.DeleteFunc(slices.Clone(publishTwice), func(variable string) bool { return variable == "PUBLISH_TWICE=true" })
 
-// TestFailover demands that every accepted order is applied once when a machine is lost.
-func TestFailover(t *testing.T) {
-	t.Parallel()
-	for _, f := range failovers {
-		if !f.core && *promisesFile == "" {
-			continue
-		}
-		t.Run(strings.NewReplacer(",", "", ":", "").Replace(f.text), func(t *testing.T) {
-			t.Parallel()
-			b := stack.Replicated
-			if !f.broker { // a second copy of an event would hide what the state store loses
-				b.Env = slices.DeleteFunc(slices.Clone(b.Env), func(variable string) bool { return variable == "PUBLISH_TWICE=true" })
-			}
-			options := harness.Options{Backend: b, Replicas: 2, Network: true}
-			harness.UnderLoad(t, f.text, options, 50, func(s *harness.System, l *harness.Load) { f.happen(t, s, l) })
-		})
+	// A second copy of an event would hide what the state store loses.
+	failovers = []fault{
+		failover("the RabbitMQ node that leads the queue killed with -9, for good", true, publishTwice, brokerNodeGone),
+		failover("two of three RabbitMQ nodes killed with -9, one of them back after 15 s", false, publishTwice, twoBrokerNodesGone),
+		failover("PostgreSQL's primary killed, for good, the standby promoted after 5 s", true, publishOnce, primaryGone),
+		failover("PostgreSQL's primary cut off and restarted, its standby promoted, one replica and its sidecar left on its side for 30 s", false, publishOnce, primaryCutOff),
+		failover("a machine gone for good: an inventory service, its sidecar, and the RabbitMQ node that leads the queue", false, publishTwice, machineGone),
 	}
-}
+)
+
+func TestFailover(t *testing.T) { tryFaults(t, failovers) }
 
 // leader returns the broker's node that leads the queue of orders.
 func leader(s *harness.System) *stack.RabbitMQNode {

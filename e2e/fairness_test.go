@@ -19,7 +19,7 @@ func TestReplicasShareAHotItem(t *testing.T) {
 		"client's keys": func(n int) string { return harness.ClientKey("item1", n) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := harness.Start(t, harness.Options{Replicas: 3, SeparateState: harness.OwnRedis, Network: true})
+			s := harness.Start(t, harness.Options{Replicas: 3, SeparateState: true, Network: true})
 			for _, app := range s.Inventory {
 				s.LinksOf(app).State.Set(stack.Weather{Delay: 10 * time.Millisecond})
 			}

@@ -9,8 +9,35 @@ import (
 	"example.com/dapr-orders/e2e/stack"
 )
 
-// Each of these promises lets a fault happen while clients place orders. In the end, every
-// accepted order is applied once.
+// A fault happens while clients place orders. In the end, every accepted order is applied once.
+type fault struct {
+	text      string // in e2e/README.md
+	core      bool   // make test tries it, not only make test-backends
+	options   harness.Options
+	perSecond int           // orders
+	within    time.Duration // from accepted to applied, for each order; 0: no bound
+	happen    func(t *testing.T, s *harness.System, l *harness.Load)
+}
+
+// tryFaults demands that every accepted order is applied once, and that new orders are applied
+// when the fault is over.
+func tryFaults(t *testing.T, faults []fault) {
+	t.Parallel()
+	for _, f := range faults {
+		if !f.core && *promisesFile == "" {
+			continue
+		}
+		t.Run(strings.NewReplacer(",", "", ":", "").Replace(f.text), func(t *testing.T) {
+			t.Parallel()
+			latest := harness.UnderLoad(t, f.text, f.options, f.perSecond, func(s *harness.System, l *harness.Load) { f.happen(t, s, l) })
+			if f.within > 0 && latest > f.within {
+				t.Errorf("an order was applied %v after it was accepted, want at most %v", latest, f.within)
+			}
+		})
+	}
+}
+
+// Each of these promises lets a fault happen, too.
 
 func promiseProcessesKilled(t *testing.T, b stack.Backend) string {
 	s := harness.Start(t, harness.Options{Backend: b, Replicas: 2})
@@ -30,7 +57,6 @@ func promiseProcessesKilled(t *testing.T, b stack.Backend) string {
 }
 
 func promiseStateStoreAway(t *testing.T, b stack.Backend) string {
-	harness.NeedsOwnRedis(t)
 	s := harness.Start(t, harness.Options{Backend: b, Replicas: 2, SeparateState: true})
 	l := s.StartLoad("item1", 50, nil)
 	l.GoesOn(t, 50)
@@ -54,7 +80,6 @@ func promiseStateStoreAway(t *testing.T, b stack.Backend) string {
 }
 
 func promiseBrokerKilled(t *testing.T, b stack.Backend) string {
-	harness.NeedsOwnRedis(t)
 	s := harness.Start(t, harness.Options{Backend: b, Replicas: 2})
 	l := s.StartLoad("item1", 100, nil)
 	s.KillBroker(l)

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -22,19 +21,18 @@ import (
 	"example.com/dapr-orders/e2e/harness"
 )
 
-// The module that sidecars load is built from its text.
-func TestFilterIsBuiltFromItsText(t *testing.T) {
+// The modules that sidecars load are built from their texts.
+func TestFiltersAreBuiltFromTheirTexts(t *testing.T) {
 	t.Parallel()
 	harness.NeedsProgram(t, "wat2wasm", "apt-get install wabt, or brew install wabt")
-	built := filepath.Join(t.TempDir(), "answered.wasm")
-	output, err := exec.CommandContext(t.Context(), "wat2wasm", filepath.Join(harness.Project.Root, "components", "answered.wat"), "-o", built).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	got, err := os.ReadFile(built)
-	harness.Must(t, err)
-	if diff := cmp.Diff(filter(t), got); diff != "" {
-		t.Errorf("components/answered.wasm is not built from answered.wat (-there +built):\n%s", diff)
+	for _, module := range []string{"components/answered", "e2e/launch/pages"} {
+		built, err := exec.CommandContext(t.Context(), "wat2wasm", filepath.Join(harness.Project.Root, module+".wat"), "--output=-").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, built)
+		}
+		if diff := cmp.Diff(harness.Document(t, module+".wasm"), string(built)); diff != "" {
+			t.Errorf("%s.wasm is not built from its text (-there +built):\n%s", module, diff)
+		}
 	}
 }
 
@@ -43,7 +41,7 @@ func TestFilterIsBuiltFromItsText(t *testing.T) {
 // removes the headers that would keep the delivery from the app.
 func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
-	middleware, err := wasm.NewMiddleware(t.Context(), filter(t))
+	middleware, err := wasm.NewMiddleware(t.Context(), []byte(harness.Document(t, "components/answered.wasm")))
 	harness.Must(t, err)
 	defer middleware.Close(t.Context())
 	good := http.Header{
@@ -95,11 +93,6 @@ func TestFilterMakes503OfARequestThatIsNotAnswered(t *testing.T) {
 			}
 		}
 	}
-}
-
-func filter(t *testing.T) []byte {
-	t.Helper()
-	return []byte(harness.Document(t, "components/answered.wasm"))
 }
 
 // Events whose deliveries fail at the same time are delivered again. `make faults` shows that

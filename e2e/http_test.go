@@ -99,6 +99,7 @@ func TestHTTPReference(t *testing.T) {
 			t.Errorf("%s: the page has no request to %s", p.name, route)
 		}
 	}
+	harness.Must(t, s.StopApps()) // for the last line of each log
 	checkLogLines(s)
 }
 
@@ -261,7 +262,7 @@ func TestHTTPReferenceHeaders(t *testing.T) {
 	}
 	used := map[string]bool{"Origin": true, "Sec-Fetch-Site": true, "Allow": true} // in net/http
 	source := sourceOf(t, "order", "inventory", "daprhttp", "daprhttp/web", "daprhttp/deadletters")
-	for _, match := range regexp.MustCompile(`(?:\.(?:Get|Values|Set)\(|\w+Header += )"([\w-]+)"`).FindAllStringSubmatch(source, -1) {
+	for _, match := range regexp.MustCompile(`(?:\.(?:Get|Values|Set)\(|Header, |\w+Header += )"([\w-]+)"`).FindAllStringSubmatch(source, -1) {
 		used[http.CanonicalHeaderKey(match[1])] = true
 	}
 	if diff := cmp.Diff(documented, used); diff != "" {

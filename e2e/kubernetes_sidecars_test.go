@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -82,12 +81,7 @@ func TestSidecarOnKubernetesPublishesUntilTheAppHasEnded(t *testing.T) {
 	s.SetStock("item1", 100)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Order.Sidecar.Stop(time.Minute) }()
-	harness.WaitFor(t, time.Minute, func() error {
-		if !strings.Contains(s.Order.Sidecar.Log(), "Blocking graceful shutdown for "+block) {
-			return errors.New("the sidecar does not know that it has to end")
-		}
-		return nil
-	})
+	harness.Said(t, s.Order.Sidecar, "Blocking graceful shutdown for "+block)
 	s.Place("order-1001", "item1", 10)
 	s.WaitForStock("item1", 90)
 	s.Order.Sidecar.Kill() // sooner than by itself

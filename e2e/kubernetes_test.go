@@ -392,7 +392,7 @@ func (k *kubernetes) checkSecurity(d *appsv1.Deployment) {
 // checkShutdown checks that the sidecar works for as long as the app does, and that both end
 // before they are killed.
 func (k *kubernetes) checkShutdown(d *appsv1.Deployment) {
-	const drain, graceful = 20 * time.Second, 5 * time.Second // of web.Serve in each program; of the sidecar
+	const drain, graceful = 20 * time.Second, 5 * time.Second // of web.Run in each program; of the sidecar
 	pod := d.Spec.Template
 	app := drain
 	if hook := pod.Spec.Containers[0].Lifecycle; hook != nil {

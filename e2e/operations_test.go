@@ -108,7 +108,7 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 		}
 	}
 
-	orders, events := harness.Metrics(t, s.Order.URL("/metrics")), harness.Metrics(t, s.Inventory[0].URL("/metrics"))
+	orders, events := s.Metrics(s.Order.URL("/metrics")), s.Metrics(s.Inventory[0].URL("/metrics"))
 	is.Equal(orders[`order_requests_total{outcome="published"}`], "1")
 	is.Equal(orders[`order_requests_total{outcome="refused"}`], "1")
 	is.Equal(events[`inventory_events_total{outcome="applied"}`], "2")
@@ -121,7 +121,7 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 
 	// The sidecar has the metrics that components/operations.md names.
 	var sidecars strings.Builder
-	for name := range harness.Metrics(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", s.Inventory[0].MetricsPort)) {
+	for name := range s.Metrics(fmt.Sprintf("http://127.0.0.1:%d/metrics", s.Inventory[0].MetricsPort)) {
 		sidecars.WriteString(name + "\n")
 	}
 	named := regexp.MustCompile("`(dapr_\\w+)`").FindAllStringSubmatch(harness.Document(t, "components/operations.md"), -1)

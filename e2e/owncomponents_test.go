@@ -121,7 +121,6 @@ func TestOnePromise(t *testing.T) {
 func TestComponentsOfDaprInit(t *testing.T) {
 	t.Parallel()
 	harness.UnlessShort(t)
-	harness.NeedsOwnRedis(t)
 	redis, err := stack.StartRedis(t.Context(), t.TempDir(), 0)
 	harness.Must(t, err)
 	t.Cleanup(func() { harness.Must(t, redis.Stop(20*time.Second)) })

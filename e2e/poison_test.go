@@ -73,7 +73,7 @@ func promisePoison(t *testing.T, b stack.Backend) string {
 		keeper = startKeeper()
 	}
 	s.DrainedOf(harness.DeadLetterTopic, "dead-letters")
-	letters := harness.Metrics(t, keeper.URL("/metrics"))["dead_letters"]
+	letters := s.Metrics(keeper.URL("/metrics"))["dead_letters"]
 	is.Equal(letters, fmt.Sprint(len(poison)))
 	for _, app := range s.Inventory {
 		is.True(!strings.Contains(app.Service.Log(), "an order, please")) // no log has the body of an event

@@ -157,11 +157,8 @@ func TestReadmeServiceFromAnEditor(t *testing.T) {
 	harness.Must(t, s.Inventory[0].Stop())
 	s.Place("order-1001", "item1", 10) // waits for a subscriber
 	// At level info it says that it waits.
-	sidecar := stack.AppOptions{ID: stack.Inventory.AppID, SidecarArgs: []string{"--log-level", "info"}}
-	for _, port := range []*int{&sidecar.Port, &sidecar.DaprPort} {
-		var err error
-		*port, err = stack.FreePort()
-		harness.Must(t, err)
+	sidecar := stack.AppOptions{
+		ID: stack.Inventory.AppID, SidecarArgs: []string{"--log-level", "info"}, Port: harness.FreePort(t), DaprPort: harness.FreePort(t),
 	}
 	ready := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -14,7 +14,6 @@ import (
 // Orders for an item that the state store refuses wait, and are applied when the store accepts
 // the item again. Meanwhile, the orders for other items are applied.
 func promiseItemRefused(t *testing.T, b stack.Backend) string {
-	harness.NeedsOwnRedis(t)
 	return stuckItem(t, b, harness.Refuse)
 }
 
@@ -27,7 +26,6 @@ func TestItemOnWhichTheStoreHangs(t *testing.T) {
 		}
 		t.Run(b.Name, func(t *testing.T) {
 			t.Parallel()
-			harness.NeedsOwnRedis(t)
 			stuckItem(t, b, func(t *testing.T, state stack.Server, itemID string) (accept func()) {
 				release, err := state.(*stack.PostgreSQL).Hold(t.Context(),
 					"do $$ begin perform from state where key = 'inventory-service||"+itemID+"' for update; assert found; end $$")
@@ -90,7 +88,6 @@ func TestRetryTopicOfRedisIsBounded(t *testing.T) {
 	if *promisesFile == "" {
 		t.Skip("it takes three minutes: make test-backends runs it")
 	}
-	harness.NeedsOwnRedis(t)
 	const orders, rounds = 1000, 2
 	s := harness.Start(t, harness.Options{Replicas: 2, SeparateState: true})
 	s.SetStock("refused", orders)

@@ -25,9 +25,8 @@ func TestServiceInvocationIsSentOnce(t *testing.T) {
 		if filepath.Base(o.Program) != "order" {
 			return
 		}
+		o.Port = harness.FreePort(t)
 		var err error
-		o.Port, err = stack.FreePort()
-		harness.Must(t, err)
 		link, err = stack.NewLink("127.0.0.1:" + strconv.Itoa(o.Port))
 		harness.Must(t, err)
 		_, port, _ := strings.Cut(link.Addr(), ":")

@@ -43,7 +43,6 @@ func TestMosquittoForgetsTheLastSecond(t *testing.T) {
 // writes.
 func TestRedisFailoverLosesWhatItAcknowledged(t *testing.T) {
 	t.Parallel()
-	harness.NeedsOwnRedis(t)
 	for _, minReplicas := range []string{"0", "1"} {
 		t.Run("min-replicas-to-write "+minReplicas, func(t *testing.T) {
 			ctx := t.Context()

@@ -94,8 +94,7 @@ type killable struct {
 func startKillable(t *testing.T) *killable {
 	t.Helper()
 	c := &killable{killed: make(chan struct{})}
-	daprPort, err := stack.FreePort()
-	harness.Must(t, err)
+	daprPort := harness.FreePort(t)
 	sidecar, err := url.Parse(fmt.Sprint("http://127.0.0.1:", daprPort))
 	harness.Must(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(sidecar)

@@ -32,7 +32,6 @@ var (
 // the orders at the end. Half of the orders are for one item. A quarter is for a catalogue of
 // items in turn. Each order of the last quarter is for an item of its own.
 func TestSoak(t *testing.T) {
-	harness.NeedsOwnRedis(t)
 	t.Logf("seed %d, for %v", *soakSeed, *soakFor)
 	random := rand.New(rand.NewPCG(*soakSeed, 0))
 	logs, err := os.Create(filepath.Join(harness.Project.Root, ".run", "soak.log"))
@@ -73,7 +72,7 @@ func TestSoak(t *testing.T) {
 		harness.WaitFor(t, 5*time.Minute, func() error { return s.Broker.Drained(topic, app) })
 	}
 	applied, lost, doubled := audit(s, t, l)
-	letters := harness.Metrics(t, deadLetters.URL("/metrics"))["dead_letters"]
+	letters := s.Metrics(deadLetters.URL("/metrics"))["dead_letters"]
 	if letters != fmt.Sprint(actors.poison.Load()) {
 		t.Errorf("there are %s dead letters of %d invalid events", letters, actors.poison.Load())
 	}

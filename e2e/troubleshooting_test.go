@@ -38,8 +38,7 @@ func TestTroubleshooting(t *testing.T) {
 		make func(t *testing.T) (seen string)
 	}{
 		{"error connecting to redis at localhost:6379", func(t *testing.T) string {
-			port, err := stack.FreePort()
-			harness.Must(t, err)
+			port := harness.FreePort(t)
 			away := stack.RedisAt("localhost:" + strconv.Itoa(port))
 			resources := t.TempDir()
 			harness.Must(t, stack.WriteComponents(filepath.Join(harness.Project.Root, "components", "redis"), resources, away, away))
@@ -108,12 +107,7 @@ func TestTroubleshooting(t *testing.T) {
 			o := harness.Project.App(stack.Inventory)
 			o.ID = "inventory"
 			app := s.StartApp(o)
-			harness.WaitFor(t, time.Minute, func() error { // the sidecar may say it a moment after it is ready
-				if !strings.Contains(app.Sidecar.Log(), "not allowed") {
-					return fmt.Errorf("the sidecar has not said why it does not subscribe")
-				}
-				return nil
-			})
+			harness.Said(t, app.Sidecar, "not allowed") // a moment after it is ready
 			return app.Sidecar.Log()
 		}},
 		{"failed to ping: database is locked (5) (SQLITE_BUSY)", func(t *testing.T) string {

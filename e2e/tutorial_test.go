@@ -21,7 +21,6 @@ const tutorial = "daprhttp/subscriber.md"
 // do after each step what the tutorial says.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
-	harness.NeedsOwnRedis(t)
 	s := harness.Start(t, harness.Options{SeparateState: true})
 	g := harness.Guests(t, tutorial)["sales-service"]
 	programs, files := harness.Blocks(t, tutorial, "go"), harness.Blocks(t, tutorial, "yaml")

@@ -26,10 +26,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -39,7 +36,7 @@ import (
 
 func main() { web.Main("inventory", run) }
 
-// run is the program: it ends when ctx is done. See [service.serve].
+// run is the program: it ends when ctx is done.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	s, addr, err := newService(getenv, stdout)
 	if err != nil {
@@ -53,18 +50,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	s.log.Info(fmt.Sprintf("inventory-service listens on http://%s and keeps its stock through the sidecar at %s", ln.Addr(), s.sidecar.Endpoint))
-	return s.serve(ctx, ln, handler)
-}
-
-// serve answers requests until ctx is done. It returns an error if it had to cut off a
-// request, 20 seconds later.
-func (s *service) serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
-	if err := web.Serve(ctx, ln, handler, 20*time.Second); err != nil {
-		return err
-	}
-	s.log.Info("inventory-service has stopped")
-	return nil
+	return web.Run(ctx, ln, handler, s.log, "inventory-service", "keeps its stock through the sidecar at "+s.sidecar.Endpoint)
 }
 
 // newService returns the service that the environment describes, and its address.

@@ -42,12 +42,7 @@ func (s *service) handler() (http.Handler, error) {
 	app.HandleFunc("POST /inventory/{itemId...}", s.setStock)
 	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	app.Handle("GET /metrics", s.metrics.all)
-
-	mux := http.NewServeMux()
-	mux.Handle("/healthz", app)
-	mux.Handle("/metrics", app)
-	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, s.whenSidecarStarts(app)))
-	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
+	return web.RefuseOtherSites(web.LogRefused(s.log, daprhttp.RequireAppToken(s.appToken, s.whenSidecarStarts(app), "/healthz", "/metrics"))), nil
 }
 
 type stockResponse struct {

@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -249,23 +247,6 @@ func TestWrongSettingsAreReported(t *testing.T) {
 	err = run(t.Context(), func(name string) string { return env[name] }, io.Discard)
 	is.True(err != nil)
 	is.True(strings.Contains(err.Error(), "192.0.2.1:5001")) // the default port
-}
-
-// The last line of the log says that every request has its answer.
-func TestOnlyACompleteStopIsLogged(t *testing.T) {
-	is := is.New(t)
-	var logs bytes.Buffer
-	s, _, err := newService(func(string) string { return "" }, &logs)
-	is.NoErr(err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	is.NoErr(err)
-	stopped, stop := context.WithCancel(t.Context())
-	stop()
-	is.NoErr(s.serve(stopped, ln, nil))
-	is.True(strings.HasSuffix(logs.String(), " has stopped\n"))
-	logs.Reset()
-	is.True(s.serve(t.Context(), ln, nil) != nil) // ln is closed
-	is.Equal(logs.String(), "")
 }
 
 // Another method of a route is answered 405. Health check and metrics need no token.

@@ -19,11 +19,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"time"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/web"
@@ -31,7 +27,7 @@ import (
 
 func main() { web.Main("order", run) }
 
-// run is the program: it ends when ctx is done. See [service.serve].
+// run is the program: it ends when ctx is done.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	s, addr, err := newService(getenv, stdout)
 	if err != nil {
@@ -41,18 +37,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	s.log.Info(fmt.Sprintf("order-service listens on http://%s and publishes through the sidecar at %s", ln.Addr(), s.sidecar.Endpoint))
-	return s.serve(ctx, ln, s.handler())
-}
-
-// serve answers requests until ctx is done. It returns an error if it had to cut off a
-// request, 20 seconds later.
-func (s *service) serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
-	if err := web.Serve(ctx, ln, handler, 20*time.Second); err != nil {
-		return err
-	}
-	s.log.Info("order-service has stopped")
-	return nil
+	return web.Run(ctx, ln, s.handler(), s.log, "order-service", "publishes through the sidecar at "+s.sidecar.Endpoint)
 }
 
 // newService returns the service that the environment describes, and its address.

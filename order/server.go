@@ -52,12 +52,7 @@ func (s *service) handler() http.Handler {
 	app.HandleFunc("POST /order", s.placeOrder)
 	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	app.Handle("GET /metrics", s.metrics.all)
-
-	mux := http.NewServeMux()
-	mux.Handle("/healthz", app)
-	mux.Handle("/metrics", app)
-	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
-	return web.RefuseOtherSites(mux)
+	return web.RefuseOtherSites(daprhttp.RequireAppToken(s.appToken, app, "/healthz", "/metrics"))
 }
 
 // placeOrder publishes the order in the request as an OrderPlaced event.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -401,24 +400,6 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: got %v", args, err)
 		}
 	}
-}
-
-// The last line of the log says that every request has its answer.
-func TestOnlyACompleteStopIsLogged(t *testing.T) {
-	is := is.New(t)
-	var logs bytes.Buffer
-	dir := t.TempDir()
-	s, _, err := newService("dead", "topic", func(name string) string { return map[string]string{"DEAD_LETTERS_DIR": dir}[name] }, &logs)
-	is.NoErr(err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	is.NoErr(err)
-	stopped, stop := context.WithCancel(t.Context())
-	stop()
-	is.NoErr(s.serve(stopped, ln, nil))
-	is.True(strings.HasSuffix(logs.String(), " has stopped\n"))
-	logs.Reset()
-	is.True(s.serve(t.Context(), ln, nil) != nil) // ln is closed
-	is.Equal(logs.String(), "")
 }
 
 // Another method of a route is answered 405 and the methods that it has. Any request but

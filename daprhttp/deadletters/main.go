@@ -42,10 +42,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
-	"time"
 
 	"example.com/dapr-orders/daprhttp"
 	"example.com/dapr-orders/daprhttp/web"
@@ -92,18 +89,7 @@ func serve(ctx context.Context, deadLetterTopic, topic string, getenv func(strin
 	if err != nil {
 		return err
 	}
-	s.log.Info(fmt.Sprintf("dead-letters listens on http://%s and keeps what comes to %s in %s", ln.Addr(), deadLetterTopic, s.kept.dir))
-	return s.serve(ctx, ln, handler)
-}
-
-// serve answers requests until ctx is done. It returns an error if it had to cut off a
-// request, 20 seconds later.
-func (s *service) serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
-	if err := web.Serve(ctx, ln, handler, 20*time.Second); err != nil {
-		return err
-	}
-	s.log.Info("dead-letters has stopped")
-	return nil
+	return web.Run(ctx, ln, handler, s.log, "dead-letters", "keeps what comes to "+deadLetterTopic+" in "+s.kept.dir)
 }
 
 // newService returns the service that the environment describes, and its address.

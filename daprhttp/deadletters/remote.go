@@ -44,22 +44,19 @@ func (r remote) list(ctx context.Context, stdout io.Writer) error {
 
 // each makes one request for each ID, and writes the results.
 func (r remote) each(ctx context.Context, ids []string, method, action, done string, stdout io.Writer) error {
-	var failed error
+	var errs []error
 	for _, id := range ids {
 		var results []result
-		err := r.do(ctx, method, "/letters/"+url.PathEscape(id)+action, &results)
+		errs = append(errs, r.do(ctx, method, "/letters/"+url.PathEscape(id)+action, &results))
 		for _, one := range results {
 			if one.Error == "" {
 				fmt.Fprintln(stdout, one.ID, done)
 			} else {
-				failed = errors.Join(failed, fmt.Errorf("%s: %s", one.ID, one.Error))
+				errs = append(errs, fmt.Errorf("%s: %s", one.ID, one.Error))
 			}
 		}
-		if err != nil {
-			failed = errors.Join(failed, err)
-		}
 	}
-	return failed
+	return errors.Join(errs...)
 }
 
 // do makes one request and reads the JSON of its answer, whatever its status, into v.

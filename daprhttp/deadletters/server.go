@@ -50,12 +50,7 @@ func (s *service) handler() (http.Handler, error) {
 	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 { return float64(s.kept.size()) })
 	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	app.Handle("GET /metrics", &metrics)
-
-	mux := http.NewServeMux()
-	mux.Handle("/healthz", app)
-	mux.Handle("/metrics", app)
-	mux.Handle("/", daprhttp.RequireAppToken(s.appToken, app))
-	return web.RefuseOtherSites(web.LogRefused(s.log, mux)), nil
+	return web.RefuseOtherSites(web.LogRefused(s.log, daprhttp.RequireAppToken(s.appToken, app, "/healthz", "/metrics"))), nil
 }
 
 // retryDropped returns a handler that retries a letter which next drops, because the letter

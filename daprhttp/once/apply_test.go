@@ -351,6 +351,6 @@ func TestValueWithoutJSONIsAFinalError(t *testing.T) {
 		// Otherwise the zero value of a new key is saved as it is: null may be no value.
 		_, err = newInbox[int64](s).Apply(t.Context(), Change[int64]{"d", testID("e1"), func(int64) (int64, error) { return 0, refused }})
 		is.True(errors.Is(err, refused))
-		is.Equal(string(storedRecord(t, s, "d").json), "0")
+		is.Equal(string(storedRecord(t, s, "d").JSON), "0")
 	})
 }

@@ -54,7 +54,7 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 			}
 			p.answer(e, Result[V]{Before: before, After: after}, nil)
 			e.commit = commit
-			p.next.Value, p.next.json, p.next.damaged = after, text, nil
+			p.next.Value, p.next.JSON, p.next.damaged = after, text, nil
 			applied[e.ID] = true
 			ids = append(ids, e.ID)
 		}

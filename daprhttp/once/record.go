@@ -20,13 +20,8 @@ var errNewer = errors.New("the stored record has a newer format than this replic
 
 // A record is the content of a key in the state store.
 type record[V any] struct {
-	Value     V
-	json      json.RawMessage // Value as JSON; nil: the key is new
-	IDs       idSet           // those of the changes in Value that have not left
-	Watermark ID              // the greatest ID that ever left
-	Pruned    string          // the last commit that took IDs out
-	Commits   commits         // the latest commits
-	Old       *oldMarkers
+	envelope
+	Value V
 
 	damaged error  // why the value or the IDs can't be read
 	raw     []byte // the damaged record as it is stored; nil: another program wrote it
@@ -35,11 +30,11 @@ type record[V any] struct {
 // envelope is a record as JSON.
 type envelope struct {
 	Format    int             `json:"once,omitempty"`
-	Value     json.RawMessage `json:"value"`
-	IDs       idSet           `json:"ids,omitempty"`
-	Watermark ID              `json:"watermark,omitempty"`
-	Pruned    string          `json:"pruned,omitempty"`
-	Commits   commits         `json:"by,omitempty"`
+	JSON      json.RawMessage `json:"value"`               // the value; nil: the key is new
+	IDs       idSet           `json:"ids,omitempty"`       // those of the changes in the value that have not left
+	Watermark ID              `json:"watermark,omitempty"` // the greatest ID that ever left
+	Pruned    string          `json:"pruned,omitempty"`    // the last commit that took IDs out
+	Commits   commits         `json:"by,omitempty"`        // the latest commits
 	Old       *oldMarkers     `json:"old,omitempty"`
 }
 
@@ -49,11 +44,12 @@ func (r *record[V]) encode() any {
 	if r.damaged != nil {
 		return json.RawMessage(r.raw)
 	}
-	value := r.json
-	if value == nil {
-		_ = safely("encoding", func() (err error) { value, err = json.Marshal(r.Value); return err })
+	e := r.envelope
+	e.Format = format
+	if e.JSON == nil {
+		_ = safely("encoding", func() (err error) { e.JSON, err = json.Marshal(r.Value); return err })
 	}
-	return envelope{format, value, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old}
+	return e
 }
 
 // decodeRecord decodes a record, or a bare value that another program left. If stored is
@@ -73,16 +69,16 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 	case e.Format > format:
 		return r, errNewer
 	case e.Format > 0:
-	case e.version1.Commits != nil && e.Value != nil:
+	case e.version1.Commits != nil && e.JSON != nil:
 		e.upgrade(&e.envelope)
 	default:
 		if err := r.decodeValue(stored); err != nil {
 			r.damaged = fmt.Errorf("the stored value can't be decoded: %w", err)
 		}
-		r.json = stored
+		r.JSON = stored
 		return r, nil
 	}
-	r.json, r.IDs, r.Watermark, r.Pruned, r.Commits, r.Old = e.Value, e.IDs, e.Watermark, e.Pruned, e.envelope.Commits, e.Old
+	r.envelope = e.envelope
 	if !r.IDs.valid() {
 		r.IDs, damaged = r.IDs.readable(), errors.New("its IDs are damaged")
 	}
@@ -90,7 +86,7 @@ func decodeRecord[V any](stored []byte) (record[V], error) {
 	if e.Watermark != "" && !e.Watermark.valid() || e.Watermark == "" && damaged != nil && bytes.Contains(stored, []byte(`"watermark"`)) {
 		r.Watermark, damaged = lastID, cmp.Or(damaged, errors.New("its watermark is damaged"))
 	}
-	if damaged = cmp.Or(damaged, r.decodeValue(e.Value)); damaged != nil {
+	if damaged = cmp.Or(damaged, r.decodeValue(e.JSON)); damaged != nil {
 		r.damaged, r.raw = fmt.Errorf("the stored record can't be decoded: %w", damaged), stored
 	}
 	return r, nil

@@ -171,7 +171,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		if r.damaged != nil { // as after Set
-			r.damaged, r.raw, r.json = nil, nil, []byte("1")
+			r.damaged, r.raw, r.JSON = nil, nil, []byte("1")
 		}
 		saved := save(t, r)
 		again, err := decodeRecord[int64](saved)

@@ -32,10 +32,10 @@ func TestRecordOfVersion1IsRead(t *testing.T) {
 	is.Equal(must(t, newInbox[int64](memory), other).Duplicate, false)
 	must(t, newInbox[int64](memory), event("e4", "apple"))
 	got := storedRecord(t, memory, "apple")
-	want := record[int64]{
-		Value: 99, json: []byte("99"), IDs: setOf([]ID{id("e1"), id("e2"), id("e4"), other.ID}),
+	want := record[int64]{Value: 99, envelope: envelope{
+		Format: 2, JSON: []byte("99"), IDs: setOf([]ID{id("e1"), id("e2"), id("e4"), other.ID}),
 		Commits: got.Commits, Old: &oldMarkers{Watermark: past, Ahead: &idRange{ahead, ahead}},
-	}
+	}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(record[int64]{})); diff != "" {
 		t.Error(diff)
 	}

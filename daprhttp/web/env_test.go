@@ -84,13 +84,14 @@ func TestSettings(t *testing.T) {
 			[]string{
 				"localhost:3500", "http://", "unix:///run/dapr.sock", "http://h:0", "http://h:", "http://h,i:1", "http://h/ ", "http://h\u202e:1",
 				"http://h/ä", "http://h/%zz", "http://me:secret@h", "http://@h", "http://h?key=secret", "http://h?", "http://h#secret", "http://me:secret@h:x",
+				"grpc://h:1", "HTTP//h:1", "/", "http://:1", "http://h:65536", "http://h#", " http://h", "http://h ", "http://h\n",
 			},
 		},
 		{
 			"SECRET", func(e *Env) any { return e.Secret("SECRET") },
 			map[string]any{"": "", "correct horse": "correct horse", strings.Repeat("s", 2048): strings.Repeat("s", 2048)},
 			"at most 2048 visible ASCII characters, without a blank or a newline at its beginning or end",
-			[]string{"secret ", " secret", "secret\n", "sec\nret", "sécret", strings.Repeat("secret", 342)},
+			[]string{"secret ", " secret", "secret\n", "sec\nret", "secret\x00", "secret\u00a0", "sécret", "\t", strings.Repeat("secret", 342)},
 		},
 	} {
 		for value, want := range tt.want {

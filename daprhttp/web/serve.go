@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -36,15 +37,27 @@ func Listen(addr string) (net.Listener, error) {
 	return nil, fmt.Errorf("%w (set PORT, or --app-port of dapr run, to another port, or stop the program that has this one)", err)
 }
 
+// Run calls [Serve] with 20 seconds for the requests under way. First, it logs that the
+// program called name listens, and what it does. At the end, if every request has its
+// answer, it logs that the program has stopped.
+func Run(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger, name, does string) error {
+	log.Info(fmt.Sprintf("%s listens on http://%s and %s", name, ln.Addr(), does))
+	err := Serve(ctx, ln, h, 20*time.Second)
+	if err == nil {
+		log.Info(name + " has stopped")
+	}
+	return err
+}
+
 // Serve answers requests on ln with h until ctx is done. Then it closes ln, waits at most
 // drain for the requests under way, and returns nil. It returns an error when the server
-// fails. It also returns one if, after drain, a request is under way, or a connection that was
-// opened less than 5 seconds ago has sent nothing. Their connections are closed.
+// fails. It also returns one if, after drain, a request is under way, or a connection that
+// was opened less than 5 seconds ago has sent nothing. Their connections are closed.
 //
 // A slow or silent client can't keep out others, unless clients have sent 512 requests and
-// read none of the answers. The header of a request must arrive within
-// 5 seconds and the whole request within 15. The answer must be written within 60 seconds
-// of the header. A connection is closed when no further request begins within 30 seconds. Beyond 512
+// read none of the answers. The header of a request must arrive within 5 seconds, and the
+// whole request within 15. The answer must be written within 60 seconds of the header. A
+// connection is closed when no further request begins within 30 seconds. Beyond 512
 // connections, a new one takes the place of the one that the server has waited for longest.
 // The server waits for a request until h has read its body to the end: h should do so before
 // other work. Longer headers than 5 MiB get 431.

@@ -184,10 +184,11 @@ func TestConnectionsAreLimited(t *testing.T) {
 	})
 }
 
-// When it stops, Serve accepts no connection, and waits for the requests under way: here for
-// 30 seconds. Then it breaks them off and reports it.
-func TestServeFinishesRequestsWhenItStops(t *testing.T) {
-	for work, want := range map[time.Duration]int{29 * time.Second: maxConnections, 31 * time.Second: 0} {
+// When it stops, Run accepts no connection, and waits 20 seconds for the requests under way.
+// Then it breaks them off and reports it. The last line of the log says that every request
+// has its answer.
+func TestRunFinishesRequestsWhenItStops(t *testing.T) {
+	for work, want := range map[time.Duration]int{19 * time.Second: maxConnections, 21 * time.Second: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			is := is.New(t)
 			m := newMemory()
@@ -200,15 +201,16 @@ func TestServeFinishesRequestsWhenItStops(t *testing.T) {
 				}()
 			}
 			var atWork atomic.Int64
+			var logs bytes.Buffer
 			ended := make(chan error, 1)
 			go func() {
-				ended <- Serve(ctx, m, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				ended <- Run(ctx, m, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					atWork.Add(1)
 					select {
 					case <-time.After(work):
 					case <-r.Context().Done():
 					}
-				}), 30*time.Second)
+				}), NewLogger(&logs, "text"), "program", "works")
 			}()
 			synctest.Wait()
 			is.Equal(atWork.Load(), int64(maxConnections))
@@ -225,9 +227,11 @@ func TestServeFinishesRequestsWhenItStops(t *testing.T) {
 			is.Equal(answered, want)
 			err = <-ended
 			is.Equal(err == nil, want > 0)
+			is.True(strings.Contains(logs.String(), " program listens on http://:0 and works\n"))
+			is.Equal(strings.HasSuffix(logs.String(), " program has stopped\n"), want > 0)
 			if err != nil {
 				is.True(errors.Is(err, context.DeadlineExceeded))
-				is.True(strings.Contains(err.Error(), "still under way after 30s"))
+				is.True(strings.Contains(err.Error(), "still under way after 20s"))
 			}
 		})
 	}

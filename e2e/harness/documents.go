@@ -167,12 +167,7 @@ func Guests(t *testing.T, page string) map[string]Guest {
 	found := make(map[string]Guest)
 	command := regexp.MustCompile(`(?m)^dapr run --app-id (\S+) --app-port (\d+) --dapr-http-port (\d+) .* -- (.*)$`)
 	for _, match := range command.FindAllStringSubmatch(Document(t, page), -1) {
-		g := Guest{AppID: match[1], Command: strings.Fields(match[4])}
-		var err error
-		g.Port, err = stack.FreePort()
-		Must(t, err)
-		g.DaprPort, err = stack.FreePort()
-		Must(t, err)
+		g := Guest{AppID: match[1], Port: FreePort(t), DaprPort: FreePort(t), Command: strings.Fields(match[4])}
 		g.Ports = strings.NewReplacer(match[2], strconv.Itoa(g.Port), match[3], strconv.Itoa(g.DaprPort))
 		found[g.AppID] = g
 	}

@@ -55,7 +55,7 @@ func UnderLoad(t *testing.T, row string, o Options, perSecond int, fault func(s 
 	_, latest = l.Latest()
 	t.Logf("| %s | %d accepted | %d refusals | the latest applied after %v | longest pauses: %v without an accepted order, %v without an applied order |",
 		row, l.NumAccepted(), l.Refused.Load(), latest.Round(100*time.Millisecond),
-		LongestPause(l.AcceptedAt(), began), LongestPause(l.AppliedAt(), began))
+		longestPause(l.Accepted(), began), longestPause(s.Applied(), began))
 	return latest
 }
 

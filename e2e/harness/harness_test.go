@@ -22,21 +22,16 @@ func TestMissingProgramSkipsATest(t *testing.T) {
 	is.True(skips(func(t *testing.T) { Must(t, fmt.Errorf("the broker: %w", stack.ErrNotInstalled)) }))
 	is.True(skips(func(t *testing.T) { NeedsProgram(t, "no-such-program", "there is none") }))
 	is.True(!skips(func(t *testing.T) { NeedsProgram(t, "go", "see https://go.dev/dl/") }))
-	is.True(skips(NeedsOwnRedis)) // Prepare has not run
 }
 
 func TestLongestPauseIgnoresPausesThatEndedBefore(t *testing.T) {
 	is := is.New(t)
 	start := time.Now()
-	at := func(seconds ...int) (times []time.Time) {
-		for _, s := range seconds {
-			times = append(times, start.Add(time.Duration(s)*time.Second))
-		}
-		return times
-	}
-	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(20*time.Second)), 20*time.Second) // the pause began before
-	is.Equal(LongestPause(at(31, 10, 30, 33), start.Add(30*time.Second)), 2*time.Second)
-	is.Equal(LongestPause(nil, start), time.Duration(0))
+	at := func(seconds time.Duration) time.Time { return start.Add(seconds * time.Second) }
+	times := map[string]time.Time{"a": at(31), "b": at(10), "c": at(30), "d": at(33)}
+	is.Equal(longestPause(times, at(20)), 20*time.Second) // the pause began before
+	is.Equal(longestPause(times, at(30)), 2*time.Second)
+	is.Equal(longestPause(nil, start), time.Duration(0))
 }
 
 // The store may save an order and answer that it has not: then the log names only a duplicate.

@@ -27,9 +27,7 @@ func (s *System) network(app *stack.AppOptions, folder string) {
 	}
 	toPort := func(port *int) *stack.Link {
 		if *port == 0 {
-			free, err := stack.FreePort()
-			Must(s.T, err)
-			*port = free
+			*port = FreePort(s.T)
 		}
 		return link(net.JoinHostPort("127.0.0.1", strconv.Itoa(*port)))
 	}

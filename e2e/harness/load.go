@@ -198,15 +198,9 @@ func (l *Load) Latest() (orderID string, longest time.Duration) {
 	return orderID, longest
 }
 
-// AcceptedAt returns when orders were accepted.
-func (l *Load) AcceptedAt() []time.Time { return slices.Collect(maps.Values(l.Accepted())) }
-
-// AppliedAt returns when orders were first applied.
-func (l *Load) AppliedAt() []time.Time { return slices.Collect(maps.Values(l.s.Applied())) }
-
-// LongestPause returns the longest time between two times, the later of them after from.
-func LongestPause(times []time.Time, from time.Time) (longest time.Duration) {
-	slices.SortFunc(times, time.Time.Compare)
+// longestPause returns the longest time between two of the times, the later of them after from.
+func longestPause(of map[string]time.Time, from time.Time) (longest time.Duration) {
+	times := slices.SortedFunc(maps.Values(of), time.Time.Compare)
 	for i := 1; i < len(times); i++ {
 		if times[i].After(from) {
 			longest = max(longest, times[i].Sub(times[i-1]))

@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,14 +17,8 @@ import (
 var (
 	Project *stack.Project
 
-	// OwnRedis reports whether tests can start a Redis. Otherwise the tests that need one
-	// are skipped.
-	OwnRedis bool
-
 	// Short names the tests that start a system even with -short.
 	Short []string
-
-	noRedis error // why there is none to start
 )
 
 // Prepare makes what every test needs. Temporary files go into dir.
@@ -35,8 +30,9 @@ func Prepare(dir string) (err error) {
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		return err
 	}
-	noRedis = stack.RedisServer.Install(ctx, os.Stderr)
-	OwnRedis = noRedis == nil
+	if err := stack.RedisServer.Install(ctx, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, err) // the tests that need it are skipped
+	}
 	Project, err = stack.Open(ctx, filepath.Join(dir, "bin"), os.Stderr)
 	return err
 }
@@ -46,14 +42,6 @@ func UnlessShort(t *testing.T) {
 	t.Helper()
 	if testing.Short() && !slices.Contains(Short, t.Name()) {
 		t.Skip("this test is left out with -short: go test -timeout 30m ./e2e runs it")
-	}
-}
-
-// NeedsOwnRedis skips a test that stops and starts Redis where none can be started.
-func NeedsOwnRedis(t *testing.T) {
-	t.Helper()
-	if !OwnRedis {
-		t.Skipf("this test stops and starts a Redis of its own: %v", noRedis)
 	}
 }
 

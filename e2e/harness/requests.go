@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"strings"
-	"testing"
 	"time"
 
 	"example.com/dapr-orders/daprhttp"
@@ -30,9 +29,7 @@ type Answer struct {
 func (s *System) Send(method, url, body string, header http.Header) Answer {
 	s.T.Helper()
 	a, err := s.TrySend(method, url, body, header)
-	if err != nil {
-		s.T.Fatal(err)
-	}
+	Must(s.T, err)
 	return a
 }
 
@@ -71,15 +68,12 @@ func (s *System) Invoke(app *stack.App, method, path, contentType, body string) 
 // InvokeFrom calls a method of an app through another app's sidecar.
 func (s *System) InvokeFrom(from, to *stack.App, method, path, contentType, body string, header http.Header) Answer {
 	s.T.Helper()
-	header = header.Clone()
-	if header == nil {
-		header = http.Header{}
-	}
+	all := http.Header{"Dapr-Api-Token": {s.DaprToken}}
 	if contentType != "" {
-		header.Set("Content-Type", contentType)
+		all.Set("Content-Type", contentType)
 	}
-	header.Set("dapr-api-token", s.DaprToken)
-	return s.Send(method, from.DaprURL("/v1.0/invoke/"+to.ID+"/method"+path), body, header)
+	maps.Copy(all, header)
+	return s.Send(method, from.DaprURL("/v1.0/invoke/"+to.ID+"/method"+path), body, all)
 }
 
 // Place places an order and demands that it is accepted.
@@ -129,9 +123,7 @@ func (s *System) WaitForStock(itemID string, want int) {
 // Publish publishes an event through a sidecar.
 func (s *System) Publish(app *stack.App, topic string, m daprhttp.Message) {
 	s.T.Helper()
-	if err := s.Sidecar(app).Publish(s.T.Context(), "pubsub", topic, m); err != nil {
-		s.T.Fatal(err)
-	}
+	Must(s.T, s.Sidecar(app).Publish(s.T.Context(), "pubsub", topic, m))
 }
 
 // Sidecar returns a client of an app's sidecar.
@@ -159,15 +151,10 @@ func Disguises(app *stack.App) []http.Header {
 }
 
 // Metrics returns what is read at a URL, without the comments.
-func Metrics(t *testing.T, url string) map[string]string {
-	t.Helper()
-	resp, err := http.Get(url)
-	Must(t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	Must(t, err)
+func (s *System) Metrics(url string) map[string]string {
+	s.T.Helper()
 	found := make(map[string]string)
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(s.Send("GET", url, "", nil).Body) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name != "#" {
 			found[name] = value
 		}

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"example.com/dapr-orders/e2e/stack"
 )
@@ -40,22 +41,22 @@ func Must(t *testing.T, err error) {
 	}
 }
 
+// FreePort returns a port on which no program listens.
+func FreePort(t *testing.T) int {
+	t.Helper()
+	port, err := stack.FreePort()
+	Must(t, err)
+	return port
+}
+
 // InParallel calls do for 0 to n-1, some at a time.
 func InParallel(n, atOnce int, do func(i int)) {
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range atOnce {
-		wg.Go(func() {
-			for i := range next {
-				do(i)
-			}
-		})
-	}
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
 	for i := range n {
-		next <- i
+		calls.Go(func() error { do(i); return nil })
 	}
-	close(next)
-	wg.Wait()
+	_ = calls.Wait() // no call returns an error
 }
 
 // Drained waits until the broker has no event left for an app: none waiting and

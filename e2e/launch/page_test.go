@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/matryer/is"
-
-	"example.com/dapr-orders/e2e/harness"
 )
 
 func TestPageIsForThisMachineAndForNoOtherSite(t *testing.T) {
@@ -94,14 +89,4 @@ func TestCommandsAreQuotedForAShellAndShowNoToken(t *testing.T) {
 	is.Equal(s.curl(s.orderCall(`{"orderId":"it's"}`)), `curl -X POST http://localhost:3501/v1.0/invoke/order-service/method/order`+
 		` -H "dapr-api-token: $DAPR_API_TOKEN" -H "Content-Type: application/json" -d '{"orderId":"it'\''s"}'`)
 	is.Equal(s.stockCall("a+b/c").url, "http://localhost:3500/v1.0/invoke/inventory-service/method/inventory/a%252Bb%252Fc")
-}
-
-// The module that sidecars load is what its text says.
-func TestPagesFilterIsBuiltFromItsText(t *testing.T) {
-	harness.NeedsProgram(t, "wat2wasm", "apt-get install wabt, or brew install wabt")
-	built, err := exec.CommandContext(t.Context(), "wat2wasm", "pages.wat", "--output=-").Output()
-	harness.Must(t, err)
-	if used, err := os.ReadFile("pages.wasm"); err != nil || !bytes.Equal(used, built) {
-		t.Errorf("pages.wasm is not built from pages.wat: %v", err)
-	}
 }

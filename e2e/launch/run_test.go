@@ -29,8 +29,7 @@ func testSystem(t *testing.T) system {
 	s, err := newSystem(root, func(string) string { return "" })
 	harness.Must(t, err)
 	for _, port := range []*int{&s.order.Port, &s.order.DaprPort, &s.inventory.Port, &s.inventory.DaprPort, &s.redisPort, &s.pagePort} {
-		*port, err = stack.FreePort()
-		harness.Must(t, err)
+		*port = harness.FreePort(t)
 	}
 	s.work = t.TempDir()
 	redis := stack.RedisAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(s.redisPort)))
