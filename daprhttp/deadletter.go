@@ -16,8 +16,8 @@ import (
 // publishes the event with the CloudEvents extension attributes deadletterreason,
 // deadlettertopic and deadletterapp. If the body is not an event, or has one of these
 // attributes already, it publishes another event, with the body as its data and the attribute
-// deadlettersize. If the sidecar refuses any letter, it publishes such an event with only the
-// beginning of the body. A 500 counts as a refusal of a letter that is longer than 128 KiB.
+// deadlettersize. If the sidecar refuses the letter, it publishes such an event with only the
+// beginning of the body. For a letter that is longer than 128 KiB, a 500 counts as a refusal.
 type DeadLetter struct {
 	Event         // the attributes that could be read
 	Reason string // why the event can never be handled

@@ -25,7 +25,7 @@ type Subscription struct {
 
 	// Metadata is for the sidecar and the broker. With MetadataRawPayload, the Handler gets
 	// a message that is a CloudEvent as that event. Any other message is the data of an
-	// event whose ID is new in each delivery: a redelivery can't be recognised.
+	// event. The event has a new ID each time that the broker delivers the message.
 	Metadata map[string]string `json:"metadata,omitempty"`
 
 	// Handler handles the events that can be decoded and are not too long.
@@ -35,8 +35,8 @@ type Subscription struct {
 	// even one that is dropped because it can't be decoded or is too long. It may be nil.
 	Wrap func(Handler) Handler `json:"-"`
 
-	// MaxEventBytes bounds the body of an event in bytes, and an event in binary mode also
-	// in the JSON format. A longer one is dropped. Zero means 64 KiB.
+	// MaxEventBytes bounds the body of an event in bytes. An event in binary mode must also
+	// fit as JSON. A longer event is dropped. Zero means 64 KiB.
 	MaxEventBytes int `json:"-"`
 
 	// BareData accepts a person's request whose body is only the data of an event. The event
