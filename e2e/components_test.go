@@ -295,6 +295,17 @@ func TestBackendsShareTheirFiles(t *testing.T) {
 			}
 		}
 	}
+	scopes := func(file string) string {
+		_, found, _ := strings.Cut(harness.Document(t, file), "    - name: allowedTopics\n")
+		return strings.Join(regexp.MustCompile(`(?m)^    (?:- name|  value): .*$`).FindAllString(found, -1), "\n")
+	}
+	for _, base := range []string{"pubsub.yaml", "retry.yaml"} {
+		for _, file := range projectFiles(t, "components/*/"+base) {
+			if diff := cmp.Diff(scopes("components/redis/"+base), scopes(file)); diff != "" {
+				t.Errorf("%s has other scopes than components/redis (-there +here):\n%s", file, diff)
+			}
+		}
+	}
 	for _, file := range projectFiles(t, "components/*/*") {
 		if filepath.Ext(file) != ".yaml" && !strings.HasPrefix(file, kubernetesFolder) {
 			t.Errorf("%s is not YAML: the Dapr CLI warns about such a file at each start", file)

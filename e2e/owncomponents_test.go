@@ -58,7 +58,7 @@ func try(t *testing.T, p promise, backend stack.Backend) (figures string) {
 	}
 	// A broken promise fails its test, so each test runs in its own process.
 	command := stack.Command{
-		Name: p.name, Path: os.Args[0], Dir: filepath.Join(harness.Project.Root, "e2e"),
+		Name: p.name, Path: os.Args[0], Env: backend.Env, Dir: filepath.Join(harness.Project.Root, "e2e"),
 		Args: []string{"-test.run", "^TestOnePromise$", "-test.timeout", "10m", "-components", backend.Folder, "-promise", p.name, "-run.name", backend.Given},
 	}
 	process, err := stack.Start(command)

@@ -149,7 +149,8 @@ func TestComponentsRefuseStrangers(t *testing.T) {
 		component, want string
 		topics          []string
 	}{
-		{stranger.App, "pubsub", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced", "OrderPlaced-retry", "OrderPlaced-dead-letter"}},
+		// By another name, an app could reach a stock in Redis, and orders in RabbitMQ and MQTT.
+		{stranger.App, "pubsub", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced", "OrderPlaced-retry", "OrderPlaced-dead-letter", "inventory-service||item9", "#"}},
 		{s.Order, "pubsub", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced-retry", "OrderPlaced-dead-letter", "another"}},
 		{inventory, "pubsub", "ERR_PUBSUB_FORBIDDEN", []string{"OrderPlaced", "OrderPlaced-retry", "another"}},
 		{stranger.App, "pubsub-retry", "ERR_PUBSUB_NOT_FOUND", []string{"OrderPlaced-retry"}},

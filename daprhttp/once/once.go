@@ -45,7 +45,7 @@ import (
 //     No other commit ever has that name, even after a failover ([entry.resolved]).
 //  3. Pruning needs no memory. Only the record decides whether its IDs can leave,
 //     and any replica that commits can prune it. A full record is pruned before
-//     anything is added ([worker.mark], [Inbox.leaving]).
+//     an event is added ([worker.mark], [Inbox.leaving]).
 //  4. A marker belongs to one key: one event may change many keys ([markerKey]).
 //     Many events of the same 8 ms share a marker, which is written once and never
 //     changed. An event that comes later gets a marker of its own ([Inbox.share]).

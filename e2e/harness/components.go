@@ -26,9 +26,9 @@ func Edit(t *testing.T, file, old, new string) {
 func AdmitAll(t *testing.T) func(resources string) {
 	return func(resources string) {
 		file := filepath.Join(resources, "pubsub.yaml")
-		before, _, found := strings.Cut(read(t, file), "    - name: protectedTopics")
+		before, _, found := strings.Cut(read(t, file), "    - name: allowedTopics")
 		if !found {
-			t.Fatalf("%s protects no topics", file)
+			t.Fatalf("%s allows every topic", file)
 		}
 		Must(t, os.WriteFile(file, []byte(before), 0o644))
 	}

@@ -27,7 +27,8 @@ type Given struct {
 }
 
 // GivenBackend returns a backend of the component files in a folder, whose servers run
-// already. Everything that is put into them begins with run: app IDs, and so keys and
+// already, with the settings of the services that this process has in its environment.
+// Everything that is put into them begins with run: app IDs, and so keys and
 // consumer groups, and topics.
 func GivenBackend(folder, run string) (Backend, error) {
 	broker, err := given(folder, "pubsub.", "pubsub", run)
@@ -38,9 +39,16 @@ func GivenBackend(folder, run string) (Backend, error) {
 	if err != nil {
 		return Backend{}, err
 	}
+	var env []string
+	for _, name := range []string{"PUBLISH_TWICE", "STATE_CONSISTENCY", "SUBSCRIPTION_METADATA"} {
+		if value := os.Getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
 	return Backend{
 		Name:   folder,
 		Folder: folder,
+		Env:    env,
 		Broker: func(context.Context, string) (Broker, error) { return broker, broker.connect() },
 		State:  func(context.Context, string) (Server, error) { return state, state.connect() },
 		Given:  run, Reachable: state.addr != "",
