@@ -216,7 +216,7 @@ func (s *talk) send(call string) apiAnswer {
 // The sidecar in memory delivers the same events as a real one, as often, with the same headers.
 func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t, harness.Options{Tokens: true})
+	s := harness.Start(t, harness.Options{Tokens: true, Prepare: harness.AdmitAll(t)})
 	real, fake := &deliveries{}, &deliveries{}
 	app := s.Serve("reader", real)
 	memory := &daprtest.Sidecar{
