@@ -46,7 +46,8 @@ type Client struct {
 	MaxResponseBytes int64
 
 	// PublishTwice lets Publish publish each message two times, one after the other.
-	// It is for a broker that may lose a message after it acknowledged it.
+	// It is for a component that may report success for a message that the broker never
+	// confirmed.
 	// Subscribers must recognise duplicates.
 	PublishTwice bool
 

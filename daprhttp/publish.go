@@ -70,7 +70,7 @@ func (m Message) metadata() map[string]string {
 }
 
 // Publish publishes m to a topic of the pub/sub component called pubsubName.
-// When it returns nil, the sidecar reports the message as published. A broker may lack it:
+// When it returns nil, the sidecar reports the message as published. The broker may lack it:
 // see PublishTwice of [Client].
 //
 //	POST /v1.0/publish/<pubsubname>/<topic>[?<metadata>]

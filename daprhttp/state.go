@@ -51,7 +51,8 @@ type StateItem struct {
 	Value any `json:"value,omitempty"`
 
 	// ETag, unless it is empty, must be the stored one. Otherwise the write fails.
-	// Options.Concurrency must be FirstWrite.
+	// Set Options.Concurrency to FirstWrite, too: with LastWrite, some stores ignore the
+	// ETag.
 	ETag string `json:"etag,omitempty"`
 
 	Metadata map[string]string `json:"metadata,omitempty"` // such as TTL(60)

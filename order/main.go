@@ -12,8 +12,8 @@
 //	DAPR_HTTP_ENDPOINT, then DAPR_HTTP_PORT      its sidecar (3501)
 //	DAPR_API_TOKEN                               the token that it sends to the sidecar
 //	APP_API_TOKEN                                the token that POST /order must have
-//	PUBLISH_TWICE                                true: publish each event twice, for a broker that
-//	                                             may lose an event that it acknowledged
+//	PUBLISH_TWICE                                true: publish each event twice, for a component that
+//	                                             may report a lost event as published
 //	LOG_FORMAT                                   text, or json (text)
 package main
 
