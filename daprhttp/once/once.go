@@ -56,8 +56,9 @@ import (
 //     commit per rival that the record names ([worker.commit]).
 //  7. Keys share nothing. A key on which the store hangs or refuses has a worker of
 //     its own, and delays no other key.
-//  8. A worker finds a result, a duplicate or a final error in a record, and answers
-//     it after the store acknowledged a save over that record ([worker.conclude]).
+//  8. A worker works out each answer from a record: a result, a duplicate or a final
+//     error. It answers after the store acknowledged a save over that record
+//     ([worker.conclude]).
 //     A save that fails may have taken effect. Only the next read tells: the record
 //     names the commit, or has the ID ([worker.noteSaved]). One final error needs no
 //     save: another program left a value that can't be decoded.
