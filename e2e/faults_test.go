@@ -24,10 +24,10 @@ type fault struct {
 func tryFaults(t *testing.T, faults []fault) {
 	t.Parallel()
 	for _, f := range faults {
-		if !f.core && *promisesFile == "" {
-			continue
-		}
 		t.Run(strings.NewReplacer(",", "", ":", "").Replace(f.text), func(t *testing.T) {
+			if !f.core {
+				leftToBackends(t)
+			}
 			t.Parallel()
 			latest := harness.UnderLoad(t, f.text, f.options, f.perSecond, func(s *harness.System, l *harness.Load) { f.happen(t, s, l) })
 			if f.within > 0 && latest > f.within {
@@ -36,8 +36,6 @@ func tryFaults(t *testing.T, faults []fault) {
 		})
 	}
 }
-
-// Each of these promises lets a fault happen, too.
 
 func promiseProcessesKilled(t *testing.T, b stack.Backend) string {
 	s := harness.Start(t, harness.Options{Backend: b, Replicas: 2})

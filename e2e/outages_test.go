@@ -182,9 +182,7 @@ func stateStoreWithoutDisk(t *testing.T, s *harness.System, l *harness.Load) {
 // answer.
 func TestRabbitMQWithoutMemory(t *testing.T) {
 	t.Parallel()
-	if *promisesFile == "" {
-		t.Skip("it takes half a minute: make test-backends runs it")
-	}
+	leftToBackends(t)
 	options := harness.Options{Backend: stack.Backends[1], Replicas: 2}
 	harness.UnderLoad(t, "RabbitMQ's memory alarm for 20 s", options, 50, func(s *harness.System, _ *harness.Load) {
 		watermark := func(fraction string) {

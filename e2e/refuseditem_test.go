@@ -21,10 +21,10 @@ func promiseItemRefused(t *testing.T, b stack.Backend) string {
 func TestItemOnWhichTheStoreHangs(t *testing.T) {
 	t.Parallel()
 	for i, b := range []stack.Backend{redisWithPostgreSQL(t), stack.Backends[1]} {
-		if i > 0 && *promisesFile == "" {
-			continue
-		}
 		t.Run(b.Name, func(t *testing.T) {
+			if i > 0 {
+				leftToBackends(t)
+			}
 			t.Parallel()
 			stuckItem(t, b, func(t *testing.T, state stack.Server, itemID string) (accept func()) {
 				release, err := state.(*stack.PostgreSQL).Hold(t.Context(),
@@ -40,9 +40,7 @@ func TestItemOnWhichTheStoreHangs(t *testing.T) {
 // publishes each twice, nor get lost when the broker is killed.
 func TestRetryTopicIsBounded(t *testing.T) {
 	t.Parallel()
-	if *promisesFile == "" {
-		t.Skip("it takes two minutes: make test-backends runs it")
-	}
+	leftToBackends(t)
 	s := harness.Start(t, harness.Options{Backend: stack.Backends[1], Replicas: 2, SeparateState: true})
 	const orders = 25
 	s.SetStock("refused", 1000)
@@ -85,9 +83,7 @@ func TestRetryTopicIsBounded(t *testing.T) {
 // fetches few orders ahead.
 func TestRetryTopicOfRedisIsBounded(t *testing.T) {
 	t.Parallel()
-	if *promisesFile == "" {
-		t.Skip("it takes three minutes: make test-backends runs it")
-	}
+	leftToBackends(t)
 	const orders, rounds = 1000, 2
 	s := harness.Start(t, harness.Options{Replicas: 2, SeparateState: true})
 	s.SetStock("refused", orders)
