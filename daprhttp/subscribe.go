@@ -23,9 +23,9 @@ type Subscription struct {
 	// whose retries have run out.
 	DeadLetterTopic string `json:"deadLetterTopic,omitempty"`
 
-	// Metadata is for the sidecar and the broker. With MetadataRawPayload, the Handler gets
-	// a message that is a CloudEvent as that event. Any other message is the data of an
-	// event. The event has a new ID each time that the broker delivers the message.
+	// Metadata is for the sidecar and the broker. With MetadataRawPayload, a
+	// message that is a CloudEvent reaches the Handler as that event. Any other message is
+	// the data of an event with a new ID at each delivery by the broker.
 	Metadata map[string]string `json:"metadata,omitempty"`
 
 	// Handler handles the events that can be decoded and are not too long.

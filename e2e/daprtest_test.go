@@ -233,6 +233,8 @@ func TestSidecarInMemoryDeliversLikeARealOne(t *testing.T) {
 		`(application/octet-stream) bytes`,
 		`(application/cloudevents+json) {"id":"e1","source":"elsewhere","data":{"answer":"DROP"},"own":1}`,
 		`(application/cloudevents+json) {"id":"e2","data":{"answer":"UNKNOWN"},"traceparent":"00-11111111111111111111111111111111-b7ad6b7169203331-01"}`,
+		`(application/cloudevents+json) {"id":"e3","data":{"answer":"late"},"expiration":"2001-01-01T00:00:00Z"}`,
+		`(application/cloudevents+json) {"id":"e4","data":{"answer":"never"},"expiration":"never"}`,
 		`?metadata.rawPayload=true (application/json) {"id":"raw","data":{"answer":"404"}}`,
 		`?metadata.rawPayload=true (application/json) no JSON`,
 		`(application/json) {"answer":"no status"}`,

@@ -30,7 +30,8 @@ type Message struct {
 	Metadata    map[string]string // of the call, such as "cloudevent.id" and "rawPayload"
 
 	// Event is the message as the broker has it: Data in the envelope of a CloudEvent, or
-	// Data itself with the metadata rawPayload. When it is nil, Deliver makes it.
+	// Data itself with the metadata rawPayload. When it is nil, Deliver makes it, with a new
+	// ID unless Metadata has "cloudevent.id".
 	Event []byte
 }
 
@@ -146,7 +147,8 @@ func newID() string {
 // A Delivery is the result of [Sidecar.Deliver].
 type Delivery struct {
 	// Status is "SUCCESS", "DROP" or "RETRY", as a sidecar understands the answer. After
-	// "RETRY", a sidecar delivers the message again. To do so, call Deliver again.
+	// "RETRY", a sidecar delivers the message again. To do so, call Deliver again with the
+	// same Event or the same "cloudevent.id".
 	Status string
 
 	HTTPStatus int    // of App's answer; zero: App got no delivery, or broke off without an answer
@@ -159,8 +161,9 @@ type Delivery struct {
 
 // Deliver delivers m once to the route to which App has subscribed for its topic. As a
 // sidecar does, it delivers m as a CloudEvent, with the metadata of m as headers, and moves
-// it to the subscription's dead-letter topic after DROP. A message that is not a JSON
-// object is moved there without a delivery, unless the subscription has the metadata rawPayload.
+// it to the subscription's dead-letter topic after DROP. An expired event, and a
+// message that is not a JSON object, are moved there without a delivery, unless the
+// subscription has the metadata rawPayload.
 //
 // Before the first delivery, Deliver asks App for its subscriptions with GET /dapr/subscribe.
 //
@@ -257,7 +260,14 @@ func (sub subscription) body(m Message) ([]byte, error) {
 		return m.Event, nil // a CloudEvent in binary mode: its attributes are metadata
 	}
 	var event map[string]any
-	return m.Event, json.Unmarshal(m.Event, &event)
+	if err := json.Unmarshal(m.Event, &event); err != nil {
+		return nil, err
+	}
+	expiration, _ := event["expiration"].(string)
+	if end, err := time.Parse(time.RFC3339, expiration); err == nil && end.Before(time.Now()) {
+		return nil, errors.New("the event has expired")
+	}
+	return m.Event, nil
 }
 
 // deliver delivers a message to a route of App.
