@@ -73,10 +73,9 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // event can't be moved, the outcome is that of the wrapped handler, and the sidecar delivers
 // the event again. An event that a person sent (see [Subscribe]) is tried and not moved.
 //
-// tryFor and 10 seconds more should end before the broker delivers the event again.
-//
-// The retry topic should have a component of its own: some components bound the events in
-// flight over all their topics.
+// tryFor should be shorter than the time after which the broker delivers the event again. The
+// retry topic should have a component of its own: some components bound the events in flight
+// over all their topics.
 //
 // The error says that a field of the Topic is missing, or that tryFor is not positive.
 func Retries(to Topic, tryFor time.Duration) (func(Handler) Handler, error) {
