@@ -90,7 +90,7 @@ func checkLimits(s *harness.System) {
 		{delivery, "inventory/events.go", "tryFor   = %d * time.Second"},
 		{delivery, "inventory/events.go", "retryFor = %d * time.Second"},
 		{"time to set a stock", "inventory/server.go", "setFor       = %d * time.Second"},
-		{"time for a call of the sidecar", "daprhttp/client.go", "cmp.Or(c.Timeout, %d*time.Second)"},
+		{"time for a call to the sidecar", "daprhttp/client.go", "cmp.Or(c.Timeout, %d*time.Second)"},
 		{"time for requests under way when the program ends", "daprhttp/web/serve.go", ", %d*time.Second)"},
 		{"`error` in the answer to a delivery", "daprhttp/receive.go", "maxErrorText = %d "},
 	} {

@@ -1,5 +1,5 @@
 // Command daprd is Dapr's sidecar with two sets of components: those that Dapr calls
-// stable, and the WebAssembly middleware, which every released sidecar has. A build with
+// stable, and the WebAssembly middleware, which the sidecar of `dapr init` has. A build with
 // all components of a release would take several times as long.
 package main
 

@@ -55,8 +55,12 @@ func GivenBackend(folder, run string) (Backend, error) {
 	}, nil
 }
 
-// address matches a host and a port anywhere in a setting.
-var address = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{2,5}\b`)
+var hostAndPort = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{2,5}\b`)
+
+// addressIn returns the first host and port in a setting, after a user and a password, or "".
+func addressIn(setting string) string {
+	return hostAndPort.FindString(setting[strings.LastIndex(setting, "@")+1:])
+}
 
 // given finds the component of a kind in a folder, under the name that the services know.
 func given(folder, kind, name, run string) (*Given, error) {
@@ -79,7 +83,7 @@ func given(folder, kind, name, run string) (*Given, error) {
 		g := &Given{kind: kind, redis: c.is(kind + "redis"), run: run}
 		for _, item := range c.Spec.Metadata {
 			if value, ok := item["value"].(string); ok && g.addr == "" {
-				g.addr = address.FindString(value)
+				g.addr = addressIn(value)
 			}
 		}
 		return g, nil
