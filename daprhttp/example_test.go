@@ -96,9 +96,10 @@ func ExampleSubscribe() {
 	program := daprhttp.RequireAppToken(os.Getenv("APP_API_TOKEN"), mux)
 
 	// A sidecar in memory delivers an event:
-	sidecar := daprtest.Sidecar{AppID: "order-service", App: program, AppAPIToken: os.Getenv("APP_API_TOKEN")}
+	sidecar := daprtest.Sidecar{AppID: "my-app", App: program, AppAPIToken: os.Getenv("APP_API_TOKEN")}
 	d, err := sidecar.Deliver(context.Background(), daprtest.Message{
-		Topic: "OrderPlaced", Data: []byte(`{"orderId":"order-1001"}`), Metadata: map[string]string{"cloudevent.id": "e1"},
+		Topic: "OrderPlaced", Data: []byte(`{"orderId":"order-1001"}`),
+		Metadata: map[string]string{"cloudevent.id": "e1", "cloudevent.source": "order-service"},
 	})
 	fmt.Println(d.Status, err)
 	// Output:

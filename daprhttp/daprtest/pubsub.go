@@ -27,7 +27,7 @@ type Message struct {
 
 	Data        []byte            // the payload
 	ContentType string            // of Data; in Deliver, empty means "application/json"
-	Metadata    map[string]string // of the call, such as "cloudevent.id" and "rawPayload"
+	Metadata    map[string]string // of the call, such as "cloudevent.id", "cloudevent.source" and "rawPayload"
 
 	// Event is the message as the broker has it: Data in the envelope of a CloudEvent, or
 	// Data itself with the metadata rawPayload. When it is nil, Deliver makes it, with a new

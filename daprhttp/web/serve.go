@@ -58,9 +58,9 @@ func Run(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger,
 // read none of the answers. The header of a request must arrive within 5 seconds, and the
 // whole request within 15. The answer must be written within 60 seconds of the header. A
 // connection is closed when no further request begins within 30 seconds. Beyond 512
-// connections, a new one takes the place of the one that the server has waited for longest.
-// The server waits until h has read the body to the end: h should do so before other work.
-// Longer headers than 5 MiB get 431.
+// connections, a new one takes the place of the one that has been idle or incomplete longest.
+// A request is incomplete until h has read its body to the end: h should do so before other
+// work. Longer headers than 5 MiB get 431.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration) error {
 	server := &http.Server{
 		Handler:           h,
