@@ -80,7 +80,7 @@ func checkLimits(s *harness.System) {
 	const times = "time for the header of a request, the whole request, request and answer, and between requests"
 	const delivery = "time to apply a delivery, first and from the retry topic"
 	for _, code := range []struct{ limit, file, text string }{
-		{"letter at `POST /letters/deliver`", "daprhttp/deadletters/server.go", "maxLetterBytes = %d << 20"},
+		{"delivery at `POST /letters/deliver`, which has the letter in base64", "daprhttp/deadletters/server.go", "maxLetterBytes = %d << 20"},
 		{"headers of a request", "daprhttp/web/serve.go", "maxHeaderBytes = %d << 20"},
 		{"connections of a program", "daprhttp/web/connections.go", "maxConnections = %d"},
 		{times, "daprhttp/web/serve.go", "ReadHeaderTimeout: %d * time.Second"},
