@@ -166,6 +166,32 @@ func TestEveryCallReturnsTheSidecarsError(t *testing.T) {
 	}
 }
 
+// Otherwise, a sidecar would make two events of the message.
+func TestPublishTwiceMakesOneEvent(t *testing.T) {
+	sidecar := new(daprtest.Sidecar)
+	c := &Client{HTTPClient: sidecar.Client(), PublishTwice: true}
+	for _, m := range []Message{
+		{Data: []byte("1")},
+		{Data: []byte("1"), ID: "e1"},
+		{Data: []byte("1"), Metadata: map[string]string{"cloudevent.id": "e2"}},
+		{Data: []byte(`{"id":"e3","data":1}`), ContentType: "Application/CloudEvents+json; charset=utf-8"},
+		{Data: []byte("1"), Raw: true},
+	} {
+		before := len(sidecar.Published())
+		if err := c.Publish(t.Context(), "pubsub", "topic", m); err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, published := range sidecar.Published()[before:] {
+			e, _ := DecodeEvent(published.Event)
+			ids = append(ids, e.ID)
+		}
+		if len(ids) != 2 || ids[0] != ids[1] || m.ID != "" && ids[0] != m.ID {
+			t.Errorf("%+v: published with the IDs %q", m, ids)
+		}
+	}
+}
+
 func TestPublishTwiceReturnsTheErrorOfEitherCall(t *testing.T) {
 	for failing, wantCalls := range map[int]int{0: 2, 1: 1, 2: 2} {
 		sidecar := new(daprtest.Sidecar)

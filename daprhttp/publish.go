@@ -5,6 +5,8 @@ import (
 	"context"
 	"maps"
 	"net/http"
+
+	"example.com/dapr-orders/daprhttp/web"
 )
 
 // MetadataRawPayload is a name in the metadata of a subscription. With the value "true" the
@@ -77,6 +79,10 @@ func (m Message) metadata() map[string]string {
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#publish-a-message-to-a-given-topic.
 func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Message) error {
+	isEvent := web.IsCloudEvent(http.Header{"Content-Type": {m.ContentType}})
+	if c.PublishTwice && !m.Raw && !isEvent && m.Metadata["cloudevent.id"] == "" {
+		m.ID = cmp.Or(m.ID, NewEventID()) // a sidecar would give each copy an ID of its own
+	}
 	publish := request{
 		method:      http.MethodPost,
 		path:        "/v1.0/publish/" + segment(pubsubName) + "/" + segment(topic),

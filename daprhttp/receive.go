@@ -64,9 +64,10 @@ func Retry(err error) Outcome { return Outcome{Status: StatusRetry, Err: err} }
 // Drop returns the outcome of an event that can never be handled. err may be nil.
 func Drop(err error) Outcome { return Outcome{Status: StatusDrop, Err: err} }
 
-// Status is a subscriber's answer to a delivery: the field "status" of a JSON object. Dapr
-// takes an answer with a 2xx and without that field for StatusSuccess, one with another
-// value for StatusRetry, a 404 for StatusDrop, and any other HTTP status for StatusRetry.
+// Status is a subscriber's answer to a delivery: the field "status" of a JSON object. In an
+// answer with a 2xx, Dapr takes a missing or empty field for StatusSuccess, and an unknown
+// value for StatusRetry. It takes a 404 for StatusDrop, and any other HTTP status for
+// StatusRetry.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#expected-http-response.
 type Status string

@@ -45,7 +45,7 @@ import (
 // a call is under way.
 type Sidecar struct {
 	// App is the program next to the sidecar. Deliver delivers events to it and needs it;
-	// calls of the API do not.
+	// calls of the API do not. Deliver asks it once for its subscriptions.
 	App http.Handler
 
 	AppID       string // Dapr app ID of App, the source of its events; empty means "app"
