@@ -43,7 +43,8 @@ func (t Topic) publish(ctx context.Context, body []byte) error {
 // publishingOnce returns the topic without PublishTwice. Otherwise an event that returns to
 // its topic would double each time. Once is enough if the component publishes and
 // acknowledges over one connection. If that breaks before the broker has the new event, the
-// broker gets no acknowledgement either, and redelivers the old event.
+// broker gets no acknowledgement either, and redelivers the old event. It is not enough for a
+// broker that refuses the new event while the connection lives.
 func (t Topic) publishingOnce() Topic {
 	sidecar := *t.Sidecar
 	sidecar.PublishTwice = false

@@ -39,7 +39,7 @@ func (b *bench) write() {
 // table returns the report as Markdown.
 func (b *bench) table() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds; one run for the %d items in turn.\n",
+	fmt.Fprintf(&t, "Measured on %s: %s, %d processors, %s, Dapr %s, Redis with `appendfsync always`. Medians of %d rounds. The %d items in turn have one run in 60 parts, so each tenth is the median of 6 parts.\n",
 		time.Now().Format("2006-01-02"), processor(), runtime.NumCPU(), runtime.Version(), strings.TrimPrefix(filepath.Base(b.project.Daprd), "daprd-"), b.rounds, growthItems)
 	t.WriteString("The interval in brackets has the true median with a confidence of 95 %. A ratio is bold where the two intervals do not overlap.\n\n")
 	t.WriteString("| measurement | this project | compared with | ratio |\n| --- | --- | --- | --- |\n")
