@@ -73,11 +73,13 @@ unit:
 	go test ./daprhttp/once
 
 # One package at a time, because two start too many sidecars for a small machine. Five tests
-# at a time, because tests wait most of the time.
+# at a time, because tests wait most of the time. Package is writes to the standard output,
+# which `go test -json` assigns to any of the tests that run at the same time.
 GOTESTSUM := go run gotest.tools/gotestsum@v1.13.0
 e2e: .run/bin/launch
 	.run/bin/launch setup
-	$(GOTESTSUM) --format testname -- -count=1 -p 1 -parallel 5 -timeout 20m ./e2e/...
+	$(GOTESTSUM) --format testname --jsonfile .run/e2e.json -- -count=1 -p 1 -parallel 5 -timeout 20m ./e2e/... || \
+		{ echo "Failed checks of package is:"; grep -o '\\u001b.*' .run/e2e.json; exit 1; }
 
 # The table in e2e/README.md is the output of one run.
 test-backends: .run/bin/launch

@@ -80,6 +80,8 @@ func TestLogsInJSONAndMetrics(t *testing.T) {
 	is.Equal(s.Send("POST", s.Order.URL("/order"), `{}`, nil).Status, 400)
 	s.WaitForStock("item1", 85)
 	s.Drained("inventory-service")
+	harness.Said(t, s.Order.Service, `"orderId":"order-2"`)
+	harness.Said(t, s.Inventory[0].Service, `"orderId":"order-2"`)
 
 	for log, want := range map[string]map[string]any{
 		s.Order.Service.Log(): {

@@ -37,8 +37,9 @@ import (
 //  1. The value and its IDs change in one save ([worker.plan]). An ID leaves the
 //     record only after the store acknowledged its marker to this replica. A replica
 //     marks only IDs in a record that the store acknowledged to it. Every marked
-//     change is therefore applied for good ([worker.mark]). A read proves neither: a
-//     primary that is cut off from its replicas shows saves that a failover undoes.
+//     change is therefore applied for good ([worker.mark]). A read proves
+//     neither kind of save: a primary that is cut off from its replicas shows saves that
+//     a failover undoes.
 //  2. A worker looks for a marker after it read the record. It therefore finds an ID
 //     in the record or among the markers. A look-up that finds no marker stays valid
 //     until an ID leaves the record. The record names the commit that pruned it last.
