@@ -78,7 +78,8 @@ unit:
 GOTESTSUM := go run gotest.tools/gotestsum@v1.13.0
 e2e: .run/bin/launch
 	.run/bin/launch setup
-	$(GOTESTSUM) --format testname --jsonfile .run/e2e.json -- -count=1 -p 1 -parallel 5 -timeout 20m ./e2e/... || \
+	@rm -f .run/e2e.json
+	env -u NO_COLOR -u IS_NO_COLOR $(GOTESTSUM) --format testname --jsonfile .run/e2e.json -- -count=1 -p 1 -parallel 5 -timeout 20m ./e2e/... || \
 		{ echo "Failed checks of package is:"; grep -o '\\u001b.*' .run/e2e.json; exit 1; }
 
 # The table in e2e/README.md is the output of one run.

@@ -170,24 +170,31 @@ func TestEveryCallReturnsTheSidecarsError(t *testing.T) {
 func TestPublishTwiceMakesOneEvent(t *testing.T) {
 	sidecar := new(daprtest.Sidecar)
 	c := &Client{HTTPClient: sidecar.Client(), PublishTwice: true}
-	for _, m := range []Message{
-		{Data: []byte("1")},
-		{Data: []byte("1"), ID: "e1"},
-		{Data: []byte("1"), Metadata: map[string]string{"cloudevent.id": "e2"}},
-		{Data: []byte(`{"id":"e3","data":1}`), ContentType: "Application/CloudEvents+json; charset=utf-8"},
-		{Data: []byte("1"), Raw: true},
+	for _, tt := range []struct {
+		m      Message
+		id     string // of the event; empty: any
+		itsOwn bool   // the message is published as it is
+	}{
+		{Message{Data: []byte("1")}, "", false},
+		{Message{Data: []byte("1"), ID: "e1"}, "e1", false},
+		{Message{Data: []byte("1"), Metadata: map[string]string{"cloudevent.id": "e2"}}, "e2", false},
+		{Message{Data: []byte("1"), Metadata: map[string]string{"CloudEvent.ID": "e3"}}, "", true},
+		{Message{Data: []byte(`{"id":"e4","data":1}`), ContentType: "Application/CloudEvents+json; charset=utf-8"}, "e4", true},
+		{Message{Data: []byte("1"), Raw: true}, "", true},
 	} {
 		before := len(sidecar.Published())
-		if err := c.Publish(t.Context(), "pubsub", "topic", m); err != nil {
+		if err := c.Publish(t.Context(), "pubsub", "topic", tt.m); err != nil {
 			t.Fatal(err)
 		}
-		var ids []string
-		for _, published := range sidecar.Published()[before:] {
-			e, _ := DecodeEvent(published.Event)
-			ids = append(ids, e.ID)
+		got := sidecar.Published()[before:]
+		if len(got) != 2 {
+			t.Fatalf("%+v: published %d times", tt.m, len(got))
 		}
-		if len(ids) != 2 || ids[0] != ids[1] || m.ID != "" && ids[0] != m.ID {
-			t.Errorf("%+v: published with the IDs %q", m, ids)
+		first, _ := DecodeEvent(got[0].Event)
+		second, _ := DecodeEvent(got[1].Event)
+		_, given := got[0].Metadata["cloudevent.id"]
+		if !tt.itsOwn && first.ID != second.ID || tt.id != "" && first.ID != tt.id || tt.itsOwn == given {
+			t.Errorf("%+v: published with the IDs %q and %q, %v", tt.m, first.ID, second.ID, got[0].Metadata)
 		}
 	}
 }

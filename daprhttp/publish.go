@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"strings"
 
 	"example.com/dapr-orders/daprhttp/web"
 )
@@ -71,6 +72,15 @@ func (m Message) metadata() map[string]string {
 	return metadata
 }
 
+func (m Message) hasID() bool {
+	for name, value := range m.Metadata {
+		if strings.EqualFold(name, "cloudevent.id") && value != "" { // a sidecar ignores the case
+			return true
+		}
+	}
+	return m.ID != ""
+}
+
 // Publish publishes m to a topic of the pub/sub component called pubsubName.
 // When it returns nil, the sidecar reports the message as published. The broker may lack it:
 // see PublishTwice of [Client].
@@ -80,8 +90,8 @@ func (m Message) metadata() map[string]string {
 // See https://docs.dapr.io/reference/api/pubsub_api/#publish-a-message-to-a-given-topic.
 func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Message) error {
 	isEvent := web.IsCloudEvent(http.Header{"Content-Type": {m.ContentType}})
-	if c.PublishTwice && !m.Raw && !isEvent && m.Metadata["cloudevent.id"] == "" {
-		m.ID = cmp.Or(m.ID, NewEventID()) // a sidecar would give each copy an ID of its own
+	if c.PublishTwice && !m.Raw && !isEvent && !m.hasID() {
+		m.ID = NewEventID() // a sidecar would give each copy an ID of its own
 	}
 	publish := request{
 		method:      http.MethodPost,

@@ -25,7 +25,7 @@ func TestFaultsOfDapr(t *testing.T) {
 		name  string // in components/dapr-issues.md
 		shown func(t *testing.T) bool
 	}{
-		{"an event on Redis whose handler fails once is lost", eventIsLost},
+		{"an event on Redis whose handler fails once is lost, if its subscription has no dead-letter topic", eventIsLost},
 		{"an event whose delivery fails is taken for handled, when other events are delivered at the same time", failedIsHandled},
 		{"an answer that breaks off in the middle counts as success", brokenOffIsHandled},
 		{"a `redeliverInterval` on Redis that is a duration, such as `1s`, is ignored", durationIsIgnored},

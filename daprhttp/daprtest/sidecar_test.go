@@ -189,6 +189,14 @@ func TestEventThatBrokeOffIsNotADeadLetter(t *testing.T) {
 	is.Equal(len(s.Published()), 0)
 }
 
+func TestDeliverMovesAnExpiredEvent(t *testing.T) {
+	is := is.New(t)
+	s := Sidecar{App: subscriber(func(http.ResponseWriter, *http.Request) { t.Error("the event was delivered") })}
+	d, err := s.Deliver(t.Context(), Message{Topic: "t", Event: []byte(`{"id":"e1","expiration":"2001-01-01T00:00:00Z"}`)})
+	is.NoErr(err)
+	is.Equal(d, Delivery{Status: "DROP", DeadLetterTopic: "dead"})
+}
+
 func TestDeliverPanicsWithTheProgram(t *testing.T) {
 	s := &Sidecar{App: subscriber(func(http.ResponseWriter, *http.Request) { panic("mistake") })}
 	defer func() {

@@ -11,6 +11,7 @@ import (
 func TestGivenBackendHasTheUsersSettings(t *testing.T) {
 	is := is.New(t)
 	t.Setenv("PUBLISH_TWICE", "true")
+	t.Setenv("STATE_CONSISTENCY", "")
 	t.Setenv("SUBSCRIPTION_METADATA", "queueType=quorum")
 	t.Setenv("PORT", "1")
 	b, err := GivenBackend("../../components/redis", "run-1-")
