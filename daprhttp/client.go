@@ -47,9 +47,8 @@ type Client struct {
 
 	// PublishTwice lets Publish publish each message two times, one after the other.
 	// It is for a component that may report success for a message that the broker never
-	// confirmed.
-	// Subscribers must recognise duplicates. A Message without an ID gets one; a CloudEvent
-	// in its Data must have an id.
+	// confirmed. Subscribers must recognise duplicates. A Message without an ID gets one; a
+	// CloudEvent in its Data must have an id.
 	PublishTwice bool
 
 	// HTTPClient sends the requests. Nil means a client that all Clients share,

@@ -89,8 +89,7 @@ func (m Message) hasID() bool {
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#publish-a-message-to-a-given-topic.
 func (c *Client) Publish(ctx context.Context, pubsubName, topic string, m Message) error {
-	isEvent := web.IsCloudEvent(http.Header{"Content-Type": {m.ContentType}})
-	if c.PublishTwice && !m.Raw && !isEvent && !m.hasID() {
+	if c.PublishTwice && !m.Raw && !m.hasID() && !web.IsCloudEvent(http.Header{"Content-Type": {m.ContentType}}) {
 		m.ID = NewEventID() // a sidecar would give each copy an ID of its own
 	}
 	publish := request{

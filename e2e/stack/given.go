@@ -28,8 +28,8 @@ type Given struct {
 
 // GivenBackend returns a backend of the component files in a folder, whose servers run
 // already, with the settings of the services that this process has in its environment.
-// Everything that is put into them begins with run: app IDs, and so keys and
-// consumer groups, and topics.
+// Everything that is put into them begins with run: app IDs, and so keys and consumer groups,
+// and topics.
 func GivenBackend(folder, run string) (Backend, error) {
 	broker, err := given(folder, "pubsub.", "pubsub", run)
 	if err != nil {
