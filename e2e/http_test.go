@@ -260,7 +260,7 @@ func TestHTTPReferenceHeaders(t *testing.T) {
 			documented[http.CanonicalHeaderKey(name)] = true
 		}
 	}
-	used := map[string]bool{"Origin": true, "Sec-Fetch-Site": true, "Allow": true} // in net/http
+	used := map[string]bool{"Host": true, "Origin": true, "Sec-Fetch-Site": true, "Allow": true} // in net/http
 	source := sourceOf(t, "order", "inventory", "daprhttp", "daprhttp/web", "daprhttp/deadletters")
 	for _, match := range regexp.MustCompile(`(?:\.(?:Get|Values|Set)\(|Header, |\w+Header += )"([\w-]+)"`).FindAllStringSubmatch(source, -1) {
 		used[http.CanonicalHeaderKey(match[1])] = true

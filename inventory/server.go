@@ -42,7 +42,7 @@ func (s *service) handler() (http.Handler, error) {
 	app.HandleFunc("POST /inventory/{itemId...}", s.setStock)
 	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	app.Handle("GET /metrics", s.metrics.all)
-	return web.RefuseOtherSites(web.LogRefused(s.log, daprhttp.RequireAppToken(s.appToken, s.whenSidecarStarts(app), "/healthz", "/metrics"))), nil
+	return web.LogRefused(s.log, web.RefuseOtherSites(daprhttp.RequireAppToken(s.appToken, s.whenSidecarStarts(app), "/healthz", "/metrics"))), nil
 }
 
 type stockResponse struct {

@@ -50,7 +50,7 @@ func (s *service) handler() (http.Handler, error) {
 	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 { return float64(s.kept.size()) })
 	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	app.Handle("GET /metrics", &metrics)
-	return web.RefuseOtherSites(web.LogRefused(s.log, daprhttp.RequireAppToken(s.appToken, app, "/healthz", "/metrics"))), nil
+	return web.LogRefused(s.log, web.RefuseOtherSites(daprhttp.RequireAppToken(s.appToken, app, "/healthz", "/metrics"))), nil
 }
 
 // retryDropped returns a handler that retries a letter which next drops, because the letter

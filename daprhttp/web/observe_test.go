@@ -2,8 +2,10 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -184,6 +186,44 @@ func TestOtherSitesAreRefused(t *testing.T) {
 		h.ServeHTTP(w, r)
 		if w.Code != tt.want || w.Code == 403 && w.Body.String() != `{"error":"a page of another site may not send this"}`+"\n" {
 			t.Errorf("%+v: got %d %s", tt, w.Code, w.Body)
+		}
+	}
+}
+
+// A page of evil.example can make that name resolve to 127.0.0.1 (DNS rebinding): then its
+// requests are not from another site.
+func TestOtherNamesOfALoopbackAddressAreRefused(t *testing.T) {
+	const refused = `{"error":"on this address, the header Host must be an IP address or a name without a dot, such as localhost"}` + "\n"
+	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
+	for _, tt := range []struct {
+		local, host string
+		want        int
+	}{
+		{"127.0.0.1", "localhost:5001", 204},
+		{"127.0.0.1", "localhost", 204},
+		{"127.0.1.1", "my-machine:5001", 204},
+		{"127.0.0.1", "127.0.0.1:5001", 204},
+		{"::1", "[::1]:5001", 204},
+		{"::1", "[::1]", 204},
+		{"127.0.0.1", "", 204}, // HTTP/1.0
+		{"127.0.0.1", "evil.example:5001", 403},
+		{"127.0.0.1", "evil.example", 403},
+		{"::1", "localhost.evil.example", 403},
+		{"127.0.0.1", "127.0.0.1.evil.example:5001", 403},
+		{"192.0.2.1", "shop.example", 204},
+	} {
+		for _, contentType := range []string{"", "application/cloudevents+json"} {
+			for _, method := range []string{"GET", "POST"} {
+				local := &net.TCPAddr{IP: net.ParseIP(tt.local), Port: 5001}
+				r := httptest.NewRequestWithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, local), method, "/", nil)
+				r.Host = tt.host
+				r.Header.Set("Content-Type", contentType)
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				if w.Code != tt.want || w.Code == 403 && w.Body.String() != refused {
+					t.Errorf("%s %q for %s: got %d %s", method, tt.host, tt.local, w.Code, w.Body)
+				}
+			}
 		}
 	}
 }

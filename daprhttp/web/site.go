@@ -3,18 +3,22 @@ package web
 import (
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
+	"strings"
 )
 
-// RefuseOtherSites returns a handler that answers 403 to a request that a browser sends from
-// a page of another site. Any other request goes to next. Requests with GET, HEAD or OPTIONS
-// pass: the browser does not show the answer to such a page.
+// RefuseOtherSites returns a handler that answers 403 to what a page of another site makes a
+// browser send. Any other request goes to next.
 //
-// A CloudEvent passes with any headers, because the publisher of an event chooses headers of
-// its delivery. A browser sends this content type to another site only after asking that
-// site.
+// By [http.CrossOriginProtection], it refuses a request that changes data. Requests with GET,
+// HEAD or OPTIONS pass: the browser does not show the answer to such a page. A CloudEvent
+// passes with any headers, because the publisher of an event chooses headers of its delivery.
+// A browser sends this content type to another site only after asking that site.
 //
-// See [http.CrossOriginProtection].
+// The owner of a site can make its name resolve to this machine (DNS rebinding), and the
+// browser then takes the service for a part of that site. So a request that arrives at a
+// loopback address is refused if its header Host is a name with a dot.
 func RefuseOtherSites(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -22,12 +26,26 @@ func RefuseOtherSites(next http.Handler) http.Handler {
 	}))
 	protected := protection.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if IsCloudEvent(r.Header) {
+		switch {
+		case isRebound(r):
+			WriteError(w, http.StatusForbidden, "on this address, the header Host must be an IP address or a name without a dot, such as localhost")
+		case IsCloudEvent(r.Header):
 			next.ServeHTTP(w, r)
-		} else {
+		default:
 			protected.ServeHTTP(w, r)
 		}
 	})
+}
+
+// isRebound reports whether a request for a name that another site can have arrived at a
+// loopback address.
+func isRebound(r *http.Request) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = strings.Trim(r.Host, "[]") // without a port
+	}
+	return local != nil && local.IP.IsLoopback() && strings.Contains(host, ".") && net.ParseIP(host) == nil
 }
 
 // IsCloudEvent reports whether a request has the content type application/cloudevents+json,

@@ -41,6 +41,7 @@ func (s *System) TrySend(method, url, body string, header http.Header) (Answer, 
 		return Answer{}, err
 	}
 	maps.Copy(req.Header, header)
+	req.Host = header.Get("Host") // net/http does not send it from Header
 	if _, given := req.Header["Dapr-Api-Token"]; s.AppAPIToken != "" && !given {
 		req.Header.Set("dapr-api-token", s.AppAPIToken)
 	}
