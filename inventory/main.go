@@ -18,7 +18,7 @@
 //	APP_API_TOKEN                                the token that the sidecar must send
 //	APP_ID                                       its Dapr app ID (inventory-service)
 //	MARKER_TTL                                   how long a redelivered event is recognised (24h)
-//	STATE_CONSISTENCY                            strong, or default: that of the store (strong)
+//	STATE_CONSISTENCY                            strong, or default: the store decides (strong)
 //	PUBLISH_TWICE                                true: publish moved events twice
 //	SUBSCRIPTION_METADATA                        metadata of its subscriptions: name=value,…
 //	LOG_FORMAT                                   text, or json (text)

@@ -31,7 +31,7 @@ func newMetrics(stocks *once.Inbox[stock]) metrics {
 		func() float64 { return float64(stocks.Stats().Conflicts) })
 	all.GaugeFunc("inventory_waiting_orders", "Orders that wait to be applied, and stocks that wait to be set.",
 		func() float64 { return float64(stocks.Stats().Waiting) })
-	all.GaugeFunc("inventory_oldest_waiting_seconds", "How long the oldest of these has waited.",
+	all.GaugeFunc("inventory_oldest_waiting_seconds", "Seconds that the oldest waiting order or stock has waited.",
 		func() float64 { return stocks.Stats().Oldest.Seconds() })
 	return m
 }
