@@ -33,8 +33,8 @@ type Outcome struct {
 	// if its field "status" is the Status, and if its JSON is shorter than 2 KiB: Dapr
 	// (1.18.2) takes an answer without a status, and an incomplete answer, for success.
 	// Otherwise, or if Answer has no JSON, the answer has the Status and the beginning of
-	// Err. A person (see [Subscribe]) gets every Answer that can be encoded. Without such an
-	// Answer, the JSON for a person has no field "status" after StatusDrop.
+	// Err. A person (see [Subscribe]) gets every Answer that can be encoded. Without one, a
+	// person gets the Status and Err; after StatusDrop, Err only.
 	Answer any
 
 	// MoveNow lets [Retries] move the event without a further try. It matters only after

@@ -49,8 +49,8 @@ func TestStrangersInTheMeshAreDenied(t *testing.T) {
 		},
 		deadLetters: {
 			{"GET", "/letters", "", ""},
-			{"POST", "/letters/all/send", "", ""},
-			{"DELETE", "/letters/all", "", ""},
+			{"POST", "/letters/aaaaaaaaaaaaaaaa/send", "", ""},
+			{"DELETE", "/letters/aaaaaaaaaaaaaaaa", "", ""},
 			{"POST", "/letters/deliver", harness.EventsJSON, event},
 			{"GET", "/dapr/subscribe", "", ""},
 		},

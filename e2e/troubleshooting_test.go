@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,6 +134,10 @@ func TestTroubleshooting(t *testing.T) {
 			s := harness.Start(t, harness.Options{Tokens: true})
 			s.AppAPIToken = ""
 			return placeOrder(s, s.Order)
+		}},
+		{"the header Host must be an IP address or a name without a dot (such as localhost)", func(t *testing.T) string {
+			s := harness.Start(t, harness.Options{})
+			return s.Send("POST", s.Order.URL("/order"), order, http.Header{"Host": {"shop.example"}}).Body
 		}},
 		{"access control policy has denied access", func(t *testing.T) (seen string) {
 			s := harness.Start(t, harness.Options{Mesh: true})

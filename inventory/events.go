@@ -45,7 +45,7 @@ func (s *service) subscribe(mux *http.ServeMux) error {
 		// letters.
 		Wrap:          func(h daprhttp.Handler) daprhttp.Handler { return dead(s.refused(tryBriefly(h))) },
 		MaxEventBytes: maxBodyBytes,
-		BareData:      true,
+		BareData:      true, // a person may send the order without an event around it
 	}
 	retries := orders
 	retries.PubsubName, retries.Topic, retries.Route, retries.DeadLetterTopic = retryPubsubName, retryTopic, "orders/retry", ""

@@ -20,8 +20,8 @@ func (s stock) less(quantity int64) (stock, error) {
 	return s - stock(quantity), nil
 }
 
-// UnmarshalJSON reads a stored stock. A state store may return the number with a fraction or
-// an exponent.
+// UnmarshalJSON reads a stored stock. Another program may have saved the number as 10.0 or
+// 1e1.
 func (s *stock) UnmarshalJSON(text []byte) error {
 	var n float64
 	if err := json.Unmarshal(text, &n); err != nil || string(text) == "null" || n != math.Trunc(n) || math.Abs(n) > daprhttp.MaxInteger {

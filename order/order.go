@@ -18,8 +18,8 @@ var errIncomplete = errors.New("orderId, itemId, and quantity are required")
 
 // parseOrder reads an order. Its errors are meant for the client.
 //
-// The sidecar does not check the data. Without this check, every subscriber would get the
-// wrong order.
+// The sidecar does not check the data. Without this check, an invalid order would reach every
+// subscriber.
 func parseOrder(fields web.Object) (o order, err error) {
 	if o.OrderID, err = fields.Text("orderId", daprhttp.CheckKey); err != nil {
 		return order{}, err

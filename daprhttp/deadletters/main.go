@@ -16,10 +16,10 @@
 //
 // While it serves, curl can do the same:
 //
-//	GET    /letters                 list
-//	GET    /letters/{id}            the letter, unchanged
-//	POST   /letters/{id|all}/send   send again
-//	DELETE /letters/{id|all}        drop
+//	GET    /letters              list
+//	GET    /letters/{id}         the letter, unchanged
+//	POST   /letters/{id}/send    send again
+//	DELETE /letters/{id}         drop
 //	GET    /healthz
 //	GET    /metrics
 //

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -42,24 +43,34 @@ func (r remote) list(ctx context.Context, stdout io.Writer) error {
 	return w.Flush()
 }
 
-// each makes one request for each ID, and writes the results.
+// each makes one request for each ID, and writes the results. The only ID "all" stands for
+// the IDs of all letters.
 func (r remote) each(ctx context.Context, ids []string, method, action, done string, stdout io.Writer) error {
+	if slices.Equal(ids, []string{"all"}) {
+		var letters []summary
+		if err := r.do(ctx, "GET", "/letters", &letters); err != nil {
+			return err
+		}
+		ids = nil
+		for _, l := range letters {
+			ids = append(ids, l.ID)
+		}
+	}
 	var errs []error
 	for _, id := range ids {
-		var results []result
-		errs = append(errs, r.do(ctx, method, "/letters/"+url.PathEscape(id)+action, &results))
-		for _, one := range results {
-			if one.Error == "" {
-				fmt.Fprintln(stdout, one.ID, done)
-			} else {
-				errs = append(errs, fmt.Errorf("%s: %s", one.ID, one.Error))
-			}
+		if err := r.do(ctx, method, "/letters/"+url.PathEscape(id)+action, new(any)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", id, err))
+		} else {
+			fmt.Fprintln(stdout, id, done)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// do makes one request and reads the JSON of its answer, whatever its status, into v.
+// do makes one request and reads the JSON of its answer into v.
 func (r remote) do(ctx context.Context, method, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -77,8 +88,13 @@ func (r remote) do(ctx context.Context, method, path string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	var failed struct{ Error string }
+	switch err := json.Unmarshal(body, v); {
+	case resp.StatusCode == http.StatusOK && err == nil:
+		return nil
+	case json.Unmarshal(body, &failed) == nil && failed.Error != "":
+		return errors.New(failed.Error)
+	default:
 		return fmt.Errorf("%s %s answered %s: %.200s", method, path, resp.Status, body)
 	}
-	return nil
 }

@@ -44,8 +44,8 @@ func (s *service) handler() (http.Handler, error) {
 	}
 	app.HandleFunc("GET /letters", s.list)
 	app.HandleFunc("GET /letters/{id}", s.show)
-	app.HandleFunc("POST /letters/{id}/send", s.each(s.send))
-	app.HandleFunc("DELETE /letters/{id}", s.each(s.drop))
+	app.HandleFunc("POST /letters/{id}/send", s.on(s.send))
+	app.HandleFunc("DELETE /letters/{id}", s.on(s.drop))
 	var metrics web.Metrics
 	metrics.GaugeFunc("dead_letters", "Dead letters that are kept.", func() float64 { return float64(s.kept.size()) })
 	app.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
@@ -120,37 +120,15 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// A result is the result of a request for one letter.
-type result struct {
-	ID    string `json:"id"`
-	Error string `json:"error,omitempty"`
-}
-
-// each returns a handler that calls do for the letter in the path, or for all letters. It
-// answers with the status of the last failure, and a result for each letter.
-func (s *service) each(do func(context.Context, string) error) http.HandlerFunc {
+// on returns a handler that calls do for the letter in the path.
+func (s *service) on(do func(context.Context, string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ids := []string{r.PathValue("id")}
-		if ids[0] == "all" {
-			letters, err := s.kept.list()
-			if err != nil {
-				web.WriteError(w, http.StatusInternalServerError, err.Error())
-				return
-			}
-			ids = ids[:0]
-			for _, k := range letters {
-				ids = append(ids, k.id)
-			}
+		id := r.PathValue("id")
+		if err := do(r.Context(), id); err != nil {
+			web.WriteError(w, statusOf(err), err.Error())
+			return
 		}
-		status, results := http.StatusOK, make([]result, len(ids))
-		for i, id := range ids {
-			results[i].ID = id
-			if err := do(r.Context(), id); err != nil {
-				results[i].Error = err.Error()
-				status = statusOf(err)
-			}
-		}
-		web.WriteJSON(w, status, results)
+		web.WriteJSON(w, http.StatusOK, map[string]string{"id": id})
 	}
 }
 

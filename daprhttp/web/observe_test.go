@@ -193,7 +193,7 @@ func TestOtherSitesAreRefused(t *testing.T) {
 // A page of evil.example can make that name resolve to 127.0.0.1 (DNS rebinding): then its
 // requests are not from another site.
 func TestOtherNamesOfALoopbackAddressAreRefused(t *testing.T) {
-	const refused = `{"error":"on this address, the header Host must be an IP address or a name without a dot, such as localhost"}` + "\n"
+	const refused = `{"error":"the header Host must be an IP address or a name without a dot (such as localhost)"}` + "\n"
 	h := RefuseOtherSites(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
 	for _, tt := range []struct {
 		local, host string

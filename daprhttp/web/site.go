@@ -28,7 +28,7 @@ func RefuseOtherSites(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case isRebound(r):
-			WriteError(w, http.StatusForbidden, "on this address, the header Host must be an IP address or a name without a dot, such as localhost")
+			WriteError(w, http.StatusForbidden, "the header Host must be an IP address or a name without a dot (such as localhost)")
 		case IsCloudEvent(r.Header):
 			next.ServeHTTP(w, r)
 		default:
