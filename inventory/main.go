@@ -11,9 +11,9 @@
 //
 // It reads these environment variables, with their defaults in brackets:
 //
-//	PORT, then APP_PORT                          the port on which it listens (5001)
+//	PORT; if not set, APP_PORT                   the port on which it listens (5001)
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)
-//	DAPR_HTTP_ENDPOINT, then DAPR_HTTP_PORT      its sidecar (3500)
+//	DAPR_HTTP_ENDPOINT; if not, DAPR_HTTP_PORT   its sidecar (3500)
 //	DAPR_API_TOKEN                               the token that it sends to the sidecar
 //	APP_API_TOKEN                                the token that the sidecar must send
 //	APP_ID                                       its Dapr app ID (inventory-service)

@@ -7,9 +7,9 @@
 //
 // It reads these environment variables, with their defaults in brackets:
 //
-//	PORT, then APP_PORT                          the port on which it listens (5002)
+//	PORT; if not set, APP_PORT                   the port on which it listens (5002)
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)
-//	DAPR_HTTP_ENDPOINT, then DAPR_HTTP_PORT      its sidecar (3501)
+//	DAPR_HTTP_ENDPOINT; if not, DAPR_HTTP_PORT   its sidecar (3501)
 //	DAPR_API_TOKEN                               the token that it sends to the sidecar
 //	APP_API_TOKEN                                the token that POST /order must have
 //	PUBLISH_TWICE                                true: publish each event twice, for a component that

@@ -25,9 +25,9 @@
 //
 // It reads these environment variables, with their defaults in brackets:
 //
-//	PORT, then APP_PORT                          the port on which it listens (5004)
+//	PORT; if not set, APP_PORT                   the port on which it listens (5004)
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)
-//	DAPR_HTTP_ENDPOINT, then DAPR_HTTP_PORT      its sidecar (3504)
+//	DAPR_HTTP_ENDPOINT; if not, DAPR_HTTP_PORT   its sidecar (3504)
 //	DAPR_API_TOKEN                               the token that it sends to the sidecar
 //	APP_API_TOKEN                                the token of every request but GET /healthz, /metrics
 //	PUBSUB_NAME                                  the pub/sub component (pubsub)
