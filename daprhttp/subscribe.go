@@ -9,7 +9,7 @@ import (
 )
 
 // A Subscription asks the sidecar to deliver the events of one topic to one route of the
-// program. Its Handler handles them.
+// program. Its Handler handles them. PubsubName, Topic, Route and Handler must be set.
 //
 // See https://docs.dapr.io/reference/api/pubsub_api/#provide-a-route-for-dapr-to-discover-topic-subscriptions.
 type Subscription struct {
@@ -50,8 +50,8 @@ type Subscription struct {
 // Subscribe registers on mux the route of each subscription, and GET /dapr/subscribe, which
 // tells the sidecar all subscriptions. A sidecar's deliveries have the content type
 // application/cloudevents+json. A request with another content type comes from a person,
-// and is answered with plain HTTP statuses. Events come in the JSON format or in binary
-// mode.
+// and is answered with plain HTTP statuses. The body of either is an event in the JSON
+// format, or the data of an event whose attributes are in the headers (binary mode).
 //
 // With the default limit, an event takes at most about 512 KiB of memory. An event beyond
 // the limit takes up to about 32 MiB, until it is dropped. At most two such events are in

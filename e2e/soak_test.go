@@ -90,7 +90,6 @@ func TestSoak(t *testing.T) {
 	fmt.Fprintf(w, "a stranger's forgeries that were answered, and carried out\t%d, %d\n", actors.tried.Load(), actors.forged.Load())
 	fmt.Fprintf(w, "times an order was moved to the retry topic\t%d\n", s.Moved.Load())
 	fmt.Fprintf(w, "requests refused or unanswered, and sent again\t%d\n", l.Refused.Load())
-	fmt.Fprintf(w, "deliveries\t%d\n", s.Deliveries.Load())
 	fmt.Fprintf(w, "longest time from accepted to applied\t%v\t(%s)\n", latest.Round(10*time.Millisecond), orderID)
 	for _, name := range names {
 		fmt.Fprintf(w, "%s\t%d\n", name, happened[name])

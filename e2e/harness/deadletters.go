@@ -48,7 +48,7 @@ func (s *System) observe(broker observed) {
 	quiet := func() error { // asked again and again
 		mu.Lock()
 		defer mu.Unlock()
-		if n := s.Deliveries.Load() + letters.Load(); n != seen || since.IsZero() {
+		if n := s.tries.Load() + letters.Load(); n != seen || since.IsZero() {
 			seen, since = n, time.Now()
 		}
 		if quiet := time.Since(since); quiet < 5*time.Second {

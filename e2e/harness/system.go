@@ -29,10 +29,10 @@ type System struct {
 	AppAPIToken string
 	prefix      string // of each app ID; empty for none
 
-	logs       io.Writer    // may be nil
-	Deliveries atomic.Int64 // that the logs mention
-	started    atomic.Int64 // apps: the number makes an MQTT client's name unique
-	Moved      atomic.Int64 // orders moved to the retry topic, as the logs tell
+	logs    io.Writer    // may be nil
+	tries   atomic.Int64 // to apply an order, as the logs tell
+	started atomic.Int64 // apps: the number makes an MQTT client's name unique
+	Moved   atomic.Int64 // orders moved to the retry topic, as the logs tell
 
 	links     map[int]*Links // by the port of an app's sidecar
 	mu        sync.Mutex
@@ -210,7 +210,7 @@ func (s *System) watch(name, line string) {
 		fmt.Fprintf(s.logs, "%s | %s\n", name, line)
 	}
 	if strings.Contains(line, "rocess") && strings.Contains(line, "OrderPlaced event") {
-		s.Deliveries.Add(1) // processed now or already, or not for the moment
+		s.tries.Add(1) // processed now or already, or not for the moment
 	}
 	if strings.Contains(line, movedLine) {
 		s.Moved.Add(1)

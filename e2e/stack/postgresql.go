@@ -153,8 +153,9 @@ func startPostgreSQLPair(ctx context.Context) (_ Server, err error) {
 		return nil, err
 	}
 	p.naming = naming{postgreSQLPorts, "port=" + port(p.Primary.Addr) + "," + port(p.Standby.Addr)}
-	// Only now: a primary that waits for a standby could not make one.
-	for _, statement := range []string{"alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"} {
+	// Only now: a primary that waits for a standby could not make one. The standby has the
+	// default name.
+	for _, statement := range []string{"alter system set synchronous_standby_names = 'walreceiver'", "select pg_reload_conf()"} {
 		if _, err := p.Primary.Query(ctx, statement); err != nil {
 			return nil, err
 		}
