@@ -118,7 +118,7 @@ func ExampleDeadLetters() {
 	}
 	mux := http.NewServeMux()
 	err = daprhttp.Subscribe(mux, daprhttp.Subscription{
-		PubsubName: "pubsub", Topic: "orders", Route: "orders", Wrap: dead,
+		PubsubName: "pubsub", Topic: "orders", Route: "orders", DeadLetterTopic: "dead", Wrap: dead,
 		Handler: func(context.Context, daprhttp.Event) daprhttp.Outcome { return daprhttp.Drop(errors.New("sold out")) },
 	})
 	if err != nil {

@@ -18,9 +18,9 @@ type Subscription struct {
 	Route      string `json:"route"` // the path to which events are POSTed
 
 	// DeadLetterTopic is the topic to which the sidecar moves events after StatusDrop, or
-	// when their retries have run out. It gives no reason: see DeadLetters. If the topic is
-	// empty, a dropped event is lost, and the broker's component decides about an event
-	// whose retries have run out.
+	// when their retries have run out, and what it does not deliver: a message that is no
+	// JSON object, and an expired event. It gives no reason: see DeadLetters. If the topic is
+	// empty, a dropped event is lost, and the broker's component decides about the rest.
 	DeadLetterTopic string `json:"deadLetterTopic,omitempty"`
 
 	// Metadata is for the sidecar and the broker. With MetadataRawPayload, a
@@ -31,8 +31,8 @@ type Subscription struct {
 	// Handler handles the events that can be decoded and are not too long.
 	Handler Handler `json:"-"`
 
-	// Wrap returns a handler that wraps another. It gets every event of the subscription,
-	// even one that is dropped because it can't be decoded or is too long. It may be nil.
+	// Wrap returns a handler that wraps another. It gets every event that the sidecar
+	// delivers, even one that is dropped because it is invalid or too long. It may be nil.
 	Wrap func(Handler) Handler `json:"-"`
 
 	// MaxEventBytes bounds the body of an event in bytes. An event in binary mode must also

@@ -59,7 +59,8 @@ func (s *service) subscribe(mux *http.ServeMux) error {
 // whenSidecarStarts returns a handler that notices when a sidecar asks for the subscriptions,
 // which it does once, at its start. The handler forgets the stuck items (see stuck.go): the
 // previous sidecar may have been at fault, not the store. It logs a warning if the sidecar may
-// lose events. The filter marks each request that passes it.
+// lose events: it has no filter (see components/dapr-issues.md), which adds the header
+// dapr-filter, and delivers more than one event at a time.
 func (s *service) whenSidecarStarts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		starts := r.URL.Path == "/dapr/subscribe" && r.Header.Get("dapr-app-id") != ""

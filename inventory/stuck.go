@@ -7,9 +7,9 @@ import (
 )
 
 // stuckItems has the items whose last order could not be applied in time, because the state
-// store refuses the record of the item or hangs on it. One further order per second is tried for
-// such an item: all of them would take all places of the sidecar, each for tryFor. The zero
-// value has no items.
+// store refuses the record of the item or hangs on it. At most one further order per second is
+// tried for such an item. If all were tried, they would take all places of the sidecar, each
+// for tryFor. The zero value has no items.
 type stuckItems struct {
 	mu    sync.Mutex
 	tried map[string]time.Time // when an order for the item was last tried

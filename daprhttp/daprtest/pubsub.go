@@ -162,8 +162,9 @@ type Delivery struct {
 // Deliver delivers m once to the route to which App has subscribed for its topic. As a
 // sidecar does, it delivers m as a CloudEvent, with the metadata of m as headers, and moves
 // it to the subscription's dead-letter topic after DROP. An expired event in the JSON format,
-// and a message that is not a JSON object, are moved there without a delivery, unless the
-// subscription has the metadata rawPayload.
+// and a message that is not a JSON object, are moved there without a delivery. A message in
+// binary mode (content-type application/octet-stream in its metadata) is delivered, and so is
+// any message if the subscription has the metadata rawPayload.
 //
 // Before the first delivery, Deliver asks App for its subscriptions with GET /dapr/subscribe.
 //

@@ -263,6 +263,24 @@ func TestForeignValueIsNotOverwrittenByADuplicate(t *testing.T) {
 	is.Equal(string(memory.values["apple"].value), foreign)
 }
 
+// Nor does a Set that fails overwrite it.
+func TestForeignValueIsNotOverwrittenByASetThatFails(t *testing.T) {
+	for _, foreign := range []string{`"precious"`, `[1,2,3]`, `null`} {
+		is := is.New(t)
+		memory := &memoryStore{}
+		memory.put("apple", foreign)
+		in := newInbox[map[string]float64](memory)
+		is.True(errors.Is(in.Set(t.Context(), "apple", map[string]float64{"weight": math.NaN()}), ErrFinal))
+		if foreign != `null` {
+			is.Equal(string(memory.values["apple"].value), foreign)
+		}
+		is.NoErr(in.Set(t.Context(), "apple", map[string]float64{"weight": 1}))
+		value, err := in.Get(t.Context(), "apple")
+		is.NoErr(err)
+		is.Equal(value["weight"], 1.0)
+	}
+}
+
 // A late change could undo a newer value that its caller has set since. Another delivery of
 // its event still waits.
 func TestCancelledChangesAreNotApplied(t *testing.T) {

@@ -35,7 +35,7 @@ func (w *worker[V]) commit() time.Duration {
 	if failed != nil {
 		w.note(failed)
 	}
-	if len(p.answered) == 0 && p.left == 0 && !w.full { // a full record is saved before its IDs are marked
+	if len(p.answered) == 0 && p.left == 0 && !w.full { // a full record is saved unchanged: only IDs of an acknowledged save get markers
 		w.marked = "" // another replica has taken these IDs out
 		if failed != nil {
 			return w.failed(failed)

@@ -51,8 +51,8 @@ import (
 //     Many events of the same 8 ms share a marker, which is written once and never
 //     changed. An event that comes later gets a marker of its own ([Inbox.share]).
 //  5. No clock of a publisher or a replica is trusted. A wrong one costs only look-ups
-//     or a longer record. The clock decides which IDs leave. Each ID that leaves has a
-//     marker and raises the watermark ([record.takeOut]).
+//     or a longer record. The clock only chooses which IDs leave. Each of them has a
+//     marker and is not above the watermark ([record.takeOut]).
 //  6. Replicas share a hot key. After a save, a replica rests for the length of one
 //     commit per rival that the record names ([worker.commit]).
 //  7. Keys share nothing. A key on which the store hangs or refuses has a worker of
@@ -61,8 +61,8 @@ import (
 //     error. It answers after the store acknowledged a save over that record
 //     ([worker.conclude]).
 //     A save that fails may have taken effect. Only the next read tells: the record
-//     names the commit, or has the ID ([worker.noteSaved]). One final error needs no
-//     save: another program left a value that can't be decoded.
+//     names the commit, or has the ID ([worker.noteSaved]). One final error comes
+//     without a save: another program left a value that can't be decoded.
 //
 // A replica that dies before its save has changed nothing. A replica that dies after
 // its save leaves IDs in the record, where they do no harm.

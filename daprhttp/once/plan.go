@@ -31,7 +31,7 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 		switch {
 		case e.ctx.Err() != nil: // the caller has gone: a late Set could undo a newer one
 			continue
-		case p.next.damaged != nil && p.next.raw == nil && !e.replaces: // another program's value, which must not be overwritten
+		case p.next.foreign() && !e.replaces:
 			e.finish(Result[V]{}, finalError{p.next.damaged})
 			continue
 		case e.saved:
@@ -48,6 +48,10 @@ func (w *worker[V]) plan(r *record[V]) *plan[V] {
 		default:
 			before := p.next.Value
 			after, text, err := e.try(before)
+			if err != nil && p.next.foreign() {
+				e.finish(Result[V]{}, finalError{err})
+				continue
+			}
 			if err != nil {
 				p.answer(e, Result[V]{}, finalError{err})
 				break
@@ -76,8 +80,8 @@ func (c Change[V]) try(before V) (after V, text []byte, err error) {
 	return after, text, err
 }
 
-// answer sets the answer that a change gets when the save is acknowledged. An earlier save
-// that takes effect late must not lead to this answer.
+// answer sets the answer that a change gets when the save is acknowledged. It clears
+// e.commit: an earlier save that takes effect late must not make this answer look saved.
 func (p *plan[V]) answer(e *entry[V], r Result[V], err error) {
 	e.result, e.err, e.commit = r, err, ""
 	p.answered = append(p.answered, e)

@@ -36,10 +36,10 @@ func (in *Inbox[V]) leaving(ids idSet, keep int, now time.Time) idSet {
 	return ids.slice(0, max(0, ids.len()-future-keep))
 }
 
-// mark starts to write markers after an acknowledged save, if the record has too many
-// IDs. The limit is twice the recent IDs. The replica whose save crosses the limit writes
-// the markers, so that two replicas do not write the same ones. Beyond twice the limit
-// every replica does, because the first one may have died.
+// mark starts to write markers after an acknowledged save, if more than keep IDs can leave
+// the record. The replica whose save crosses that limit writes the markers, so that two
+// replicas do not write the same ones. Beyond three times keep every replica does, because
+// the first one may have died.
 func (w *worker[V]) mark(r *record[V], p *plan[V]) {
 	now := time.Now()
 	keep := w.in.tuning.keep(p.applied, 1+p.next.Commits.rivals(w.in.author.name))

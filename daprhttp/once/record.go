@@ -38,6 +38,10 @@ type envelope struct {
 	Old       *oldMarkers     `json:"old,omitempty"`
 }
 
+// foreign reports whether the value is another program's and can't be decoded. Only a Set
+// that succeeds may overwrite it.
+func (r *record[V]) foreign() bool { return r.damaged != nil && r.raw == nil }
+
 // encode returns the record to be saved as JSON. A damaged record is saved unchanged. If the
 // zero value of a new key has no JSON, null is saved.
 func (r *record[V]) encode() any {

@@ -13,7 +13,7 @@ import (
 //
 // By [http.CrossOriginProtection], it refuses a request that changes data. Requests with GET,
 // HEAD or OPTIONS pass: the browser does not show the answer to such a page. A CloudEvent
-// passes with any headers, because the publisher of an event chooses headers of its delivery.
+// passes even with a header Origin: the metadata of a message becomes headers of its delivery.
 // A browser sends this content type to another site only after asking that site.
 //
 // The owner of a site can make its name resolve to this machine (DNS rebinding), and the

@@ -1,11 +1,11 @@
 // Command bench measures the services over real sidecars and a real Redis, by turns with
-// the programs that they are compared with. It prints a table, and writes the table and a
-// chart into e2e/README.md.
+// the programs that they are compared with. It prints a table, writes the table and a
+// chart into e2e/README.md, and figures into README.md.
 //
-// A figure is a median over the rounds, except those of grow, which runs once. The rate at which orders are applied is found
-// like this: the subscribers are frozen, thousands of orders are published, the
-// subscribers go on, and the clock runs until every order is acknowledged. So only the
-// deliveries and the subscribers take processor time.
+// A figure is a median over the rounds, except those of grow, which runs once. The rate at
+// which orders are applied is found like this: the subscribers are frozen, thousands of
+// orders are published, the subscribers go on, and the clock runs until every order is
+// acknowledged. So only the deliveries and the subscribers take processor time.
 //
 // The first error ends the command. Package stack then ends the processes and deletes the
 // folders.
@@ -32,7 +32,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	rounds := flag.Int("rounds", 6, "how often each side is measured")
-	write := flag.Bool("write", true, "write the table and the chart into e2e/README.md")
+	write := flag.Bool("write", true, "write the table and the chart into e2e/README.md, and figures into README.md")
 	only := flag.String("only", "", "measure only the rows whose names match this regular expression, and write nothing")
 	flag.Parse()
 	if runtime.GOOS != "linux" {

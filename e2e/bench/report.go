@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -19,7 +20,8 @@ const (
 	end   = "<!-- end of what make bench writes -->\n"
 )
 
-// write writes the charts, and the table into the README of the end-to-end tests.
+// write writes the charts, the table into the README of the end-to-end tests, and the
+// figures of the project's README.
 func (b *bench) write() {
 	for name, colors := range map[string]colors{
 		"chart-light.svg": {text: "#1f2328", quiet: "#656d76", bar: "#0969da", line: "#d1242f"},
@@ -34,6 +36,15 @@ func (b *bench) write() {
 		log.Fatalf("bench: %s does not have the lines %q and %q", file, begin, end)
 	}
 	check(os.WriteFile(file, []byte(before+begin+b.table()+end+after), 0o644))
+
+	file = filepath.Join(b.project.Root, "README.md")
+	text := string(must(os.ReadFile(file)))
+	for _, c := range b.comparisons {
+		label, _, _ := strings.Cut(c.name, ", against ")
+		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(label) + ` \| .* \|$`)
+		text = row.ReplaceAllString(text, "| "+label+" | "+c.side(c.ours)+" |")
+	}
+	check(os.WriteFile(file, []byte(text), 0o644))
 }
 
 // table returns the report as Markdown.
