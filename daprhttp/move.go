@@ -68,7 +68,7 @@ func (t Topic) moved(ctx context.Context, e Event, err error) {
 // The handler calls the wrapped handler again while that returns StatusRetry without
 // [Outcome.MoveNow], with growing pauses of up to a second. The context of these calls ends
 // after tryFor. The tries go on when the sidecar breaks off the delivery. Otherwise the
-// event would wait for the broker's redelivery. A panic ends the tries, and the sidecar delivers the event again.
+// event would wait for the broker's redelivery. A panic ends the tries: see [Handler].
 //
 // After a move the outcome is StatusSuccess, with the error of the wrapped handler. If the
 // event can't be moved, the outcome is that of the wrapped handler, and the sidecar delivers

@@ -17,8 +17,9 @@ import (
 // same time, because a sidecar delivers many events at the same time. The context carries
 // the trace of the delivery, and is done when the sidecar breaks off the delivery.
 //
-// After a panic of the handler, net/http breaks off the answer, and the sidecar delivers the
-// event again.
+// After a panic of the handler, net/http breaks off the answer. Then the sidecar delivers the
+// event again, if it has the filter: without it, Dapr 1.18.2 may lose the event (see
+// components/dapr-issues.md).
 type Handler func(ctx context.Context, e Event) Outcome
 
 // An Outcome is the result of handling an event. The zero value is Retry(nil).
@@ -58,7 +59,7 @@ func (o Outcome) isRetry() bool { return o.Status == StatusRetry || o.Status == 
 func Success() Outcome { return Outcome{Status: StatusSuccess} }
 
 // Retry returns the outcome of an event that can't be handled now: the sidecar delivers
-// it again. err may be nil.
+// it again, as its retry policy says. err may be nil.
 func Retry(err error) Outcome { return Outcome{Status: StatusRetry, Err: err} }
 
 // Drop returns the outcome of an event that can never be handled. err may be nil.
