@@ -15,7 +15,7 @@
 //	APP_HOST                                     the interface on which it listens (127.0.0.1)
 //	DAPR_HTTP_ENDPOINT; if not, DAPR_HTTP_PORT   its sidecar (3500)
 //	DAPR_API_TOKEN                               the token that it sends to the sidecar
-//	APP_API_TOKEN                                the token that the sidecar must send
+//	APP_API_TOKEN                                the token of every request but GET /healthz, /metrics
 //	APP_ID                                       its Dapr app ID (inventory-service)
 //	MARKER_TTL                                   how long a redelivered event is recognised (24h)
 //	STATE_CONSISTENCY                            strong, or default: the store decides (strong)
