@@ -20,7 +20,8 @@ type Subscription struct {
 	// DeadLetterTopic is the topic to which the sidecar moves events after StatusDrop, or
 	// when their retries have run out, and what it does not deliver: a message that is no
 	// JSON object, and an expired event. It gives no reason: see DeadLetters. If the topic is
-	// empty, a dropped event is lost, and the broker's component decides about the rest.
+	// empty, a dropped or expired event is lost, and the broker's component decides about
+	// the rest.
 	DeadLetterTopic string `json:"deadLetterTopic,omitempty"`
 
 	// Metadata is for the sidecar and the broker. With MetadataRawPayload, a
