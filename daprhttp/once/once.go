@@ -103,7 +103,7 @@ type Options struct {
 	Consistency daprhttp.Consistency
 
 	// DefaultConsistency leaves the consistency to the store, if Consistency is empty.
-	// Set it for a store that is strongly consistent by default and rejects "strong".
+	// Set it for a strongly consistent store that rejects or weakens "strong".
 	DefaultConsistency bool
 }
 
