@@ -27,7 +27,7 @@ func parseOrderPlaced(e daprhttp.Event) (orderPlaced, error) {
 	switch {
 	case err == nil:
 		o, err = orderFrom(fields)
-	case e.Source != "": // otherwise a person sent the order alone
+	case e.Source != "":
 		err = fmt.Errorf("the event's data is not an order: %w", err)
 	}
 	o.EventID, o.Source, o.TraceID = e.ID, e.Source, daprhttp.TraceID(e.TraceParent)
